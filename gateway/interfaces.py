@@ -1,0 +1,298 @@
+"""The joints of the gateway: what others can plug into, and the values that cross them.
+
+Whatever is *awaitable* may be an ``async def`` or return a Deferred; the caller awaits it inside a coroutine
+that runs under Twisted.  Nothing here blocks the reactor.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from zope.interface import Attribute, Interface
+
+from spool.envelope import Client, Envelope, Recipient
+from spool.interfaces import Content, Entry
+
+
+class Log(Protocol):
+    """The mail log (gateway.log.MailLog): one line a call, in Postfix's wording, made safe, with the program's tag."""
+
+    def info(self, program: str, text: str) -> None: ...
+
+    def warning(self, program: str, text: str) -> None:
+        """The text goes out with "warning: " in front."""
+        ...
+
+    def error(self, program: str, text: str) -> None:
+        """The text goes out with "error: " in front."""
+        ...
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+class TableError(Exception):
+    """A look-up could not be answered now (database away, file broken): defer, never bounce."""
+
+
+class ILookupTable(Interface):
+    """A lookup table, "type:name" in main.cf."""
+
+    name = Attribute("'type:name' as configured, for messages")
+    folds_case = Attribute("True: the caller lower-cases keys (hash, texthash, inline …); False: regexp, pcre …")
+    whole_keys = Attribute("True: asked with the whole key only, no partial look-ups (regexp, pcre, cidr, tcp …)")
+
+    def lookup(key: str) -> Awaitable[str | None]:
+        """The value, or None.  Raises TableError."""
+
+
+# --- rewriting -------------------------------------------------------------------------------------------------
+
+
+class Place(enum.Enum):
+    """Where an address stands; canonical_classes, masquerade_classes and the like speak of these."""
+
+    ENVELOPE_SENDER = "envelope_sender"
+    ENVELOPE_RECIPIENT = "envelope_recipient"
+    HEADER_SENDER = "header_sender"
+    HEADER_RECIPIENT = "header_recipient"
+
+
+class IAddressRewriter(Interface):
+    """One step of address rewriting."""
+
+    name = Attribute("The parameter or plug-in that it stands for, such as 'masquerade_domains'")
+    places = Attribute("frozenset of Place: where it applies; the caller leaves it out elsewhere")
+
+    def rewrite(address: str, place: Place) -> Awaitable[str]:
+        """The address as it is after this step (the same one if it does not concern it).  Raises TableError."""
+
+
+# --- policy ----------------------------------------------------------------------------------------------------
+
+
+class IRestriction(Interface):
+    """One restriction of an smtpd_*_restrictions list; the evaluator is gateway.policy."""
+
+    name = Attribute("As it stands in the list, with its argument")
+
+    def check(session: Any) -> Awaitable[Any]:
+        """A gateway.policy.verdict.Verdict; DUNNO lets the next restriction decide.  ``session`` is the
+        gateway.policy.session.Session: client, helo, sender, recipient, SASL and TLS facts."""
+
+
+class IMessageFilter(Interface):
+    """Looks at a message while it is received (header checks, body checks, milters, plug-ins)."""
+
+    name = Attribute("For the log")
+
+    def header(name: str, value: bytes) -> Awaitable[Any]:
+        """An action for one logical header field, or None."""
+
+    def body(line: bytes) -> Awaitable[Any]:
+        """An action for one line of the body, or None."""
+
+
+# --- routing and delivery --------------------------------------------------------------------------------------
+
+
+
+class AddressClass(enum.Enum):
+    """ADDRESS_CLASS_README."""
+
+    LOCAL = "local"
+    VIRTUAL_ALIAS = "virtual alias"
+    VIRTUAL_MAILBOX = "virtual mailbox"
+    RELAY = "relay"
+    DEFAULT = "default"
+
+
+@dataclass(slots=True, frozen=True)
+class Route:
+    """What "resolve" answers: trivial-rewrite(8)."""
+
+    transport: str
+    """A service of master.cf."""
+    nexthop: str
+    """As configured, with its brackets and port; for local the recipient's domain."""
+    recipient: str
+    """The recipient in the form that the transport gets."""
+    address_class: AddressClass
+
+
+class IRouter(Interface):
+    def resolve(sender: str, recipient: str) -> Awaitable[Route]:
+        """Raises TableError when a table is away."""
+
+    def address_class(recipient: str) -> Awaitable[AddressClass]:
+        """The class alone, as smtpd needs it."""
+
+
+SENT, DEFERRED, BOUNCED, EXPANDED = "sent", "deferred", "bounced", "expanded"
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one recipient in one attempt."""
+
+    status: str
+    """SENT, DEFERRED or BOUNCED."""
+    dsn: str
+    """Enhanced status code (RFC 3463), its class agreeing with the status."""
+    reason: str
+    """For the log line "status=… (reason)", the queue listing and the notification; printable."""
+    relay: str = "none"
+    """"HOST[IP]:PORT", "local", "none", or the service's name."""
+    connected: float = 0.0
+    """Clock seconds at which a connection (or program) was ready; 0 = no such moment."""
+    conn_use: int = 1
+    """How often the connection was used, this delivery included."""
+    address: str = ""
+    """The recipient for the log if it is not the requested one (local: after aliases); "" = as requested."""
+    details: dict[str, str] = field(default_factory=dict)
+    """For the notification: "remote_mta" ("dns; host"), "diagnostic_type" ("smtp", "X-Postfix", "x-unix"),
+    "diagnostic" (text), "action" ("delivered", "relayed", "expanded", "failed", "delayed")."""
+    destination_down: bool = False
+    """The next hop as a whole could not be reached: concurrency feedback is negative (see SCHEDULER_README)."""
+    log_only: bool = False
+    """A line for the log about something within the delivery (an alias member …); no recipient's result."""
+
+
+@dataclass(slots=True)
+class Request:
+    """Recipients of one message for one next hop, to be handed to a transport."""
+
+    entry: Entry
+    service: str
+    """The transport: a service name of master.cf."""
+    nexthop: str
+    indexes: list[int]
+    """Which recipients: indexes into entry.envelope.recipients."""
+    addresses: list[str]
+    """Their addresses as resolved (Route.recipient), parallel to ``indexes``."""
+
+    @property
+    def recipients(self) -> list[Recipient]:
+        known = self.entry.envelope.recipients
+        return [known[index] for index in self.indexes]
+
+
+class ITransport(Interface):
+    """Delivers.  It never touches the queue: it answers with one Result a recipient."""
+
+    program = Attribute("The program name for the log line: 'smtp', 'pipe', 'local', 'error' …")
+
+    def deliver(request: Request) -> Awaitable[Sequence[Result]]:
+        """One Result for each of ``request.indexes``, in that order (log_only results may stand between).
+        A raised exception counts as "unknown mail transport error": all are deferred."""
+
+    def stop() -> Awaitable[None]:
+        """End what is idle (cached connections); deliveries in flight finish by themselves."""
+
+
+class IContentSource(Interface):
+    """How a transport gets at a message: the part of ISpool that it may use."""
+
+    def content(id: str) -> Awaitable[Content]:
+        """See ISpool.content."""
+
+
+class IForwarder(Interface):
+    """Puts a copy of a queued message back into the spool for other recipients (local aliases, .forward)."""
+
+    def forward(entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> Awaitable[str]:
+        """Queue the content of ``entry`` with the header lines ``prepend`` (Received, Delivered-To; LF) in front.
+        Returns the new queue ID once durable; raises SpoolError."""
+
+
+# --- the door into the spool -----------------------------------------------------------------------------------
+
+
+class Rejected(Exception):
+    """cleanup refuses a message: ``code`` (SMTP), ``dsn`` and text of the reply."""
+
+    def __init__(self, code: int, dsn: str, text: str) -> None:
+        super().__init__(f"{code} {dsn} {text}")
+        self.code, self.dsn, self.text = code, dsn, text
+
+
+class IIntake(Interface):
+    """One message on its way through cleanup (gateway.content.cleanup.Cleanup.begin makes it)."""
+
+    id = Attribute("The queue ID that it will have")
+
+    def write(block: bytes) -> None:
+        """Content with LF line ends, in blocks of any size and split.  Never raises for what is in it: the
+        verdict comes with finish()."""
+
+    def finish() -> Awaitable[str]:
+        """End of content: rewrite, expand, store durably.  Returns the queue ID (also for a discarded message).
+        Raises Rejected (nothing is stored)."""
+
+    def abort() -> None:
+        """The client went away.  Idempotent."""
+
+
+class ICleanup(Interface):
+    def begin(service: str, envelope: Envelope, received: Sequence[bytes] = (), options: Any = None) -> Awaitable[Any]:
+        """Start a message (an IIntake).  ``envelope`` holds sender and recipients as received; ``received`` are the
+        lines of the Received header to put in front, in which b"%(id)s" stands for the queue ID."""
+
+
+# --- names -----------------------------------------------------------------------------------------------------
+
+
+class DNSError(Exception):
+    """A name could not be looked up.  ``temporary``: try again later; else there is no such name or record."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
+@dataclass(slots=True, frozen=True)
+class MX:
+    preference: int
+    host: str
+
+
+class IResolver(Interface):
+    """DNS and the hosts file.  Names in answers are lower-case, without the final dot, of safe characters only.
+    Errors: DNSError with the text of Postfix ("Host or domain name not found. Name service error for name=… type=MX:
+    Host not found, try again")."""
+
+    def mx(domain: str) -> Awaitable[list[MX]]:
+        """By preference; [] when the name exists and has no MX.  A null MX (RFC 7505) is [MX(0, "")]."""
+
+    def addresses(host: str) -> Awaitable[list[str]]:
+        """IPv4 and IPv6 addresses by inet_protocols, from DNS and/or the hosts file by smtp_host_lookup."""
+
+    def hostname(address: str) -> Awaitable[str]:
+        """PTR (hosts file first)."""
+
+    def query(name: str, type: str) -> Awaitable[list[Any]]:
+        """The rdata objects of dnspython for any other type; [] = no data."""
+
+
+# --- plug-ins --------------------------------------------------------------------------------------------------
+
+
+class IGatewayPlugin(Interface):
+    """What another package provides through a ``twisted.plugin`` drop-in; main.cf and master.cf name it."""
+
+    name = Attribute("As in 'python:NAME'")
+    kind = Attribute("ILookupTable, IAddressRewriter, IRestriction, IMessageFilter or ITransport")
+
+    def make(settings: Any, argument: str) -> Any:
+        """An object that provides ``kind``."""
+
+
+__all__ = [
+    "BOUNCED", "DEFERRED", "EXPANDED", "MX", "SENT", "AddressClass", "Client", "Content", "DNSError", "Entry",
+    "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IForwarder", "IGatewayPlugin", "IIntake",
+    "ILookupTable", "IMessageFilter", "IResolver", "IRestriction", "IRouter", "ITransport", "Log", "Place",
+    "Recipient", "Rejected", "Request", "Result", "Route", "TableError",
+]

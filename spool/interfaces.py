@@ -1,0 +1,164 @@
+"""The store of messages, as the rest of the gateway sees it.
+
+A spool is a store of leases.  What is durable, and in which order, is a promise: see each method.
+Methods that say *awaitable* may be coroutines or return a Deferred; they never block the reactor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from zope.interface import Interface
+
+from spool.envelope import Envelope
+
+
+class SpoolError(Exception):
+    """Something cannot be stored or read.  ``temporary`` errors go away (no room, EMFILE)."""
+
+    def __init__(self, text: str, *, no_room: bool = False) -> None:
+        super().__init__(text)
+        self.no_room = no_room
+
+
+@dataclass(slots=True)
+class RecipientState:
+    """What is on record of a recipient of a message that is still in the spool."""
+
+    done: bool = False
+    """Nothing is left to be done: delivered, or bounced and the bounce is on record."""
+    status: str = ""
+    """"sent", "deferred", "bounced" … of the last attempt; "" = never tried."""
+    dsn: str = ""
+    reason: str = ""
+    relay: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+    """Further facts for a notification (remote MTA, diagnostic type, action)."""
+
+
+@dataclass(slots=True)
+class Entry:
+    """A message under lease.  ``states`` runs parallel to ``envelope.recipients``."""
+
+    id: str
+    envelope: Envelope
+    states: list[RecipientState]
+    queue: str = "incoming"
+    """"incoming" (never tried) or "deferred"."""
+    attempts: int = 0
+    not_before: float = 0.0
+    expire: bool = False
+    """Return it to the sender at the next attempt, whatever its age (postsuper -e, -f)."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """One recipient's result, to be recorded; ``index`` counts in ``envelope.recipients``."""
+
+    index: int
+    state: RecipientState
+
+
+class Content(Protocol):
+    """The message of an entry: LF line ends, header first.  Reads come from the page cache."""
+
+    size: int
+
+    def read(self, count: int = -1) -> bytes: ...
+
+    def seek(self, position: int) -> None:
+        """Go to a byte position counted from the message's first byte."""
+        ...
+
+    def fileno(self) -> int:
+        """A descriptor whose *file* position is of no meaning; ``offset`` is where the message begins."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class IDraft(Interface):
+    """A message on its way into the spool, not yet anybody's responsibility."""
+
+    def write(block: bytes) -> None:
+        """Append content (LF line ends).  Small drafts stay in memory until commit; larger ones spill to a
+        file under tmp.  An error of the disk is kept and raised by commit()."""
+
+    def commit(hold: bool = False) -> Awaitable[None]:
+        """Make it durable: data and name are on disk when this fires (fdatasync, rename, fsync of the folder;
+        drafts that arrive together share the work).  ``draft.envelope`` is written as it is now, with
+        ``size`` set.  Raises SpoolError; then nothing is left behind."""
+
+    def abort() -> None:
+        """Forget it.  Idempotent; no effect after a commit."""
+
+
+class ISpool(Interface):
+    """See spool.maildir for the provider on disk and spool.memory for the one without."""
+
+    def draft(envelope: Envelope) -> IDraft:
+        """A new draft with attributes ``id`` (never used before or again) and ``envelope``."""
+
+    def claim(limit: int) -> Awaitable[list[Entry]]:
+        """Lease up to ``limit`` entries that nobody holds: new ones, and deferred ones whose time has come;
+        oldest due first as far as the store can tell.  [] = nothing is due now."""
+
+    def adopt(id: str, envelope: Envelope) -> Entry | None:
+        """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
+        leased already or its state is not known to be fresh (then claim() will find it)."""
+
+    def content(id: str) -> Awaitable[Content]:
+        """Open the message of an entry.  The caller closes it.  Raises SpoolError when it is gone or unreadable."""
+
+    def progress(id: str, results: list[Progress]) -> Awaitable[None]:
+        """Record results durably.  The caller reports (logs, notifies) only after this fired."""
+
+    def amend(id: str, envelope: Envelope) -> Awaitable[None]:
+        """Record changed envelope flags (warned)."""
+
+    def release(id: str, not_before: float) -> Awaitable[None]:
+        """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch)."""
+
+    def finish(id: str) -> Awaitable[None]:
+        """All is done: remove the message."""
+
+    def hold(id: str) -> Awaitable[bool]:
+        """Put it aside until unhold().  False if there is none.  A lease on it ends."""
+
+    def unhold(id: str) -> Awaitable[bool]:
+        """Release from hold: due at once, as a deferred message."""
+
+    def delete(id: str) -> Awaitable[bool]:
+        """Remove it, whoever holds it."""
+
+    def requeue(id: str) -> Awaitable[bool]:
+        """Make it due at once, with states of undone recipients forgotten.  (Rewriting anew is the caller's.)"""
+
+    def expire(id: str) -> Awaitable[bool]:
+        """Mark it so that the next attempt returns it to the sender."""
+
+    def due_now(id: str | None = None) -> Awaitable[int]:
+        """Make one deferred entry, or all, due at once; the number of entries affected."""
+
+    def listing() -> Awaitable[list[Listed]]:
+        """All that is in the spool, oldest first, without waiting for or disturbing leases."""
+
+    def set_aside(id: str, why: str) -> Awaitable[None]:
+        """Move a broken entry to "corrupt"; it is never deleted by us."""
+
+    def next_due() -> float | None:
+        """When the next deferred entry known so far becomes due (seconds since the epoch)."""
+
+
+@dataclass(slots=True)
+class Listed:
+    """A line of the queue listing."""
+
+    id: str
+    queue: str
+    """"incoming", "deferred", "hold" or "corrupt"; "active" is the scheduler's to say."""
+    envelope: Envelope
+    states: list[RecipientState]
+    expire: bool = False
