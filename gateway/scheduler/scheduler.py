@@ -1,0 +1,405 @@
+"""The scheduler: decides which message is tried when, and keeps the record of what became of it.  qmgr(8).
+
+It leases entries from the spool (new ones as they are announced, others when they are due), resolves each recipient to
+a transport and next hop, hands groups of recipients to the transports' queues, and when all results of an attempt are
+in, finishes the message, returns what failed to the sender, or puts off the rest.  It alone changes what is on disk
+after acceptance, and reports nothing before that is durable.
+
+The active set is bounded (qmgr_message_active_limit): what does not fit stays in the spool and is claimed later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from gateway.interfaces import (
+    BOUNCED,
+    DEFERRED,
+    SENT,
+    Entry,
+    Envelope,
+    IRouter,
+    Log,
+    Result,
+    TableError,
+)
+from gateway.scheduler.backoff import RetryTimes, is_expired, next_attempt, warning_is_due
+from gateway.scheduler.message import ActiveMessage, Group
+from gateway.scheduler.report import delivery_line
+from gateway.scheduler.transport_queue import TransportQueue
+from spool.envelope import NOTIFY_SUCCESS
+from spool.interfaces import ISpool, Progress, SpoolError
+
+CLAIM_AT_ONCE = 100
+TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
+
+
+class Notices(Protocol):
+    """What the scheduler needs of gateway.notices: each call returns when the notice is durably queued."""
+
+    def bounce(self, entry: Entry, indexes: Sequence[int]) -> Awaitable[None]: ...
+
+    def delayed(self, entry: Entry, indexes: Sequence[int]) -> Awaitable[None]: ...
+
+    def success(self, entry: Entry, indexes: Sequence[int]) -> Awaitable[None]: ...
+
+    def verify(self, entry: Entry, indexes: Sequence[int]) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The parameters that rule all transports."""
+
+    times: RetryTimes
+    active_limit: int
+    queue_run_delay: float
+    defer_transports: frozenset[str] = frozenset()
+
+
+class Scheduler:
+    """See the module.  ``make_queues`` gets the function that takes results, and gives the queues by service name."""
+
+    def __init__(
+        self,
+        spool: ISpool,
+        router: IRouter,
+        notices: Notices,
+        policy: Policy,
+        clock: IReactorTime,
+        log: Log,
+        make_queues: Callable[[Callable[..., None]], Mapping[str, TransportQueue]],
+    ) -> None:
+        self._spool = spool
+        self._router = router
+        self._notices = notices
+        self._policy = policy
+        self._clock = clock
+        self._log = log
+        self._queues = make_queues(self._delivered)
+        self._active: dict[str, ActiveMessage] = {}
+        self._claiming = False
+        self._claim_again = False
+        self._timer: IDelayedCall | None = None
+        self._stopping: Deferred[None] | None = None
+        self._working = 0
+
+    # --- from outside --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Take up what is in the spool."""
+        self._look_for_work()
+
+    def announce(self, queue_id: str, envelope: Envelope) -> None:
+        """A message was stored.  Its envelope is at hand, so the spool need not read it."""
+        if self._stopping is not None:
+            return
+        if len(self._active) >= self._policy.active_limit:
+            self._claim_again = True
+            return
+        entry = self._spool.adopt(queue_id, envelope)
+        if entry is None:
+            self._look_for_work()
+        else:
+            self._activate(entry)
+
+    def poke(self) -> None:
+        """Something in the spool may have become due (flush, release from hold, a spool copied in)."""
+        self._look_for_work()
+
+    def forget(self, queue_id: str) -> None:
+        """An administrator removed or held a message: nothing of it is recorded any more."""
+        self._active.pop(queue_id, None)
+
+    def is_active(self, queue_id: str) -> bool:
+        return queue_id in self._active
+
+    def active_ids(self) -> Iterable[str]:
+        return self._active.keys()
+
+    def status(self) -> dict[str, Any]:
+        """What `mailgateway status` shows."""
+        return {
+            "active": len(self._active),
+            "transports": {
+                name: {"delivering": queue.busy, "waiting": queue.waiting()}
+                for name, queue in self._queues.items()
+                if queue.busy or queue.waiting()
+            },
+        }
+
+    def stop(self) -> Deferred[None]:
+        """Start nothing more; fires when the deliveries in flight have ended and are on record."""
+        if self._stopping is None:
+            self._stopping = Deferred()
+            if self._timer is not None and self._timer.active():
+                self._timer.cancel()
+            for queue in self._queues.values():
+                queue.stop()
+            self._maybe_stopped()
+        return self._stopping
+
+    def _maybe_stopped(self) -> None:
+        if self._stopping is not None and not self._stopping.called and not self._working \
+                and not any(queue.busy for queue in self._queues.values()):
+            self._stopping.callback(None)
+
+    # --- finding work --------------------------------------------------------------------------------------------
+
+    def _look_for_work(self) -> None:
+        if self._stopping is not None:
+            return
+        self._claim_again = True
+        if not self._claiming:
+            self._claiming = True
+            self._run(self._claim())
+
+    async def _claim(self) -> None:
+        pause = self._policy.queue_run_delay
+        try:
+            while self._claim_again and self._stopping is None:
+                room = self._policy.active_limit - len(self._active)
+                if room <= 0:
+                    return  # _end_of() looks again
+                self._claim_again = False
+                entries = await self._spool.claim(min(room, CLAIM_AT_ONCE))
+                for entry in entries:
+                    self._activate(entry)
+                self._claim_again = self._claim_again or bool(entries)
+        except SpoolError as error:
+            self._log.warning("qmgr", f"cannot read the queue: {error}")
+            pause = min(pause, TROUBLE_PAUSE)
+        finally:
+            self._claiming = False
+            self._wake_after(pause)
+
+    def _wake_after(self, pause: float) -> None:
+        """Look for work after ``pause`` seconds at the latest, earlier if something is due earlier."""
+        if self._stopping is not None:
+            return
+        now, due = self._clock.seconds(), self._spool.next_due()
+        if due is not None:
+            pause = min(pause, max(due - now, 0.1))
+        if self._timer is not None and self._timer.active():
+            if self._timer.getTime() <= now + pause:
+                return
+            self._timer.cancel()
+        self._timer = self._clock.callLater(pause, self._look_for_work)
+
+    def _run(self, work: Any) -> None:
+        self._working += 1
+        Deferred.fromCoroutine(work).addErrback(self._broken).addBoth(self._worked)
+
+    def _worked(self, ignored: object) -> None:
+        self._working -= 1
+        self._maybe_stopped()
+
+    def _broken(self, failure: Any) -> None:
+        self._log.error("qmgr", f"internal: {failure.type.__name__}: {failure.value}")
+
+    # --- an attempt ----------------------------------------------------------------------------------------------
+
+    def _activate(self, entry: Entry) -> None:
+        forced = entry.queue == "deferred" and entry.not_before == 0
+        message = ActiveMessage(entry, self._clock.seconds(), forced)
+        self._active[entry.id] = message
+        envelope = entry.envelope
+        todo = [index for index, state in enumerate(entry.states) if not state.done]
+        self._log.info(
+            "qmgr", f"{entry.id}: from=<{envelope.sender}>, size={envelope.size}, nrcpt={len(todo)} (queue active)"
+        )
+        message.pending = len(todo)
+        if not todo:
+            self._run(self._end_attempt(message))
+        elif entry.expire:
+            self._refuse(message, todo, Result(DEFERRED, "4.7.0", "message is administratively expired"))
+        else:
+            self._run(self._dispatch(message, todo))
+
+    async def _dispatch(self, message: ActiveMessage, todo: list[int]) -> None:
+        entry = message.entry
+        groups: dict[tuple[str, str], Group] = {}
+        failed: list[int] = []
+        for index in todo:
+            state = entry.states[index]
+            if state.status == BOUNCED:  # the record of an attempt whose notice could not be sent
+                message.pending -= 1
+                continue
+            recipient = entry.envelope.recipients[index].address
+            try:
+                transport, nexthop, address = await self._way(entry.envelope, recipient)
+            except TableError as error:
+                self._log.warning("trivial-rewrite", f"{entry.id}: {error}")
+                failed.append(index)
+                continue
+            group = groups.get((transport, nexthop))
+            if group is None:
+                group = groups[transport, nexthop] = Group(message, nexthop)
+            group.indexes.append(index)
+            group.addresses.append(address)
+        if failed:
+            self._refuse(message, failed, Result(DEFERRED, "4.3.0", "address resolver failure"))
+        for (transport, _), group in groups.items():
+            self._hand_over(message, transport, group)
+        if not groups and not failed:
+            await self._end_attempt(message)
+
+    async def _way(self, envelope: Envelope, recipient: str) -> tuple[str, str, str]:
+        if envelope.content_filter:
+            transport, _, nexthop = envelope.content_filter.partition(":")
+            return transport, nexthop or recipient.rpartition("@")[2], recipient
+        route = await self._router.resolve(envelope.sender, recipient)
+        return route.transport, route.nexthop, route.recipient
+
+    def _hand_over(self, message: ActiveMessage, transport: str, group: Group) -> None:
+        queue = self._queues.get(transport)
+        if transport in self._policy.defer_transports and not message.forced:
+            self._refuse(message, group.indexes, Result(DEFERRED, "4.3.2", "deferred transport"))
+        elif queue is None:
+            self._log.warning("qmgr", f"connect to transport private/{transport}: No such file or directory")
+            self._refuse(message, group.indexes, Result(DEFERRED, "4.3.0", "mail transport unavailable"))
+        elif message.entry.envelope.trace == "verify":
+            text = f"delivers by {transport} to {group.nexthop}"
+            self._refuse(message, group.indexes, Result("deliverable", "2.0.0", text))
+        else:
+            queue.add(group, forced=message.forced)
+
+    def _refuse(self, message: ActiveMessage, indexes: list[int], result: Result) -> None:
+        """Give recipients a result without an attempt to deliver."""
+        group = Group(message, "", indexes)
+        self._delivered("error", group, [result] * len(indexes), self._clock.seconds())
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _delivered(self, program: str, group: Group, results: Sequence[Result], started: float) -> None:
+        self._run(self._record(program, group, results, started))
+
+    async def _record(self, program: str, group: Group, results: Sequence[Result], started: float) -> None:
+        """Put results on record, then report them."""
+        message = group.message
+        entry = message.entry
+        ended = self._clock.seconds()
+        own = [result for result in results if not result.log_only]
+        for index, result in zip(group.indexes, own, strict=True):
+            state = entry.states[index]
+            state.done = result.status not in (DEFERRED, BOUNCED)
+            state.status, state.dsn, state.reason = result.status, result.dsn, result.reason
+            state.relay, state.details = result.relay, result.details
+        message.pending -= len(own)
+        if self._active.get(entry.id) is not message:
+            return  # removed or held meanwhile
+
+        def report() -> None:
+            self._report(program, group, results, started, ended)
+
+        if message.is_over and all(state.done for state in entry.states):
+            await self._end_attempt(message, report)  # its removal is the record
+            return
+        message.recording += 1
+        try:
+            await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in group.indexes])
+        except SpoolError as error:
+            self._log.warning("qmgr", f"{entry.id}: cannot record progress: {error}")
+        message.recording -= 1
+        report()
+        if message.is_over:
+            await self._end_attempt(message)
+
+    def _report(
+        self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
+    ) -> None:
+        entry = group.message.entry
+        indexes = iter(group.indexes)
+        index = group.indexes[0]
+        for result in results:
+            if not result.log_only:
+                index = next(indexes)
+            line = delivery_line(
+                entry.id, entry.envelope.recipients[index], result,
+                arrival=entry.envelope.arrival, active=group.message.since, started=started, ended=ended,
+            )
+            self._log.info(program, line)
+
+    async def _end_attempt(self, message: ActiveMessage, report: Callable[[], None] | None = None) -> None:
+        """Every recipient has a result: finish, return to sender, or put off."""
+        try:
+            deferred = await self._return_to_sender(message)
+            await self._tell_of_success(message, deferred)
+            if deferred:
+                await self._put_off(message, deferred)
+            else:
+                await self._spool.finish(message.entry.id)
+            if report is not None:
+                report()
+            if not deferred and self._active.get(message.entry.id) is message:
+                self._log.info("qmgr", f"{message.entry.id}: removed")
+        except SpoolError as error:
+            self._log.warning("qmgr", f"{message.entry.id}: {error}")
+        finally:
+            self._end_of(message)
+
+    async def _return_to_sender(self, message: ActiveMessage) -> list[int]:
+        """Bounce what has failed or become too old; gives the recipients that are still to be tried."""
+        entry, envelope = message.entry, message.entry.envelope
+        open_ones = [index for index, state in enumerate(entry.states) if not state.done]
+        bounced = [index for index in open_ones if entry.states[index].status == BOUNCED]
+        deferred = [index for index in open_ones if entry.states[index].status != BOUNCED]
+        now = self._clock.seconds()
+        if deferred and (
+            entry.expire or is_expired(self._policy.times, envelope.arrival, now, null_sender=not envelope.sender)
+        ):
+            forced = "force-" if entry.expire else ""
+            self._log.info("qmgr", f"{entry.id}: from=<{envelope.sender}>, status={forced}expired, returned to sender")
+            bounced, deferred = open_ones, []
+        if bounced:
+            if not await self._notified(entry, bounced, self._notices.bounce):
+                return open_ones
+            for index in bounced:
+                entry.states[index].done = True
+            if deferred:
+                await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in bounced])
+        return deferred
+
+    async def _tell_of_success(self, message: ActiveMessage, deferred: list[int]) -> None:
+        entry = message.entry
+        if entry.envelope.trace:
+            await self._notified(entry, range(len(entry.states)), self._notices.verify)
+            entry.envelope.trace = ""
+        elif not deferred:
+            successes = [
+                index for index, state in enumerate(entry.states)
+                if state.status == SENT and entry.envelope.recipients[index].notify & NOTIFY_SUCCESS
+            ]
+            if successes:
+                await self._notified(entry, successes, self._notices.success)
+
+    async def _notified(
+        self, entry: Entry, indexes: Sequence[int], notice: Callable[[Entry, Sequence[int]], Awaitable[None]]
+    ) -> bool:
+        try:
+            await notice(entry, indexes)
+        except Exception as error:  # the message stays, so that it can be tried again
+            self._log.warning("qmgr", f"{entry.id}: cannot notify the sender: {type(error).__name__}: {error}")
+            return False
+        return True
+
+    async def _put_off(self, message: ActiveMessage, deferred: list[int]) -> None:
+        entry, times, now = message.entry, self._policy.times, self._clock.seconds()
+        if self._active.get(entry.id) is not message:
+            return
+        if warning_is_due(times, entry.envelope.arrival, now, warned=entry.envelope.warned) \
+                and await self._notified(entry, deferred, self._notices.delayed):
+            entry.envelope.warned = True
+            await self._spool.amend(entry.id, entry.envelope)
+        await self._spool.release(entry.id, next_attempt(times, entry.envelope.arrival, now))
+        self._wake_after(self._policy.queue_run_delay)
+
+    def _end_of(self, message: ActiveMessage) -> None:
+        if self._active.get(message.entry.id) is message:
+            del self._active[message.entry.id]
+        if self._claim_again and not self._claiming:
+            self._look_for_work()
