@@ -264,11 +264,17 @@ class IResolver(Interface):
     Errors: DNSError with the text of Postfix ("Host or domain name not found. Name service error for name=… type=MX:
     Host not found, try again")."""
 
+    disabled = Attribute("True: no MX look-ups (smtp_dns_support_level, disable_dns_lookups)")
+
     def mx(domain: str) -> Awaitable[list[MX]]:
         """By preference; [] when the name exists and has no MX.  A null MX (RFC 7505) is [MX(0, "")]."""
 
     def addresses(host: str) -> Awaitable[list[str]]:
         """IPv4 and IPv6 addresses by inet_protocols, from DNS and/or the hosts file by smtp_host_lookup."""
+
+    def native(host: str) -> Awaitable[list[str]]:
+        """As ``addresses``, but as getaddrinfo(3) would find them: hosts file, then DNS, whatever smtp_host_lookup
+        says (for the verification of client names)."""
 
     def hostname(address: str) -> Awaitable[str]:
         """PTR (hosts file first)."""
