@@ -147,8 +147,8 @@ class LinkClient(ReconnectingClientFactory):
     """Keeps a connection to another role, and asks over it.  Provides call() and note() like a Link."""
 
     noisy = False
-    initialDelay = 0.05  # type: ignore[assignment]
-    maxDelay = 1.0
+    initialDelay = 0.05
+    maxDelay = 1.0  # type: ignore[assignment]
 
     def __init__(
         self, clock: IReactorTime, calls: Mapping[str, CallHandler] = {}, notes: Mapping[str, NoteHandler] = {}

@@ -1,0 +1,185 @@
+"""The master role: binds the sockets as root, starts the other roles, and starts each again that dies.
+
+    twistd (master, root) ── receiver × N   SMTP server and cleanup, as mail_owner, on shared listening sockets
+                          ├─ scheduler      queue, DNS, SMTP client, as mail_owner
+                          └─ executor       pipe, local, virtual, as root
+
+It does nothing else, so that there is nothing in it to go wrong: no mail, no network input, no tables.  Each role is a
+process of its own (gateway.role) with a Link to the master; when the master goes, the roles see it break, and end.
+
+reload: the new configuration is checked by the caller; new roles are started with it, and the old ones are told to
+retire: they take no more work, end what they have begun, and go.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory, ProcessProtocol
+from twisted.python.failure import Failure
+
+from gateway.interfaces import Log
+from gateway.link import Link
+
+LINK_DESCRIPTOR = 3
+FIRST_SOCKET = 4
+
+RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0, 10.0)
+QUIET_AFTER = 30.0  # a role that lived so long starts with the shortest pause again
+
+
+@dataclass(slots=True)
+class Plan:
+    """Which role to run how: ``sockets`` by the names under which gateway.role knows them."""
+
+    role: str
+    number: int
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return f"{self.role} {self.number}" if self.role == "receiver" else self.role
+
+
+class RoleProcess(ProcessProtocol):
+    """One running role.  ``ended`` fires when the process is gone."""
+
+    def __init__(self, plan: Plan, directory: Path, reactor: Any, log: Log, on_note: dict[str, Callable[[Any], None]],
+                 on_end: Callable[[RoleProcess, str], None]) -> None:
+        self.plan = plan
+        self.ended: Deferred[None] = Deferred()
+        self.retired = False
+        self.started = reactor.seconds()
+        self._log = log
+        self._on_end = on_end
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        link = Link(reactor, {}, on_note)
+        self.link = link
+        factory = Factory.forProtocol(lambda: link)
+        factory.noisy = False
+        reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
+        ours.close()
+        descriptors: dict[int, Any] = {1: 1, 2: 2, LINK_DESCRIPTOR: theirs.fileno()}
+        names = []
+        for number, (name, one) in enumerate(plan.sockets.items(), FIRST_SOCKET):
+            descriptors[number] = one.fileno()
+            names.append(f"{name}={number}")
+        null = os.open(os.devnull, os.O_RDONLY)
+        descriptors[0] = null
+        try:
+            command = [sys.executable, "-m", "gateway.role", plan.role, str(directory), *names]
+            self.process = reactor.spawnProcess(
+                self, sys.executable, command, env=role_environment(), childFDs=descriptors
+            )
+        finally:
+            os.close(null)
+            theirs.close()
+
+    def processEnded(self, reason: Failure) -> None:
+        self._on_end(self, reason.getErrorMessage())
+        self.ended.callback(None)
+
+    def kill(self, signal: str) -> None:
+        if self.process.pid:
+            self.process.signalProcess(signal)
+
+
+def role_environment() -> dict[str, str]:
+    """What a role needs of our environment, and nothing that a caller may have left there."""
+    kept = ("PATH", "TZ", "LANG", "PYTHONPATH", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+class Master:
+    """Keeps the planned roles running.  ``on_request`` takes "reload" and "stop" that come from a role (an
+    administrator's command reaches the scheduler's control socket)."""
+
+    def __init__(self, reactor: Any, log: Log, on_request: Callable[[str], None]) -> None:
+        self._reactor = reactor
+        self._log = log
+        self._on_request = on_request
+        self._running: list[RoleProcess] = []
+        self._plans: list[Plan] = []
+        self._directory = Path()
+        self._failures: dict[str, int] = {}
+        self._pending: dict[str, IDelayedCall] = {}
+        self._stopping = False
+        self._awaited: RoleProcess | None = None
+        """The retiring scheduler: two must not hold the queue at once."""
+
+    def start(self, directory: Path, plans: Sequence[Plan]) -> None:
+        """Start the roles of a configuration; those of an earlier one retire."""
+        old = [one for one in self._running if not one.retired]
+        self._directory = directory
+        self._plans = list(plans)
+        for call in self._pending.values():
+            call.cancel()
+        self._pending.clear()
+        for one in old:
+            one.retired = True
+        scheduler = next((one for one in old if one.plan.role == "scheduler"), None)
+        for plan in self._plans:
+            if not (scheduler and plan.role == "scheduler"):
+                self._spawn(plan)
+        for one in old:
+            one.link.note("retire", None)
+        self._awaited = scheduler
+
+    def _spawn(self, plan: Plan) -> None:
+        self._pending.pop(plan.title, None)
+        if self._stopping:
+            return
+        notes = {"request": self._on_request}
+        self._running.append(RoleProcess(plan, self._directory, self._reactor, self._log, notes, self._ended))
+
+    def _ended(self, process: RoleProcess, how: str) -> None:
+        self._running.remove(process)
+        plan = process.plan
+        if self._stopping:
+            return
+        if process.retired:
+            if process is self._awaited:
+                self._awaited = None
+                for planned in self._plans:
+                    if planned.role == "scheduler":
+                        self._spawn(planned)
+            return
+        self._log.warning("master", f"process {plan.title} ended: {how}")
+        lived = self._reactor.seconds() - process.started
+        failures = 0 if lived > QUIET_AFTER else self._failures.get(plan.title, 0)
+        self._failures[plan.title] = failures + 1
+        pause = RESTART_PAUSES[min(failures, len(RESTART_PAUSES) - 1)]
+        self._pending[plan.title] = self._reactor.callLater(pause, self._spawn, plan)
+
+    def tell(self, role: str, name: str, value: Any) -> None:
+        """A note to every running process of a role."""
+        for one in self._running:
+            if one.plan.role == role:
+                one.link.note(name, value)
+
+    def stop(self, grace: float) -> Deferred[Any]:
+        """Ask all to end; after ``grace`` seconds they are killed.  Fires when all are gone."""
+        self._stopping = True
+        for call in self._pending.values():
+            call.cancel()
+        running = list(self._running)
+        for one in running:
+            one.link.note("stop", grace)
+        killer = self._reactor.callLater(grace, self._kill_all)
+        gone = DeferredList([one.ended for one in running])
+        gone.addCallback(lambda ignored: killer.active() and killer.cancel())
+        return gone
+
+    def _kill_all(self) -> None:
+        for one in self._running:
+            self._log.warning("master", f"process {one.plan.title} did not end in time: killed")
+            one.kill("KILL")
