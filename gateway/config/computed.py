@@ -55,7 +55,9 @@ def config_directory(settings: Settings) -> str:
 
 
 def mynetworks(settings: Settings) -> str:
-    return "127.0.0.0/8 [::1]/128"
+    from gateway.config.networks import default_mynetworks  # loads ctypes: only for who needs it
+
+    return default_mynetworks(settings)
 
 
 def process_id(settings: Settings) -> str:

@@ -140,7 +140,7 @@ class Settings:
     def _evaluate(self, name: str) -> str:
         raw = self.raw(name)
         if "$" not in raw:
-            return raw
+            return self._first_line(name, raw) if raw[:1] == "/" and name == "myorigin" else raw
         known = parameters.find(name)
         if known is not None and known.type == parameters.RAW:
             other = parameters.table().get(raw[1:])
@@ -157,6 +157,15 @@ class Settings:
             raise self.error(name, f"{name}: expressions are nested too deeply", "simplify the value") from None
         finally:
             self._open.pop()
+
+    def _first_line(self, name: str, path: str) -> str:
+        """Debian's habit: "myorigin = /etc/mailname" means the first line of that file."""
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.readline().strip()
+        except OSError as problem:
+            what = f"{name}: {path} cannot be read: {problem.strerror}"
+            raise self.error(name, what, "create the file, or give the domain itself") from None
 
     def _lookup(self, name: str) -> str | None:
         try:
