@@ -1,0 +1,82 @@
+"""What the transports' tests share: a content source in memory, messages, and a runner of real programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import reactor
+from zope.interface import implementer
+
+from gateway.interfaces import IContentSource, Request
+from spool.envelope import Envelope, Recipient
+from spool.interfaces import Content, Entry, RecipientState
+from transports.process import Identity, Runner
+
+NOBODY = Identity(65534, 65534) if os.geteuid() == 0 else Identity(os.getuid(), os.getgid())
+"""Somebody whose rights programs can get here."""
+ROOT = os.geteuid() == 0
+
+
+class Bytes:
+    """A message's content in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self.size = len(data)
+        self.closed = False
+
+    def read(self, count: int = -1) -> bytes:
+        end = len(self._data) if count < 0 else self._at + count
+        block = self._data[self._at : end]
+        self._at += len(block)
+        return block
+
+    def seek(self, position: int) -> None:
+        self._at = position
+
+    def fileno(self) -> int:
+        raise OSError("a message in memory has no descriptor")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@implementer(IContentSource)
+class Contents:
+    """Messages by queue ID."""
+
+    def __init__(self, messages: dict[str, bytes]) -> None:
+        self._messages = messages
+        self.opened: list[Bytes] = []
+
+    async def content(self, id: str) -> Content:
+        self.opened.append(Bytes(self._messages[id]))
+        return self.opened[-1]
+
+
+def request(
+    *addresses: str, sender: str = "a@client.example", nexthop: str = "next.hop", service: str = "prog", **facts: Any
+) -> Request:
+    """A delivery of message "ID" to these addresses; ``facts`` go into the envelope."""
+    recipients = [Recipient(address, original=address) for address in addresses]
+    envelope = Envelope(sender, recipients, **facts)
+    entry = Entry("ID", envelope, [RecipientState() for _ in addresses])
+    return Request(entry, service, nexthop, list(range(len(addresses))), list(addresses))
+
+
+def with_runner(test: Callable[..., Any]) -> Callable[[], Any]:
+    """A test, a coroutine function of a Runner, with a real one that is closed behind it."""
+
+    async def run() -> None:
+        runner = Runner(reactor)
+        try:
+            await test(runner)
+        finally:
+            runner.close()
+
+    run.__name__ = test.__name__
+    run.__doc__ = test.__doc__
+    return run

@@ -1,0 +1,217 @@
+"""Programs are started with what they should have, nothing else, and all ways to end are told apart."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor, task
+from twisted.internet.defer import Deferred, gatherResults
+
+from tests.transports.support import NOBODY, ROOT
+from transports.process import Command, Ending, Identity, Outcome, Runner
+
+
+@pytest.fixture
+def runner() -> Iterator[Runner]:
+    runner = Runner(reactor)
+    yield runner
+    runner.close()
+
+
+@pytest.fixture
+def anybodys() -> Iterator[Path]:
+    """A folder that NOBODY can write in (pytest's own are root's alone)."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+def shell(text: str, **more: object) -> Command:
+    return Command(["/bin/sh", "-c", text], NOBODY, **more)  # type: ignore[arg-type]
+
+
+def run(runner: Runner, command: Command) -> Deferred[Outcome]:
+    return Deferred.fromCoroutine(runner.run(command))
+
+
+@ensureDeferred
+async def test_arguments_input_and_output(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/bin/sh", "-c", 'cat; echo "$0|$1" >&2; exit 3', "a b", "$x;ü"], NOBODY,
+                                       stdin=[b"one ", b"two\n"]))
+    assert (outcome.ending, outcome.code, outcome.output) == (Ending.EXITED, 3, "one two\na b|$x;ü\n".encode())
+
+
+@ensureDeferred
+async def test_nothing_is_inherited(runner: Runner, tmp_path: Path) -> None:
+    os.environ["GATEWAY_SECRET"] = "x"
+    with open(tmp_path / "open", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        outcome = await runner.run(shell("umask; ls /proc/self/fd; env; ps -o pid=,pgid=,sid= -p $$",
+                                         environment={"ONE": "1", "PATH": "/bin:/usr/bin"}))
+    del os.environ["GATEWAY_SECRET"]
+    lines = outcome.output.decode().splitlines()
+    assert lines[0] == "0077"
+    assert lines[1:5] == ["0", "1", "2", "3"]  # 3 is the listing itself
+    assert sorted(line for line in lines[5:-1] if not line.startswith("PWD=")) == ["ONE=1", "PATH=/bin:/usr/bin"]
+    assert len(set(lines[-1].split())) == 1  # leads its group and session
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_identity_is_exactly_what_was_asked_for(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/usr/bin/id"], Identity(65534, 12)))
+    assert b"uid=65534(nobody) gid=12(man) groups=12(man)" in outcome.output
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_no_program_runs_as_root(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/bin/true"], Identity(0, 0)))
+    assert outcome.ending is Ending.NOT_STARTED
+    assert "never run as root" in outcome.text
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_directory_is_entered_with_the_users_rights(runner: Runner, tmp_path: Path) -> None:
+    os.chmod(tmp_path, 0o700)
+    outcome = await runner.run(shell("pwd", directory=str(tmp_path)))
+    assert (outcome.ending, outcome.text) == (Ending.NOT_STARTED, f"cannot enter {tmp_path}: Permission denied")
+
+
+@ensureDeferred
+async def test_what_cannot_be_started_is_told_from_exit_status_1(runner: Runner) -> None:
+    for command, text in (
+        (Command(["/no/such/program"], NOBODY), "cannot execute /no/such/program: No such file or directory"),
+        (Command(["/etc/passwd"], NOBODY), "cannot execute /etc/passwd: Permission denied"),
+        (Command(["nowhere"], NOBODY, {"PATH": "/bin:/sbin"}), "cannot execute nowhere: No such file or directory"),
+        (shell("true", directory="/no/such"), "cannot enter /no/such: No such file or directory"),
+        (Command(["/bin/true", "a\0b"], NOBODY), "an argument holds a NUL byte"),
+        (Command([], NOBODY), "the command is empty"),
+    ):
+        outcome = await runner.run(command)
+        assert (outcome.ending, outcome.text) == (Ending.NOT_STARTED, text)
+    outcome = await runner.run(shell("exit 127"))
+    assert (outcome.ending, outcome.code) == (Ending.EXITED, 127)
+
+
+@pytest.mark.skipif(ROOT, reason="root may do it")
+@ensureDeferred
+async def test_another_user_takes_root_rights(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/bin/true"], Identity(NOBODY.uid + 1, NOBODY.gid)))
+    assert outcome.ending is Ending.NOT_STARTED and "takes root rights" in outcome.text
+
+
+@ensureDeferred
+async def test_names_are_found_in_path_or_given_to_a_shell(runner: Runner) -> None:
+    path = {"PATH": "/nowhere:/bin:/usr/bin"}
+    assert (await runner.run(Command(["true"], NOBODY, path))).ending is Ending.EXITED
+    assert (await runner.run(Command(["exit", "67"], NOBODY, path, shell="exit 67"))).code == 67
+
+
+@ensureDeferred
+async def test_default_signals(runner: Runner) -> None:
+    outcome = await runner.run(shell("yes | head -1; kill -PIPE $$; echo ignored"))
+    assert (outcome.ending, outcome.code, outcome.output) == (Ending.SIGNALED, 13, b"y\n")
+
+
+@ensureDeferred
+async def test_time_limit_ends_the_whole_group(runner: Runner, anybodys: Path) -> None:
+    began = time.monotonic()
+    outcome = await runner.run(shell(f"echo begun; (sleep 0.5; touch {anybodys}/late) & sleep 3", time_limit=0.2))
+    assert (outcome.ending, outcome.output) == (Ending.TIMED_OUT, b"begun\n")
+    assert time.monotonic() - began < 2
+    await task.deferLater(reactor, 0.6, lambda: None)
+    assert not (anybodys / "late").exists()
+
+
+@ensureDeferred
+async def test_a_daemon_that_keeps_the_output_is_not_waited_for(runner: Runner) -> None:
+    began = time.monotonic()
+    outcome = await runner.run(shell("echo said; sleep 4 &"))
+    assert (outcome.ending, outcome.output) == (Ending.EXITED, b"said\n")
+    assert time.monotonic() - began < 3
+
+
+@ensureDeferred
+async def test_large_input_is_taken_as_it_is_read(runner: Runner) -> None:
+    taken = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(200):
+            taken += 1
+            yield b"x" * 65536
+
+    outcome = run(runner, shell("sleep 0.3; wc -c", stdin=blocks()))
+    await task.deferLater(reactor, 0.1, lambda: None)
+    assert taken < 10
+    assert (await outcome).output.strip() == b"13107200"
+
+
+@ensureDeferred
+async def test_input_that_is_not_read_is_no_failure(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/bin/true"], NOBODY, stdin=(b"x" * 65536 for _ in range(100))))
+    assert (outcome.ending, outcome.code) == (Ending.EXITED, 0)
+
+
+@ensureDeferred
+async def test_broken_input_kills_the_program(runner: Runner, anybodys: Path) -> None:
+
+    def blocks() -> Iterator[bytes]:
+        yield b"half"
+        raise OSError("disk trouble")
+
+    outcome = await runner.run(shell(f"cat > {anybodys}/got; sleep 0.3; touch {anybodys}/done", stdin=blocks()))
+    assert (outcome.ending, outcome.text) == (Ending.GIVEN_UP, "cannot read the message: disk trouble")
+    await task.deferLater(reactor, 0.5, lambda: None)
+    assert not (anybodys / "done").exists()
+
+
+@ensureDeferred
+async def test_output_is_read_on_but_not_kept(runner: Runner) -> None:
+    outcome = await runner.run(shell("head -c 3000000 /dev/zero", output_limit=10))
+    assert (outcome.ending, outcome.code, outcome.output) == (Ending.EXITED, 0, b"\0" * 10)
+
+
+@ensureDeferred
+async def test_long_argument_lists(runner: Runner) -> None:
+    outcome = await runner.run(Command(["/bin/sh", "-c", 'echo "$#"'] + ["r" * 100] * 5001, NOBODY))
+    assert outcome.output == b"5000\n"
+
+
+@ensureDeferred
+async def test_many_at_once(runner: Runner) -> None:
+    outcomes = await gatherResults([run(runner, shell(f"exit {number}")) for number in range(60)])
+    assert [outcome.code for outcome in outcomes] == list(range(60))
+
+
+@ensureDeferred
+async def test_the_starter_may_die(runner: Runner) -> None:
+    slow = run(runner, shell("sleep 5"))
+    await run(runner, shell("true"))
+    assert runner._process is not None
+    runner._process.kill()
+    outcome = await slow
+    assert (outcome.ending, outcome.text) == (Ending.GIVEN_UP, "the program starter has ended")
+    assert (await runner.run(shell("exit 4"))).code == 4
+
+
+@ensureDeferred
+async def test_no_program_outlives_the_runner(anybodys: Path) -> None:
+    runner = Runner(reactor)
+    slow = run(runner, shell(f"sleep 0.4; touch {anybodys}/late"))
+    await run(runner, shell("true"))
+    runner.close()
+    assert (await slow).ending is Ending.GIVEN_UP
+    await task.deferLater(reactor, 0.7, lambda: None)
+    assert not (anybodys / "late").exists()

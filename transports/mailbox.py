@@ -1,0 +1,305 @@
+"""Writes mailboxes: mbox with locks, Maildir; and reads users' files.  Runs in a child of the spawner, as the user.
+
+Each task takes its arguments (``spec``) and gives an answer, both JSON-able.  The message comes on standard input,
+ready to be stored, and ends with ``spec["end"]``, a random word: a message that was cut short (the gateway went away)
+has no such end, and nothing of it is kept.  The answer of a delivery is ``{}`` or ``{"dsn": …, "text": …}`` with what
+went wrong.
+
+mbox: dot lock (``path.lock``, O_EXCL; stale ones are removed) and kernel lock, as mailbox_delivery_lock says; the
+file is opened only if it is what it seems (no symbolic link of a user's, one name only), appended to, forced to disk,
+and cut back to its former length if anything fails.  Maildir: tmp → new by rename, file and folder forced to disk.
+
+Rules: local(8) MAILBOX DELIVERY, postconf(5) mailbox_delivery_lock, deliver_lock_attempts, strict_mailbox_ownership.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+Spec = dict[str, Any]
+Answer = dict[str, Any]
+
+BLOCK = 65536
+
+_DSN = {
+    errno.EFBIG: "5.2.2",
+    errno.EDQUOT: "5.2.2",
+    errno.ENOSPC: "4.3.1",
+}
+"""A full mailbox is the recipient's affair, a full disk ours; whatever else goes wrong may go away."""
+
+
+class Refused(Exception):
+    """Not delivered, for a reason that has no errno."""
+
+    def __init__(self, dsn: str, text: str) -> None:
+        super().__init__(text)
+        self.dsn, self.text = dsn, text
+
+
+# --- mbox --------------------------------------------------------------------------------------------------------
+
+
+def append_mbox(spec: Spec) -> Answer:
+    """spec: path, end; locks (fcntl, flock, dotlock), attempts, delay, stale; limit (bytes of the mailbox, 0 = none);
+    devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made);
+    owner: uid that the file must have, or None; user: (uid, gid) that owns a new file and writes, when run as root."""
+    try:
+        with _dot_lock(spec):
+            _append_locked(spec)
+    except Refused as refusal:
+        return {"dsn": refusal.dsn, "text": refusal.text}
+    return {}
+
+
+def _append_locked(spec: Spec) -> None:
+    path: str = spec["path"]
+    descriptor = _open(spec)
+    try:
+        found = os.fstat(descriptor)
+        regular = stat.S_ISREG(found.st_mode)
+        if not regular and not spec["devices"]:
+            raise Refused("5.2.0", f"destination {path} is not a regular file")
+        if spec["owner"] is not None and found.st_uid != spec["owner"]:
+            raise Refused("4.2.0", f"destination {path} is not owned by recipient")
+        if regular:
+            _kernel_lock(descriptor, spec)
+            end = os.lseek(descriptor, 0, os.SEEK_END)
+        with _writing_as(spec):
+            try:
+                _copy(descriptor, spec["end"], spec["limit"] - end if regular and spec["limit"] else None)
+                if regular:
+                    os.fsync(descriptor)
+            except BaseException:
+                if regular:
+                    with suppress(OSError):
+                        os.ftruncate(descriptor, end)
+                raise
+    finally:
+        os.close(descriptor)
+
+
+def _open(spec: Spec) -> int:
+    path: str = spec["path"]
+    for _ in range(10):
+        try:
+            found = os.lstat(path)
+        except FileNotFoundError:
+            try:
+                return _create(spec)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise _trouble(f"cannot create file {path}", error) from None
+        except OSError as error:
+            raise _trouble(f"cannot open file {path}", error) from None
+        trusted_link = stat.S_ISLNK(found.st_mode) and found.st_uid == 0
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(path, flags)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _trouble(f"cannot open file {path}", error) from None
+        opened = os.fstat(descriptor)
+        same = trusted_link or (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
+        if same and (opened.st_nlink == 1 or not stat.S_ISREG(opened.st_mode)):
+            return descriptor
+        os.close(descriptor)
+        if same:
+            raise Refused("4.2.0", f"file {path} has {opened.st_nlink} hard links")
+    raise Refused("4.2.0", f"file {path} keeps changing")
+
+
+def _create(spec: Spec) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(spec["path"], flags, 0o600)
+    if spec.get("user") and os.geteuid() == 0:
+        os.fchown(descriptor, *spec["user"])
+    return descriptor
+
+
+@contextmanager
+def _writing_as(spec: Spec) -> Iterator[None]:
+    """Root opens a mailbox in a folder that only root may change; the user writes it, so that quotas count."""
+    if not spec.get("user") or os.geteuid() != 0:
+        yield
+        return
+    uid, gid = spec["user"]
+    os.setresgid(-1, gid, -1)
+    os.setresuid(-1, uid, -1)
+    try:
+        yield
+    finally:
+        os.setresuid(-1, 0, -1)
+        os.setresgid(-1, 0, -1)
+
+
+@contextmanager
+def _dot_lock(spec: Spec) -> Iterator[None]:
+    if "dotlock" not in spec["locks"] or _is_device(spec["path"]):
+        yield
+        return
+    lock = spec["path"] + ".lock"
+    for attempt in range(max(1, spec["attempts"])):
+        if attempt:
+            time.sleep(spec["delay"])
+        try:
+            os.close(os.open(lock, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            break
+        except FileExistsError:
+            _remove_stale(lock, spec["stale"])
+        except OSError as error:
+            if spec["lenient"]:
+                yield
+                return
+            raise _trouble(f"unable to create lock file {lock}", error) from None
+    else:
+        raise Refused("4.2.0", f"unable to lock for exclusive access: file {lock} exists")
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock)
+
+
+def _is_device(path: str) -> bool:
+    with suppress(OSError):
+        return not stat.S_ISREG(os.stat(path).st_mode)
+    return False
+
+
+def _remove_stale(lock: str, age: float) -> None:
+    with suppress(OSError):
+        if time.time() - os.lstat(lock).st_mtime > age:
+            os.unlink(lock)
+
+
+def _kernel_lock(descriptor: int, spec: Spec) -> None:
+    for style in spec["locks"]:
+        take = {"fcntl": fcntl.lockf, "flock": fcntl.flock}.get(style)
+        if take is None:
+            continue
+        for attempt in range(max(1, spec["attempts"])):
+            if attempt:
+                time.sleep(spec["delay"])
+            try:
+                take(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except (BlockingIOError, PermissionError):
+                continue
+        else:
+            raise Refused("4.2.0", f"unable to lock for exclusive access: {style} lock on {spec['path']} is held")
+
+
+# --- Maildir -----------------------------------------------------------------------------------------------------
+
+
+def deliver_maildir(spec: Spec) -> Answer:
+    """spec: path (the folder), end, limit (bytes of the message, 0 = none).  Folders that are missing are made."""
+    folder: str = spec["path"].rstrip("/")
+    now = time.time()
+    host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
+    unique = f"{int(now)}.R{secrets.token_hex(8)}P{os.getpid()}M{int(now * 1e6) % 1_000_000}.{host}"
+    temporary, final = f"{folder}/tmp/{unique}", f"{folder}/new/{unique}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        try:
+            descriptor = os.open(temporary, flags, 0o600)
+        except FileNotFoundError:
+            for name in ("tmp", "new", "cur"):
+                os.makedirs(f"{folder}/{name}", 0o700, exist_ok=True)
+            descriptor = os.open(temporary, flags, 0o600)
+    except OSError as error:
+        return {"dsn": "4.2.0", "text": f"create maildir file {temporary}: {error.strerror}"}
+    try:
+        try:
+            _copy(descriptor, spec["end"], spec["limit"] or None)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, final)
+        _sync_folder(f"{folder}/new")
+    except Refused as refusal:
+        _forget(temporary)
+        return {"dsn": refusal.dsn, "text": refusal.text}
+    except OSError as error:
+        _forget(temporary)
+        return {"dsn": _DSN.get(error.errno or 0, "4.2.0"), "text": f"error writing message: {error.strerror}"}
+    return {}
+
+
+def _forget(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def _sync_folder(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- reading as a user ---------------------------------------------------------------------------------------------
+
+
+def read_file(spec: Spec) -> Answer:
+    """spec: path, limit.  The text goes to descriptor 1; the answer says what the file is: {"found": False}, or found,
+    uid, mode, regular, size; or {"text": …} if it cannot be looked at.  Nothing is read that is not a regular file."""
+    try:
+        descriptor = os.open(spec["path"], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"found": False}
+    except OSError as error:
+        return {"text": error.strerror}
+    found = os.fstat(descriptor)
+    regular = stat.S_ISREG(found.st_mode)
+    answer = {"found": True, "uid": found.st_uid, "mode": stat.S_IMODE(found.st_mode), "regular": regular}
+    if regular and found.st_size <= spec["limit"]:
+        while block := os.read(descriptor, BLOCK):
+            _write(1, block)
+    return {**answer, "size": found.st_size}
+
+
+# --- the message -----------------------------------------------------------------------------------------------------
+
+
+def _copy(descriptor: int, end: str, room: int | None) -> None:
+    """Standard input to the file.  Raises Refused; OSErrors of the file become one too."""
+    mark = end.encode("ascii")
+    held = b""
+    while block := os.read(0, BLOCK):
+        held += block
+        ready, held = held[: -len(mark)], held[-len(mark) :]
+        if room is not None:
+            room -= len(ready)
+            if room < 0:
+                raise _trouble("error writing message", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
+        try:
+            _write(descriptor, ready)
+        except OSError as error:
+            raise _trouble("error writing message", error) from None
+    if held != mark:
+        raise Refused("4.3.0", "the message was cut short")
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def _trouble(what: str, error: OSError) -> Refused:
+    return Refused(_DSN.get(error.errno or 0, "4.2.0"), f"{what}: {error.strerror}")
