@@ -49,8 +49,8 @@ class Service:
     """How many -v there are."""
     columns: list[str] = field(default_factory=list)
     """The first eight columns as written, for postconf."""
-    words: list[str] = field(default_factory=list)
-    """Everything behind the command as written, braces included; options too."""
+    options: list[tuple[str, str]] = field(default_factory=list)
+    """The options in front of the arguments, in their order: ("v", ""), ("o", "name=value")."""
 
     def settings(self, settings: Settings) -> Settings:
         """The settings as this service sees them: with its overrides, $service_name and $process_name."""
@@ -135,7 +135,6 @@ def _service(line: Line, file: MasterFile) -> Service:
         line=line.first,
         path=file.path,
         columns=[*columns[:7], words[0]],
-        words=words[1:],
     )
     _read_options(service, words[1:])
     return service
@@ -156,7 +155,7 @@ def _words(text: str, line: Line, file: MasterFile) -> list[str]:
 
 
 def _read_options(service: Service, words: Sequence[str]) -> None:
-    """Fill overrides, verbose and arguments; raise _Bad for an -o that sets nothing."""
+    """Fill options, overrides, verbose and arguments; raise _Bad for an -o that sets nothing."""
     at = 0
     while at < len(words):
         word = words[at]
@@ -168,22 +167,24 @@ def _read_options(service: Service, words: Sequence[str]) -> None:
         for index, letter in enumerate(word[1:], 1):
             if letter in _WITHOUT_ARGUMENT:
                 service.verbose += letter == "v"
+                service.options.append((letter, ""))
                 continue
             argument = word[index + 1 :]
             if not argument and at < len(words):
                 argument = words[at]
                 at += 1
-            if letter == "o":
-                _override(service, argument)
+            service.options.append((letter, _override(service, argument) if letter == "o" else _bare(argument)))
             break
     service.arguments = [_bare(word) for word in words[at:]]
 
 
-def _override(service: Service, argument: str) -> None:
+def _override(service: Service, argument: str) -> str:
+    """Note the setting; its text, without the blanks that don't count."""
     setting = split_setting(_bare(argument))
     if isinstance(setting, str):
         raise _Bad(f"option -o: {setting}", "write -o name=value or -o { name = value }")
     service.overrides[setting[0]] = setting[1]
+    return f"{setting[0]}={setting[1]}"
 
 
 def _bare(word: str) -> str:
