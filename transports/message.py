@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from gateway.addresses.forms import quote, unquote
 from spool.interfaces import Content
-from transports.forms import external, internal
 
 BLOCK = 65536
 _HEADER_LIMIT = 1_048_576
@@ -38,20 +38,20 @@ PLAIN = Form()
 
 def from_line(sender: str, now: float) -> bytes:
     """``From SENDER  DATE``; the empty sender is MAILER-DAEMON.  ``sender``: internal form."""
-    return _line(f"From {external(sender) or 'MAILER-DAEMON'}  {time.asctime(time.localtime(now))}")
+    return _line(f"From {quote(sender) if sender else 'MAILER-DAEMON'}  {time.asctime(time.localtime(now))}")
 
 
 def return_path(sender: str) -> bytes:
-    return _line(f"Return-Path: <{external(sender)}>")
+    return _line(f"Return-Path: <{quote(sender) if sender else sender}>")
 
 
 def original_to(recipient: str) -> bytes:
     """``recipient``: internal form; nothing at all if it is not known."""
-    return _line(f"X-Original-To: {external(recipient)}") if recipient else b""
+    return _line(f"X-Original-To: {quote(recipient)}") if recipient else b""
 
 
 def delivered_to(recipient: str) -> bytes:
-    return _line(f"Delivered-To: {external(recipient)}")
+    return _line(f"Delivered-To: {quote(recipient)}")
 
 
 def _line(text: str) -> bytes:
@@ -140,4 +140,4 @@ def header_values(content: Content, name: bytes) -> list[str]:
 def has_been_at(content: Content, recipient: str) -> bool:
     """Whether a Delivered-To: names that recipient (internal form), letter case aside: the mail goes round."""
     wanted = recipient.lower()
-    return any(internal(value).lower() == wanted for value in header_values(content, b"delivered-to"))
+    return any(unquote(value).lower() == wanted for value in header_values(content, b"delivered-to"))

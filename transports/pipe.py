@@ -20,12 +20,13 @@ from typing import Any
 
 from zope.interface import implementer
 
+from gateway.addresses.forms import quote, split_domain, unquote
+from gateway.addresses.syntax import Extensions
 from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IContentSource, ITransport, Log, Request, Result
 from spool.interfaces import Content
 from transports import message
 from transports.environment import exported
-from transports.forms import external, internal, split, split_extension
 from transports.guard import Refusal
 from transports.macros import Template, expand
 from transports.process import Command, Identity, Outcome, Runner
@@ -55,7 +56,7 @@ class PipeService:
     chroot: str = ""
     base: str = "/"
     time_limit: float = 1000.0
-    recipient_delimiter: str = ""
+    extensions: Extensions = Extensions()
     original_recipients: bool = True
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -92,7 +93,7 @@ class PipeService:
             chroot=given.get("chroot", ""),
             base=settings.text("queue_directory"),
             time_limit=settings.transport_seconds(service.name, "time_limit"),
-            recipient_delimiter=settings.text("recipient_delimiter"),
+            extensions=Extensions.of(settings),
             original_recipients=settings.flag("enable_original_recipient"),
             environment=exported(settings, own_environment),
         )
@@ -138,8 +139,8 @@ class PipeTransport:
 
     async def _deliver(self, request: Request, content: Content) -> list[Result]:
         name = self._service.name
-        addresses = [internal(address) for address in request.addresses]
-        sender = internal(request.entry.envelope.sender) or self._service.null_sender
+        addresses = [unquote(address) for address in request.addresses]
+        sender = unquote(request.entry.envelope.sender) or self._service.null_sender
         results: list[Result | None] = [self._refused(address, content) for address in addresses]
         going = [at for at, result in enumerate(results) if result is None]
         if going:
@@ -155,7 +156,7 @@ class PipeTransport:
 
     def _refused(self, address: str, content: Content) -> Result | None:
         if "D" in self._service.flags and message.has_been_at(content, address):
-            reason = f"mail forwarding loop for {external(address)}"
+            reason = f"mail forwarding loop for {quote(address)}"
             return _own(BOUNCED, "5.4.6", reason, self._service.name)
         refusal = self._guard.refuse_recipient(address)
         return _own(refusal.status, refusal.dsn, refusal.reason, self._service.name) if refusal else None
@@ -165,7 +166,7 @@ class PipeTransport:
     ) -> tuple[Verdict, Outcome | None]:
         """The program, once, for these addresses (``going``: their places in the request)."""
         service, guard = self._service, self._guard
-        originals = [internal(request.recipients[at].original) for at in going]
+        originals = [unquote(request.recipients[at].original) for at in going]
         arguments = self._arguments(request, addresses, originals, sender)
         if isinstance(arguments, Refusal):
             return arguments.verdict(), None
@@ -197,17 +198,18 @@ class PipeTransport:
             "client_port": client.port, "client_protocol": client.protocol, "envid": envelope.envid, "nexthop": nexthop,
             "queue_id": request.entry.id, "sasl_method": client.sasl_method, "sasl_sender": client.sasl_sender,
             "sasl_username": client.sasl_username, "size": str(envelope.size),
-            "sender": external(sender) if "q" in flags and sender else sender,
+            "sender": quote(sender) if "q" in flags and sender else sender,
         }
         recipients = [self._of_recipient(*pair) for pair in zip(addresses, originals, strict=True)]
         return self._guard.arguments(expand(self._service.templates, values, recipients))
 
     def _of_recipient(self, address: str, original: str) -> dict[str, str]:
         flags = self._service.flags
-        mailbox, domain = split(address)
+        mailbox, domain = split_domain(address)
         if "u" in flags:
             mailbox = mailbox.lower()
-        user, extension = split_extension(mailbox, self._service.recipient_delimiter)
+        user, extension = self._service.extensions.split(mailbox)
+        extension = extension[1:]  # its delimiter
         return {
             "recipient": _folded(address, flags), "original_recipient": _folded(original, flags),
             "user": user, "extension": extension, "mailbox": mailbox,
@@ -237,11 +239,11 @@ def _own(status: str, dsn: str, reason: str, relay: str) -> Result:
 
 def _folded(address: str, flags: frozenset[str]) -> str:
     """An address for the command line; pipe(8) flags h, q, u."""
-    local, domain = split(address)
+    local, domain = split_domain(address)
     local = local.lower() if "u" in flags else local
     domain = domain.lower() if "h" in flags else domain
     address = f"{local}@{domain}" if domain else local
-    return external(address) if "q" in flags else address
+    return quote(address) if "q" in flags else address
 
 
 # --- reading the service ---------------------------------------------------------------------------------------------

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
-from twisted.internet import reactor
 from zope.interface import implementer
 
 from gateway.interfaces import IContentSource, Request
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Content, Entry, RecipientState
-from transports.process import Identity, Runner
+from transports.process import Identity
 
 NOBODY = Identity(65534, 65534) if os.geteuid() == 0 else Identity(os.getuid(), os.getgid())
 """Somebody whose rights programs can get here."""
@@ -65,18 +63,3 @@ def request(
     envelope = Envelope(sender, recipients, **facts)
     entry = Entry("ID", envelope, [RecipientState() for _ in addresses])
     return Request(entry, service, nexthop, list(range(len(addresses))), list(addresses))
-
-
-def with_runner(test: Callable[..., Any]) -> Callable[[], Any]:
-    """A test, a coroutine function of a Runner, with a real one that is closed behind it."""
-
-    async def run() -> None:
-        runner = Runner(reactor)
-        try:
-            await test(runner)
-        finally:
-            runner.close()
-
-    run.__name__ = test.__name__
-    run.__doc__ = test.__doc__
-    return run
