@@ -1,0 +1,190 @@
+"""regexp: and pcre: tables; regexp_table(5), pcre_table(5).
+
+``/pattern/flags result``, ``!/pattern/flags result``, ``if /pattern/ … endif``; the first rule that matches counts;
+``$1 ${1} $(1)`` take in what a group matched and ``$$`` is a dollar sign.  A rule that cannot be used is left out and
+reported with its line, in Postfix's words.  Keys are cut at header_size_limit, the longest that Postfix asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gateway.tables.base import Environment, Spec
+from gateway.tables.bracket import PatternError
+from gateway.tables.perl import PerlFlags, compile_perl
+from gateway.tables.posix import compile_posix
+from gateway.tables.rules import Rule, RuleList, Rules, RuleTable, first_match
+from gateway.tables.text import Line, Problem
+
+Replacement = str | list[str | int]
+
+_SPACE = " \t\r\n\v\f"
+_MACRO = re.compile(r"\$(?:(\$)|([A-Za-z0-9_]+)|\{([^{}]*)\}|\(([^()]*)\))")
+
+
+class _Skip(ValueError):
+    """A rule that is to be left out; the message says why."""
+
+
+class PatternTable(RuleTable[re.Pattern[str]]):
+    """Either of the two; subclasses compile."""
+
+    def __init__(self, spec: Spec, environment: Environment) -> None:
+        self._substitution = spec.substitution
+        self._limit = spec.settings.number("header_size_limit")
+        super().__init__(spec, environment)
+
+    async def lookup(self, key: str) -> str | None:
+        found = self._find(key)
+        if found is None:
+            return None
+        rule, match = found
+        if isinstance(rule.result, str):
+            return rule.result
+        return "".join(
+            part if isinstance(part, str) else match.group(part) or "" for part in rule.result
+        )
+
+    def source(self, key: str) -> str | None:
+        found = self._find(key)
+        return f"{self._place}:{found[0].line}" if found else None
+
+    def _find(self, key: str) -> tuple[Rule[re.Pattern[str]], re.Match[str]] | None:
+        key = key[: self._limit]
+
+        def matches(rule: Rule[re.Pattern[str]]) -> re.Match[str] | bool | None:
+            match = rule.test.search(key)
+            return match is None if rule.negated else match
+
+        return first_match(self.rules.rules, matches)
+
+    def compile(self, pattern: str, flags: str) -> re.Pattern[str]:
+        raise NotImplementedError
+
+    def parse_lines(self, lines: Sequence[Line], problems: list[Problem]) -> Rules[re.Pattern[str]]:
+        rules: RuleList[re.Pattern[str]] = RuleList(problems)
+        for number, text in lines:
+            try:
+                self._parse_line(number, text.rstrip(_SPACE), rules, problems)
+            except (_Skip, PatternError) as problem:
+                problems.append(Problem(number, str(problem)))
+        return Rules(rules.finish(), problems)
+
+    def _parse_line(
+        self, number: int, text: str, rules: RuleList[re.Pattern[str]], problems: list[Problem]
+    ) -> None:
+        if _is_word(text, "endif"):
+            if not rules.end():
+                raise _Skip("ignoring ENDIF without matching IF")
+            if text[5:].strip():
+                raise _Skip(f'ignoring extra text after ENDIF: "{text[5:].strip()}"')
+        elif _is_word(text, "if"):
+            negated, pattern, flags, rest = _split(text[2:])
+            if rest:
+                problems.append(Problem(number, f'ignoring extra text after IF statement: "{rest}"'))
+            rules.begin(Rule(number, self.compile(pattern, flags), negated))
+        else:
+            negated, pattern, flags, rest = _split(text)
+            test = self.compile(pattern, flags)
+            result = _replacement(rest, negated, test.groups, self._substitution)
+            if not rest:
+                problems.append(Problem(number, "no replacement text: using empty string"))
+            rules.add(Rule(number, test, negated, result))
+
+
+class RegexpTable(PatternTable):
+    """``regexp:FILE``: POSIX patterns."""
+
+    def compile(self, pattern: str, flags: str) -> re.Pattern[str]:
+        fold, extended, newline = True, True, False
+        for flag in flags:
+            if flag == "i":
+                fold = not fold
+            elif flag == "x":
+                extended = not extended
+            elif flag == "m":
+                newline = not newline
+            else:
+                raise _Skip(f'unknown regexp option "{flag}": skipping this rule')
+        return compile_posix(pattern, fold=fold, extended=extended, newline=newline)
+
+
+class PerlTable(PatternTable):
+    """``pcre:FILE``: Perl-compatible patterns."""
+
+    _FLAGS = {
+        "i": "caseless", "m": "multiline", "s": "dotall", "x": "extended",
+        "A": "anchored", "E": "dollar_endonly", "U": "ungreedy",
+    }  # fmt: skip
+
+    def compile(self, pattern: str, flags: str) -> re.Pattern[str]:
+        chosen = PerlFlags()
+        for flag in flags:
+            name = self._FLAGS.get(flag)
+            if name:
+                setattr(chosen, name, not getattr(chosen, name))
+            elif flag != "X":
+                raise _Skip(f'unknown regexp option "{flag}": skipping this rule')
+        return compile_perl(pattern, chosen)
+
+
+def _is_word(text: str, word: str) -> bool:
+    return text[: len(word)].lower() == word and not text[len(word) : len(word) + 1].isalnum()
+
+
+def _split(text: str) -> tuple[bool, str, str, str]:
+    """(negated, pattern, flags, rest) of "!/pattern/flags rest".  Raises _Skip."""
+    text = text.lstrip(_SPACE)
+    negated = False
+    while text.startswith("!"):
+        negated = not negated
+        text = text[1:].lstrip(_SPACE)
+    if not text:
+        raise _Skip("no regexp: skipping this rule")
+    delimiter = text[0]
+    if delimiter.isalnum():
+        raise _Skip("ignoring unrecognized request")
+    at = 1
+    while at < len(text) and text[at] != delimiter:
+        at += 2 if text[at] == "\\" else 1
+    if at >= len(text):
+        raise _Skip(f'no closing regexp delimiter "{delimiter}": skipping this rule')
+    flags, _, rest = text[at + 1 :].replace("\t", " ").partition(" ")
+    start = len(text) - len(rest)
+    return negated, text[1:at], flags, text[start:].strip(_SPACE) if rest else ""
+
+
+def _replacement(text: str, negated: bool, groups: int, allowed: bool) -> Replacement:
+    """The result, ready for use: a plain text, or its parts, numbers standing for groups."""
+    if "$" not in text:
+        return text
+    parts: list[str | int] = []
+    at = 0
+    while (dollar := text.find("$", at)) >= 0:
+        parts.append(text[at:dollar])
+        match = _MACRO.match(text, dollar)
+        if match is None:
+            raise _Skip("bad replacement syntax: skipping this rule")
+        at = match.end()
+        if match.group(1):
+            parts.append("$")
+        else:
+            parts.append(_group_number(match.group(2) or match.group(3) or match.group(4) or "", negated, groups))
+            if not allowed:
+                raise _Skip("regular expression substitution is not allowed: skipping this rule")
+    parts.append(text[at:])
+    if all(isinstance(part, str) for part in parts):
+        return "".join(str(part) for part in parts)
+    return [part for part in parts if part != ""]
+
+
+def _group_number(name: str, negated: bool, groups: int) -> int:
+    if not (name.isascii() and name.isdigit()):
+        raise _Skip(f'non-numeric replacement index "{name}": skipping this rule')
+    if negated:
+        raise _Skip("$number found in negative match replacement text: skipping this rule")
+    number = int(name[:6])
+    if not 1 <= number <= groups:
+        raise _Skip(f'out of range replacement index "{name}": skipping this rule')
+    return number

@@ -1,0 +1,215 @@
+"""Asking servers questions over a few lasting connections: what tcp: and socketmap: have in common.
+
+One question at a time goes over a connection; when all of a server's connections are busy, questions wait their turn.
+A question that fails on a connection which had been idle is asked once more on a new one, as the server may have
+closed it meanwhile.  Everything has a time limit; whatever goes wrong is a TableError.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet import defer, error
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.python.failure import Failure
+
+from gateway.interfaces import DNSError, TableError
+from gateway.tables.base import Environment
+from gateway.tables.networks import parse_address
+
+TIMEOUT = 100.0
+"""Seconds for a question and its answer: tcp_table(5)."""
+CONNECT_TIMEOUT = 30.0
+IDLE = 10.0
+"""A connection that is not used for so long is closed."""
+MAX_CONNECTIONS = 4
+
+Frame = Callable[[bytes], tuple[bytes, bytes] | None]
+"""Cuts a whole reply off what has come: (reply, the rest), None = not yet; raises ValueError for what is none."""
+
+
+class _Connection(Protocol):
+    """One connection; the reply to the question in flight fires ``_waiting``."""
+
+    def __init__(self, frame: Frame) -> None:
+        self._frame = frame
+        self._buffer = b""
+        self._waiting: defer.Deferred[bytes] | None = None
+        self.lost = False
+        self.idle_timer: Any = None
+
+    def ask(self, question: bytes) -> defer.Deferred[bytes]:
+        assert self._waiting is None
+        self._waiting = defer.Deferred(lambda _: self.close())
+        self.transport.write(question)  # type: ignore[union-attr]
+        return self._waiting
+
+    def dataReceived(self, data: bytes) -> None:
+        self._buffer += data
+        try:
+            framed = self._frame(self._buffer)
+        except ValueError as problem:
+            self._fail(TableError(str(problem)))
+            return
+        if framed is None:
+            return
+        reply, self._buffer = framed
+        if self._waiting is None or self._buffer:
+            self._fail(TableError("the server said more than it was asked for"))
+            return
+        waiting, self._waiting = self._waiting, None
+        waiting.callback(reply)
+
+    def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
+        self.lost = True
+        self._fail(reason)
+
+    def close(self) -> None:
+        if not self.lost:
+            self.lost = True
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def _fail(self, problem: TableError | Failure) -> None:
+        waiting, self._waiting = self._waiting, None
+        self.close()
+        if waiting is not None:
+            waiting.errback(problem)
+
+
+class Server:
+    """A server at "host:port" or at a unix path, and the connections to it."""
+
+    def __init__(self, name: str, environment: Environment, frame: Frame, *, path: str = "", host: str = "",
+                 port: int = 0) -> None:
+        self.name = name
+        self._environment = environment
+        self._frame = frame
+        self._path, self._host, self._port = path, host, port
+        self._idle: list[_Connection] = []
+        self._busy: set[_Connection] = set()
+        self._count = 0
+        self._queue: deque[defer.Deferred[None]] = deque()
+
+    async def ask(self, question: bytes) -> bytes:
+        """The reply.  Raises TableError."""
+        while not self._idle and self._count >= MAX_CONNECTIONS:
+            turn: defer.Deferred[None] = defer.Deferred()
+            self._queue.append(turn)
+            await turn
+        try:
+            return await self._ask(question)
+        finally:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.called:
+                turn.callback(None)
+                return
+
+    def close(self) -> None:
+        for connection in [*self._idle, *self._busy]:
+            connection.close()
+
+    async def _ask(self, question: bytes) -> bytes:
+        while True:
+            connection = self._take_idle()
+            fresh = connection is None
+            if connection is None:
+                connection = await self._connect()
+            self._busy.add(connection)
+            try:
+                reply = await connection.ask(question).addTimeout(TIMEOUT, self._environment.reactor)
+            except defer.TimeoutError:
+                raise TableError(f"{self.name}: read timeout") from None
+            except error.ConnectionClosed as problem:
+                if fresh:
+                    raise TableError(f"{self.name}: lost connection: {_reason(problem)}") from None
+                continue
+            except TableError as problem:
+                raise TableError(f"{self.name}: {problem}") from None
+            finally:
+                self._busy.discard(connection)
+                self._give_back(connection)
+            return reply
+
+    def _take_idle(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            connection.idle_timer.cancel()
+            if not connection.lost:
+                return connection
+            self._count -= 1
+        return None
+
+    def _give_back(self, connection: _Connection) -> None:
+        if connection.lost:
+            self._count -= 1
+            return
+        connection.idle_timer = self._environment.reactor.callLater(IDLE, self._drop, connection)
+        self._idle.append(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._idle.remove(connection)
+        self._count -= 1
+        connection.close()
+
+    async def _connect(self) -> _Connection:
+        self._count += 1
+        try:
+            return await self._connect_to_any()
+        except BaseException:
+            self._count -= 1
+            raise
+
+    async def _connect_to_any(self) -> _Connection:
+        problem: Exception | None = None
+        for endpoint in await self._endpoints():
+            try:
+                protocol = await endpoint.connect(Factory.forProtocol(lambda: _Connection(self._frame)))
+            except (error.ConnectError, OSError) as failed:
+                problem = failed
+                continue
+            assert isinstance(protocol, _Connection)
+            return protocol
+        where = self._path or f"{self._host}:{self._port}"
+        raise TableError(f"{self.name}: connect to {where}: {_reason(problem)}")
+
+    async def _endpoints(self) -> list[Any]:
+        reactor = self._environment.reactor
+        if self._path:
+            return [UNIXClientEndpoint(reactor, self._path, CONNECT_TIMEOUT, checkPID=False)]
+        return [
+            (TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint)(
+                reactor, address, self._port, CONNECT_TIMEOUT
+            )
+            for address in await self._addresses()
+        ]
+
+    async def _addresses(self) -> list[str]:
+        host = self._host.removeprefix("[").removesuffix("]")
+        if parse_address(host) is not None:
+            return [host]
+        if self._environment.resolver is not None:
+            try:
+                return list(await self._environment.resolver.addresses(host))
+            except DNSError as problem:
+                raise TableError(f"{self.name}: {problem}") from None
+        try:
+            found = socket.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as problem:
+            raise TableError(f"{self.name}: host or service {host} not found: {problem}") from None
+        return [str(item[4][0]) for item in found]
+
+
+def _reason(problem: Exception | None) -> str:
+    """What the system calls it, such as "Connection refused"."""
+    if isinstance(problem, error.ConnectError) and problem.osError is not None:
+        return os.strerror(problem.osError)
+    return str(problem) if problem is not None else "no address"
