@@ -6,17 +6,19 @@ Methods that say *awaitable* may be coroutines or return a Deferred; they never 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 from spool.envelope import Envelope
 
+QUEUE_NAMES = ("incoming", "active", "deferred", "hold")
+
 
 class SpoolError(Exception):
-    """Something cannot be stored or read.  ``temporary`` errors go away (no room, EMFILE)."""
+    """Something cannot be stored or read.  ``no_room``: the disk or the quota is full."""
 
     def __init__(self, text: str, *, no_room: bool = False) -> None:
         super().__init__(text)
@@ -51,6 +53,8 @@ class Entry:
     not_before: float = 0.0
     expire: bool = False
     """Return it to the sender at the next attempt, whatever its age (postsuper -e, -f)."""
+    where: str = ""
+    """A hint for another process's content(): where the message is, in the store's own terms; "" = not known."""
 
 
 @dataclass(slots=True)
@@ -65,6 +69,8 @@ class Content(Protocol):
     """The message of an entry: LF line ends, header first.  Reads come from the page cache."""
 
     size: int
+    offset: int
+    """Where the message begins in the file behind ``fileno()``."""
 
     def read(self, count: int = -1) -> bytes: ...
 
@@ -81,6 +87,13 @@ class Content(Protocol):
 
 class IDraft(Interface):
     """A message on its way into the spool, not yet anybody's responsibility."""
+
+    id = Attribute("Its queue ID, never used before or again")
+    envelope = Attribute("The Envelope that commit() will write")
+    full = Attribute("Too much of it waits in memory for the disk: write no more until drained() fires")
+
+    def drained() -> Awaitable[None]:
+        """Fires when the draft is not ``full`` (any more)."""
 
     def write(block: bytes) -> None:
         """Append content (LF line ends).  Small drafts stay in memory until commit; larger ones spill to a
@@ -107,22 +120,27 @@ class ISpool(Interface):
 
     def adopt(id: str, envelope: Envelope) -> Entry | None:
         """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
-        leased already or its state is not known to be fresh (then claim() will find it)."""
+        leased already or its state is not known to be fresh (then the next claim() will find it)."""
 
-    def content(id: str) -> Awaitable[Content]:
-        """Open the message of an entry.  The caller closes it.  Raises SpoolError when it is gone or unreadable."""
+    def content(id: str, where: str = "") -> Awaitable[Content]:
+        """Open the message of an entry.  The caller closes it.  Raises SpoolError when it is gone or unreadable.
+        A process that does not hold the lease gives ``entry.where`` along, to spare a search."""
 
     def progress(id: str, results: list[Progress]) -> Awaitable[None]:
-        """Record results durably.  The caller reports (logs, notifies) only after this fired."""
+        """Record results durably.  The caller reports (logs, notifies) only after this fired.  Raises SpoolError when
+        they cannot be recorded now; they are then recorded with the next ones.  Like amend(), release(), finish(): no
+        effect on a message that has gone meanwhile."""
 
     def amend(id: str, envelope: Envelope) -> Awaitable[None]:
         """Record changed envelope flags (warned)."""
 
     def release(id: str, not_before: float) -> Awaitable[None]:
-        """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch)."""
+        """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch).  Does not fail: what
+        the disk refuses is reported and kept in mind instead."""
 
     def finish(id: str) -> Awaitable[None]:
-        """All is done: remove the message."""
+        """All is done: remove the message, durably.  Does not fail: a message that cannot be removed is reported, and
+        not claimed again by this process."""
 
     def hold(id: str) -> Awaitable[bool]:
         """Put it aside until unhold().  False if there is none.  A lease on it ends."""
@@ -134,7 +152,8 @@ class ISpool(Interface):
         """Remove it, whoever holds it."""
 
     def requeue(id: str) -> Awaitable[bool]:
-        """Make it due at once, with states of undone recipients forgotten.  (Rewriting anew is the caller's.)"""
+        """Make it due at once, with states of undone recipients forgotten.  (Rewriting anew is the caller's.)  If it
+        is leased, that happens when it is released."""
 
     def expire(id: str) -> Awaitable[bool]:
         """Mark it so that the next attempt returns it to the sender."""
@@ -142,14 +161,27 @@ class ISpool(Interface):
     def due_now(id: str | None = None) -> Awaitable[int]:
         """Make one deferred entry, or all, due at once; the number of entries affected."""
 
+    def change(action: str, ids: Sequence[str] | None, queues: Sequence[str] = ...) -> Awaitable[int]:
+        """The same for many messages at once, or for all (None), that are in ``queues`` (of QUEUE_NAMES): "delete",
+        "hold", "release", "requeue", "expire" or "flush"; the number of messages changed.  Raises SpoolError if a
+        message could not be changed; others may have been."""
+
     def listing() -> Awaitable[list[Listed]]:
         """All that is in the spool, oldest first, without waiting for or disturbing leases."""
+
+    def slices() -> AsyncIterator[list[Listed]]:
+        """The same in pieces, for large spools."""
 
     def set_aside(id: str, why: str) -> Awaitable[None]:
         """Move a broken entry to "corrupt"; it is never deleted by us."""
 
     def next_due() -> float | None:
-        """When the next deferred entry known so far becomes due (seconds since the epoch)."""
+        """When the next deferred entry known so far becomes due (seconds since the epoch).  Others may put messages
+        into the spool: claim() should be called now and then (each half minute) in any case; it costs next to
+        nothing when there is nothing."""
+
+    def free_bytes() -> int:
+        """Room on the disk (queue_minfree); as it was a second ago at most.  Raises SpoolError."""
 
 
 @dataclass(slots=True)
@@ -158,7 +190,7 @@ class Listed:
 
     id: str
     queue: str
-    """"incoming", "deferred", "hold" or "corrupt"; "active" is the scheduler's to say."""
+    """"incoming", "deferred", "hold", or "active" for what is leased."""
     envelope: Envelope
     states: list[RecipientState]
     expire: bool = False

@@ -1,0 +1,167 @@
+"""Making things durable together: what is asked for while the disk is busy goes in one batch, in one hop to a thread.
+
+A Job is a change in four steps: ``write`` (files that nobody sees yet), ``sync`` (their data to the disk), ``place``
+(names: rename, unlink; gives the folders in which names changed), ``close``.  run() takes a batch through each step
+before the next begins, and syncs each folder once.  A job that fails is undone and the others go on.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from spool.files import Files
+from spool.interfaces import SpoolError
+
+MOST = 64
+"""Jobs in one batch."""
+
+
+class Job:
+    """A change of the spool.  ``result`` is what its Deferred gives in the end."""
+
+    result: Any = None
+
+    def write(self, files: Files) -> None:
+        """Put data into files."""
+
+    def sync(self, files: Files) -> None:
+        """Bring that data to the disk."""
+
+    def place(self, files: Files) -> Iterable[str]:
+        """Change names; the folders concerned."""
+        return ()
+
+    def undo(self, files: Files) -> None:
+        """A step has failed: take back what was done.  Must not raise."""
+
+    def close(self, files: Files) -> None:
+        """At the very end, whatever happened.  Must not raise."""
+
+
+def run(files: Files, jobs: Sequence[Job]) -> list[SpoolError | None]:
+    """Carry out a batch.  The list has what went wrong with each job."""
+    errors: list[SpoolError | None] = [None] * len(jobs)
+    folders: dict[str, list[int]] = {}
+
+    def fail(index: int, error: OSError | SpoolError) -> None:
+        if errors[index] is None:
+            errors[index] = error if isinstance(error, SpoolError) else spool_error(error)
+            jobs[index].undo(files)
+
+    for step in ("write", "sync", "place"):
+        for index, job in enumerate(jobs):
+            if errors[index] is None:
+                try:
+                    for folder in getattr(job, step)(files) or ():
+                        folders.setdefault(folder, []).append(index)
+                except (OSError, SpoolError) as error:
+                    fail(index, error)
+    for folder, concerned in folders.items():
+        try:
+            files.fsync_dir(folder)
+        except OSError as error:
+            for index in concerned:
+                fail(index, error)
+    for job in jobs:
+        job.close(files)
+    return errors
+
+
+def spool_error(error: OSError) -> SpoolError:
+    """The same as a SpoolError; a full disk or quota is told apart."""
+    text = error.strerror or str(error)
+    if error.filename:
+        text = f"{error.filename}: {text}"
+    return SpoolError(text, no_room=error.errno in (errno.ENOSPC, errno.EDQUOT))
+
+
+class Threads(Protocol):
+    """The part of twisted.python.threadpool.ThreadPool that is used."""
+
+    def callInThread(self, function: Any, *arguments: Any) -> Any: ...
+
+
+class Group:
+    """Takes jobs and runs them in batches, at most ``workers`` batches at a time.
+
+    ``reactor``: callLater, callFromThread.  All methods are for the reactor's thread.
+    """
+
+    def __init__(self, files: Files, threads: Threads, reactor: Any, workers: int = 2) -> None:
+        self._files = files
+        self._threads = threads
+        self._reactor = reactor
+        self._idle = self._workers = workers
+        self._watchers: list[Deferred[None]] = []
+        self._waiting: deque[tuple[Job, Deferred[Any]]] = deque()
+        self._called = False
+
+    def submit(self, job: Job) -> Deferred[Any]:
+        """Fires with ``job.result`` once the job is durable, or fails with SpoolError."""
+        done: Deferred[Any] = Deferred()
+        self._waiting.append((job, done))
+        if self._idle and not self._called:
+            # What else comes in this turn of the reactor goes along.
+            self._called = True
+            self._reactor.callLater(0, self._start)
+        return done
+
+    def drained(self) -> Deferred[None]:
+        """Fires when nothing is waiting or being done."""
+        done: Deferred[None] = Deferred()
+        self._watchers.append(done)
+        self._tell()
+        return done
+
+    def _tell(self) -> None:
+        if not self._waiting and self._idle == self._workers:
+            watchers, self._watchers = self._watchers, []
+            for done in watchers:
+                done.callback(None)
+
+    def _start(self) -> None:
+        self._called = False
+        while self._idle and self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            self._idle -= 1
+            self._threads.callInThread(self._work, batch)
+
+    def _work(self, batch: list[tuple[Job, Deferred[Any]]]) -> None:
+        errors: list[Any]
+        try:
+            errors = list(run(self._files, [job for job, _ in batch]))
+        except Exception as error:
+            # A mistake of ours: nobody may wait for ever because of it.
+            errors = [SpoolError(f"internal error: {error!r}")] * len(batch)
+        self._reactor.callFromThread(self._ended, batch, errors)
+
+    def _ended(self, batch: list[tuple[Job, Deferred[Any]]], errors: list[SpoolError | None]) -> None:
+        self._idle += 1
+        self._start()
+        for (job, done), error in zip(batch, errors, strict=True):
+            if error is None:
+                done.callback(job.result)
+            else:
+                done.errback(error)
+        self._tell()
+
+
+def in_thread(threads: Threads, reactor: Any, function: Any, *arguments: Any) -> Deferred[Any]:
+    """The result of a function that is called in a thread."""
+    done: Deferred[Any] = Deferred()
+
+    def work() -> None:
+        try:
+            result = function(*arguments)
+        except Exception as error:
+            reactor.callFromThread(done.errback, error)
+        else:
+            reactor.callFromThread(done.callback, result)
+
+    threads.callInThread(work)
+    return done

@@ -1,0 +1,150 @@
+r"""The form of a message file: a header field with the envelope, then the message as it is.
+
+    X-Gateway-Envelope: 1 0000000412 000000000012345
+     {"sender":"ann@a.example","arrival":1795528584.25,"client":{"name":"…"}}
+     {"address":"joe@b.example","original":"j@b.example"}
+    Received: from …
+
+So any mail reader can open a spool folder: to it this is a message with one more header field.  The field's first line
+has a fixed width: version, where the message begins (bytes from the start of the file), how long it is; a file of
+another length was cut off, or is still being written.  The continuation lines are ASCII JSON, the envelope first, then
+one line a recipient; values that are the defaults are left out, names that are not known are skipped.  Blanks behind a
+line count for nothing: the field can be made longer to fill the room that was kept for it.
+
+Text is ``str`` as it comes from ``bytes.decode("utf-8", "surrogateescape")``; decode(encode(x)) == x for it.  Whatever
+the bytes are, only SpoolError is raised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import MISSING, fields
+from math import isfinite
+from typing import Any
+
+from spool.envelope import Client, Envelope, Recipient
+from spool.interfaces import SpoolError
+
+FIELD = b"X-Gateway-Envelope: 1 "
+_FIRST = b"X-Gateway-Envelope: 1 %010d %015d\n"
+HEAD = len(_FIRST % (0, 0))
+"""Length of the first line."""
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+
+def _plain_fields(kind: type, without: Iterable[str]) -> dict[str, Any]:
+    """The fields that hold text, numbers or flags, with their defaults ("" where there is none)."""
+    return {
+        field.name: "" if field.default is MISSING else field.default
+        for field in fields(kind)
+        if field.name not in without
+    }
+
+
+# "size" stands in the first line.
+_ENVELOPE = _plain_fields(Envelope, ("recipients", "client", "size"))
+_CLIENT = _plain_fields(Client, ())
+_RECIPIENT = _plain_fields(Recipient, ())
+_OPTIONAL = tuple((name, default) for name, default in _ENVELOPE.items() if name not in ("sender", "arrival"))
+_CLIENT_ITEMS = tuple(_CLIENT.items())
+
+
+def encode(envelope: Envelope, size: int, room: int = 0) -> bytes:
+    """The header field for a message of ``size`` bytes, filled up to ``room`` bytes if it is shorter."""
+    lines = [encode_envelope(envelope)]
+    lines += [_encode_recipient(recipient) for recipient in envelope.recipients]
+    text = " " + "\n ".join(lines)
+    offset = max(HEAD + len(text) + 1, room)
+    return _FIRST % (offset, size) + text.ljust(offset - HEAD - 1).encode("ascii") + b"\n"
+
+
+def encode_envelope(envelope: Envelope) -> str:
+    """The envelope without its recipients, one line of JSON."""
+    values: dict[str, Any] = {"sender": envelope.sender, "arrival": envelope.arrival}
+    for name, default in _OPTIONAL:
+        value = getattr(envelope, name)
+        if value != default:
+            values[name] = value
+    client = envelope.client
+    facts = {name: value for name, default in _CLIENT_ITEMS if (value := getattr(client, name)) != default}
+    if facts:
+        values["client"] = facts
+    return _encode(values)
+
+
+def _encode_recipient(recipient: Recipient) -> str:
+    values: dict[str, Any] = {"address": recipient.address}
+    if recipient.original:
+        values["original"] = recipient.original
+    if recipient.orcpt:
+        values["orcpt"] = recipient.orcpt
+    if recipient.notify:
+        values["notify"] = recipient.notify
+    return _encode(values)
+
+
+def measure(head: bytes) -> tuple[int, int]:
+    """(where the message begins, its size), from the first bytes of a file."""
+    if not head.startswith(FIELD):
+        raise SpoolError("not a message file of the gateway" if head else "empty file")
+    line = head[:HEAD]
+    if len(line) < HEAD or line[-1:] != b"\n":
+        raise SpoolError("broken first line")
+    offset, blank, size = line[len(FIELD) : -1].partition(b" ")
+    if not (blank and offset.isdigit() and size.isdigit()) or line != _FIRST % (int(offset), int(size)):
+        raise SpoolError("broken first line")
+    if int(offset) <= HEAD:
+        raise SpoolError("no envelope")
+    return int(offset), int(size)
+
+
+def decode(block: bytes) -> Envelope:
+    """The envelope from the first ``offset`` bytes of a file (see measure)."""
+    offset, size = measure(block)
+    if len(block) != offset or block[-1:] != b"\n":
+        raise SpoolError("envelope is cut off")
+    try:
+        lines = block[HEAD:-1].decode("ascii").split("\n")
+        if not all(line.startswith(" ") for line in lines):
+            raise SpoolError("broken envelope")
+        first, *others = (json.loads(line) for line in lines)
+    except (ValueError, RecursionError):
+        raise SpoolError("broken envelope") from None
+    envelope = decode_envelope(first)
+    envelope.size = size
+    envelope.recipients = [Recipient(**_checked(values, _RECIPIENT, "address")) for values in others]
+    return envelope
+
+
+def decode_envelope(values: Any) -> Envelope:
+    """An envelope without recipients from what encode_envelope made, parsed."""
+    envelope = Envelope(**_checked(values, _ENVELOPE, "sender"))
+    client = values.get("client")
+    if client is not None:
+        envelope.client = Client(**_checked(client, _CLIENT, ""))
+    if not isfinite(envelope.arrival):
+        raise SpoolError("broken envelope: arrival")
+    return envelope
+
+
+def _checked(values: Any, known: dict[str, Any], needed: str) -> dict[str, Any]:
+    """Those values that are known, if each has the type of its default."""
+    if not isinstance(values, dict) or (needed and needed not in values):
+        raise SpoolError(f"broken envelope: no {needed}" if needed else "broken envelope")
+    found = {}
+    for name, default in known.items():
+        if name not in values:
+            continue
+        value = values[name]
+        kind = type(default)
+        if kind is float and type(value) is int:
+            try:
+                value = float(value)
+            except OverflowError:
+                pass
+        if type(value) is not kind:
+            raise SpoolError(f"broken envelope: {name}")
+        found[name] = value
+    return found

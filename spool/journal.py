@@ -1,0 +1,109 @@
+"""The journal of a message: results of its recipients, recorded after the message file was written.
+
+One JSON object a line, appended only, in ``progress/ID``:
+
+    {"i":0,"done":true,"status":"sent","dsn":"2.0.0","reason":"250 ok","relay":"b.example[192.0.2.1]:25"}
+    {"envelope":{…}}        the envelope's flags have changed; recipients stay as they are in the message file
+    {"forget":true}         what is on record of recipients that are not done is void (postsuper -r)
+
+A later line overrides an earlier one.  Records are written between line ends, so that a line that was cut off by a
+crash spoils itself only; such lines are skipped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from spool import format
+from spool.envelope import Envelope
+from spool.interfaces import Progress, RecipientState, SpoolError
+
+_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+
+_TEXTS = ("status", "dsn", "reason", "relay")
+
+FORGET = b'\n{"forget":true}\n'
+
+
+@dataclass(slots=True)
+class Replayed:
+    """An envelope and its recipients' states after all that is on record."""
+
+    envelope: Envelope
+    states: list[RecipientState]
+    amended: bool = False
+    damaged: int = 0
+    """Lines that could not be understood."""
+
+
+def results(progress: Sequence[Progress]) -> bytes:
+    return _lines([_record(one.index, one.state) for one in progress])
+
+
+def amendment(envelope: Envelope) -> bytes:
+    return b'\n{"envelope":%b}\n' % format.encode_envelope(envelope).encode("ascii")
+
+
+def replay(data: bytes, envelope: Envelope) -> Replayed:
+    """``envelope`` is the one of the message file.  Never raises."""
+    found = Replayed(envelope, [RecipientState() for _ in envelope.recipients])
+    for line in data.split(b"\n"):
+        if line:
+            try:
+                _apply(json.loads(line.decode("ascii")), found)
+            except (ValueError, RecursionError, SpoolError):
+                found.damaged += 1
+    return found
+
+
+def compact(replayed: Replayed) -> bytes:
+    """The shortest journal that says the same."""
+    blank = RecipientState()
+    data = amendment(replayed.envelope) if replayed.amended else b""
+    return data + _lines([_record(i, state) for i, state in enumerate(replayed.states) if state != blank])
+
+
+def _lines(records: list[dict[str, Any]]) -> bytes:
+    return ("\n" + "".join(f"{_encode(record)}\n" for record in records)).encode("ascii")
+
+
+def _record(index: int, state: RecipientState) -> dict[str, Any]:
+    record: dict[str, Any] = {"i": index}
+    if state.done:
+        record["done"] = True
+    for name in _TEXTS:
+        value = getattr(state, name)
+        if value:
+            record[name] = value
+    if state.details:
+        record["details"] = state.details
+    return record
+
+
+def _apply(record: Any, found: Replayed) -> None:
+    if not isinstance(record, dict):
+        raise ValueError
+    if "i" in record:
+        index = record["i"]
+        if type(index) is not int or not 0 <= index < len(found.states):
+            raise ValueError
+        found.states[index] = _state(record)
+    elif "envelope" in record:
+        changed = format.decode_envelope(record["envelope"])
+        found.envelope = replace(changed, recipients=found.envelope.recipients, size=found.envelope.size)
+        found.amended = True
+    elif record.get("forget") is True:
+        found.states = [state if state.done else RecipientState() for state in found.states]
+    else:
+        raise ValueError
+
+
+def _state(record: dict[str, Any]) -> RecipientState:
+    details = record.get("details", {})
+    texts = {name: record.get(name, "") for name in _TEXTS}
+    if not isinstance(details, dict) or not all(isinstance(text, str) for text in (*texts.values(), *details.values())):
+        raise ValueError
+    return RecipientState(done=record.get("done") is True, details=details, **texts)

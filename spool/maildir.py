@@ -1,0 +1,506 @@
+"""The spool on disk: one file a message, in Maildir folders.
+
+    incoming/{tmp,new,cur}   messages that were never tried, or whose first attempt is running; drafts in tmp
+    deferred/…               to be tried again later
+    hold/…                   put aside until released
+    corrupt/…                what cannot be read; never deleted by us
+    progress/                journals: what became of recipients (spool.journal)
+
+File names: spool.names; the form of the files: spool.format.  All folders are the mail owner's alone.  Any mail reader
+can open a folder.
+
+Leases are in this object's memory only: one process claims (the scheduler), any number of others make drafts, change
+things, or copy whole spools in.  What they put there is found when the folders are looked through: once a minute, or
+at the next claim() after an adopt() that could not be sure.
+
+What is on disk, and what a crash or power cut leaves
+-----------------------------------------------------
+| step                            | on disk                              | after a crash there                        |
+|---------------------------------|--------------------------------------|--------------------------------------------|
+| draft, spilled                  | incoming/tmp/ID                      | nobody was told 250: purged after a day    |
+| commit: write, fdatasync        | incoming/tmp/ID                      | the same                                   |
+| commit: rename                  | incoming/new/ID, not durable yet     | queued, or (power) as before               |
+| commit: fsync of the folder     | incoming/new/ID; now 250 is sent     | queued                                     |
+| progress: append                | + progress/ID, perhaps cut off       | cut-off line skipped: that recipient again |
+| progress: fdatasync, fsync      | + progress/ID; now it is reported    | done recipients are not tried again        |
+| release: rename                 | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
+| hold, unhold: rename            | hold/new/… or deferred/new/…         | one or the other                           |
+| requeue: note, rename           | + {"forget":true} in progress/ID     | forgotten, due or not yet due              |
+| finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
+| finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
+| shorten journal: write, rename  | incoming/tmp/ID.journal, then journal| either journal says the same               |
+| set aside: rename               | corrupt/new/…                        | where it was: is found broken again        |
+
+A message is in one folder at any time, for each change of folder is one rename.  So a crash can repeat a delivery that
+was going on, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from twisted.internet.defer import DeferredLock
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from spool import ids, journal, names, upkeep
+from spool.batch import Group, Threads, in_thread, spool_error
+from spool.changes import change
+from spool.content import FileContent, MemoryContent
+from spool.draft import Draft
+from spool.envelope import Envelope
+from spool.files import Files
+from spool.interfaces import (
+    QUEUE_NAMES,
+    Content,
+    Entry,
+    ISpool,
+    Listed,
+    Progress,
+    RecipientState,
+    SpoolError,
+)
+from spool.jobs import Move, Note, Remove
+from spool.names import DEFERRED, HOLD, INCOMING, Place
+from spool.recent import FRESH, Contents, Settled
+from spool.shelf import Shelf
+from spool.store import NAMES_AT_ONCE, QUEUES, SLICE, Found, NotYet, Store, due_time
+
+LOOK_INCOMING, LOOK_DEFERRED = 10.0, 60.0
+"""Seconds between looks into folders for what others have put there."""
+
+PURGE_INTERVAL = 86_400.0
+
+ENDED_KEPT = 10_000
+"""Messages whose lease was ended by hold() and whose delivery may still come to an end."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    place: Place
+    journal: bool
+    """There is a journal (for sure; False: perhaps not)."""
+    unsaved: bytes = b""
+    """Records that could not be written."""
+    requeue: bool = False
+
+
+@implementer(ISpool)
+class MaildirSpool:
+    """``reactor``: seconds, callLater, callFromThread.  ``threads``: where waiting for the disk is done; without it
+    start() makes a pool of its own.  ``report`` gets one line of text for each trouble."""
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        reactor: Any,
+        threads: Threads | None = None,
+        files: Files | None = None,
+        report: Callable[[str], None] = lambda text: None,
+        random: Callable[[int], bytes] = os.urandom,
+        names_at_once: int = NAMES_AT_ONCE,
+    ) -> None:
+        self._reactor = reactor
+        self._report = report
+        self.store = Store(
+            directory,
+            files=files,
+            clock=reactor.seconds,
+            report=lambda text: reactor.callFromThread(report, text),
+        )
+        self._own_pool = None if threads is not None else ThreadPool(0, 4, "spool")
+        self._threads: Any = threads if threads is not None else self._own_pool
+        self._group = Group(self.store.files, self._threads, reactor)
+        self._ids = ids.Generator(reactor.seconds, random)
+        self._leases: dict[str, _Lease] = {}
+        self._ended: OrderedDict[str, _Lease] = OrderedDict()
+        self._settled = Settled(reactor.seconds)
+        self._contents = Contents()
+        self._postponed: dict[str, float] = {}
+        self._incoming = Shelf(INCOMING, names_at_once, LOOK_INCOMING)
+        self._deferred = Shelf(DEFERRED, names_at_once, LOOK_DEFERRED)
+        self._claiming = DeferredLock()
+        self._next_purge = 0.0
+        self._complained: set[str] = set()
+        self._free = (-1.0, 0)
+
+    # --- life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Make missing folders and start threads.  Raises OSError when there can be no spool here."""
+        self.store.make_folders()
+        if self._own_pool is not None:
+            self._own_pool.start()
+
+    async def stop(self) -> None:
+        """End when what has been asked for is done."""
+        await self._claiming.run(lambda: None)
+        await self._group.drained()
+        if self._own_pool is not None:
+            self._own_pool.stop()
+
+    # --- in -----------------------------------------------------------------------------------------------------
+
+    def draft(self, envelope: Envelope) -> Draft:
+        id, kept = self._ids.next(), self._contents.keep
+        return Draft(id, envelope, self.store, self._group, self._threads, self._reactor, kept)
+
+    def free_bytes(self) -> int:
+        now = self._reactor.seconds()
+        if not 0 <= now - self._free[0] < 1:
+            self._free = (now, self.store.free_bytes())
+        return self._free[1]
+
+    # --- leases ---------------------------------------------------------------------------------------------------
+
+    def adopt(self, id: str, envelope: Envelope) -> Entry | None:
+        if id in self._leases:
+            return None
+        if not self._settled.is_new(id):
+            self._incoming.look_soon()
+            return None
+        self._leases[id] = lease = _Lease(Place(INCOMING, id), False)
+        return _entry(lease.place, envelope, [RecipientState() for _ in envelope.recipients])
+
+    async def claim(self, limit: int) -> list[Entry]:
+        now = self._reactor.seconds()
+        shelves = (self._incoming, self._deferred)
+        if now >= self._next_purge:
+            self._next_purge = now + PURGE_INTERVAL
+            in_thread(self._threads, self._reactor, upkeep.purge, self.store).addErrback(self._trouble)
+        if not any(shelf.has_due(now) or shelf.wants_scan(now) for shelf in shelves):
+            return []
+        await self._claiming.acquire()
+        try:
+            return await self._claim(limit, now)
+        finally:
+            self._claiming.release()
+
+    async def _claim(self, limit: int, now: float) -> list[Entry]:
+        entries: list[Entry] = []
+        while len(entries) < limit:
+            places = self._take(min(limit - len(entries), SLICE), now)
+            if not places:
+                if not await self._look(now):
+                    break
+                continue
+            for one in places:
+                self._leases[one.id] = _Lease(one, False)
+            try:
+                read = await in_thread(self._threads, self._reactor, _read, self.store, places)
+            except BaseException:
+                for one in places:
+                    del self._leases[one.id]
+                raise
+            for one, found in read:
+                entry = self._claimed(one, found)
+                if entry is not None:
+                    entries.append(entry)
+        return entries
+
+    def _take(self, count: int, now: float) -> list[Place]:
+        """What is due, new and deferred messages by turns."""
+        places: list[Place] = []
+        taken = set()
+        shelves = [self._incoming, self._deferred]
+        while shelves and len(places) < count:
+            shelf = shelves.pop(0)
+            one = shelf.take(now)
+            if one is None:
+                continue
+            shelves.append(shelf)
+            if one.id in self._leases or one.id in taken:
+                continue
+            later = self._postponed.get(one.id, 0.0)
+            if later > now:
+                shelf.put(later, one)
+                continue
+            self._postponed.pop(one.id, None)
+            taken.add(one.id)
+            places.append(one)
+        return places
+
+    async def _look(self, now: float) -> bool:
+        """Look through the folders that need it.  False: none does."""
+        looked = False
+        for shelf in (self._incoming, self._deferred):
+            if not shelf.wants_scan(now):
+                continue
+            shelf.begin_scan()
+            began = self._reactor.seconds()
+            try:
+                found = await in_thread(self._threads, self._reactor, self.store.smallest, shelf.folder, shelf.most)
+            except OSError as error:
+                shelf.scan_failed(now)
+                self._report(f"cannot look through {shelf.folder}: {spool_error(error)}")
+                continue
+            shelf.end_scan(found, now, self._reactor.seconds() - began)
+            looked = True
+        return looked
+
+    def _claimed(self, one: Place, found: Found | SpoolError | None) -> Entry | None:
+        """Turn what was read into a lease, or end it."""
+        lease = self._leases.get(one.id)
+        if isinstance(found, Found) and lease is not None:
+            lease.journal = found.journal > 0
+            self._settled.add(one.id)
+            return _entry(one, found.envelope, found.states)
+        self._leases.pop(one.id, None)
+        if isinstance(found, NotYet):
+            self._postponed[one.id] = self._reactor.seconds() + FRESH
+            if one.id not in self._complained:
+                if len(self._complained) > 1000:
+                    self._complained.clear()
+                self._complained.add(one.id)
+                self._report(f"{one.folder}/{one.name}: {found}")
+        return None
+
+    # --- results ----------------------------------------------------------------------------------------------------
+
+    async def progress(self, id: str, results: list[Progress]) -> None:
+        if results:
+            await self._note(id, journal.results(results))
+
+    async def amend(self, id: str, envelope: Envelope) -> None:
+        await self._note(id, journal.amendment(envelope))
+
+    async def _note(self, id: str, data: bytes) -> None:
+        lease = self._leases.get(id) or self._ended.get(id)
+        if lease is None:
+            return
+        unsaved, lease.unsaved = lease.unsaved, b""
+        try:
+            await self._group.submit(Note(self.store.journal(id), unsaved + data, not lease.journal))
+        except SpoolError:
+            lease.unsaved += unsaved + data
+            raise
+        lease.journal = True
+
+    async def release(self, id: str, not_before: float) -> None:
+        lease = self._leases.get(id)
+        self._contents.drop(id)
+        if lease is None:
+            self._ended.pop(id, None)
+            return
+        place, note = lease.place.deferred(not_before, lease.place.attempts + 1), lease.unsaved
+        if lease.requeue:
+            place, note = place.deferred(self._reactor.seconds(), 0), note + journal.FORGET
+        job = Move(
+            self.store.path(lease.place),
+            self.store.path(place),
+            Note(self.store.journal(id), note, not lease.journal) if note else None,
+        )
+        try:
+            moved = await self._group.submit(job)
+        except SpoolError as error:
+            self._postponed[id] = not_before
+            self._report(f"{id}: cannot defer: {error}")
+            moved = None
+        if self._leases.get(id) is not lease:
+            return
+        del self._leases[id]
+        self._settled.add(id)
+        if moved:
+            self._deferred.put(float(place.due), place)
+        elif moved is None:
+            self._shelf(lease.place).put(not_before, lease.place)
+        else:
+            self._look_soon()
+
+    async def finish(self, id: str) -> None:
+        lease = self._leases.get(id) or self._ended.pop(id, None)
+        self._contents.drop(id)
+        if lease is None:
+            return
+        job = Remove(self.store.path(lease.place), self.store.journal(id) if lease.journal else None)
+        try:
+            await self._group.submit(job)
+        except SpoolError as error:
+            self._report(f"{id}: cannot remove: {error}")
+            return
+        self._leases.pop(id, None)
+        self._settled.add(id)
+
+    async def content(self, id: str, where: str = "") -> Content:
+        kept = self._contents.get(id)
+        if kept is not None:
+            return MemoryContent(*kept, lambda: self._open(self._place(id) or Place(INCOMING, id)))
+        known = self._place(id, where)
+        try:
+            if known is not None and self._settled.is_fresh(id):
+                return self._open(known)
+            return await in_thread(self._threads, self._reactor, self._open_cold, id, known)
+        except OSError as error:
+            raise spool_error(error) from error
+
+    def _place(self, id: str, where: str = "") -> Place | None:
+        lease = self._leases.get(id) or self._ended.get(id)
+        if lease is not None:
+            return lease.place
+        parts = where.split("/")
+        if len(parts) == 3:
+            return names.place(*parts)
+        return None
+
+    def _open(self, known: Place) -> FileContent:
+        try:
+            return FileContent(self.store.files, self.store.path(known))
+        except OSError as error:
+            raise spool_error(error) from error
+
+    def _open_cold(self, id: str, known: Place | None) -> FileContent:
+        """In a thread: open, looking for the file if it is not where it should be."""
+        try:
+            content = FileContent(self.store.files, self.store.path(known or Place(INCOMING, id)))
+        except FileNotFoundError:
+            found = self.store.find([id]).get(id)
+            if found is None:
+                raise SpoolError("message is gone") from None
+            content = self._open(found)
+        content.warm()
+        return content
+
+    # --- administration ------------------------------------------------------------------------------------------
+
+    async def hold(self, id: str) -> bool:
+        return await self.change("hold", [id]) > 0
+
+    async def unhold(self, id: str) -> bool:
+        return await self.change("release", [id]) > 0
+
+    async def delete(self, id: str) -> bool:
+        return await self.change("delete", [id]) > 0
+
+    async def requeue(self, id: str) -> bool:
+        return await self.change("requeue", [id]) > 0
+
+    async def expire(self, id: str) -> bool:
+        return await self.change("expire", [id]) > 0
+
+    async def due_now(self, id: str | None = None) -> int:
+        return await self.change("flush", None if id is None else [id])
+
+    async def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str] = QUEUE_NAMES) -> int:
+        leased = {id: self._leases[id] for id in (self._leases if ids is None else ids) if id in self._leases}
+        count = 0
+        if leased and "active" in queues:
+            count = await self._change_leased(action, leased)
+        folders = [folder for folder in QUEUES if folder in queues]
+        wanted = None if ids is None else [id for id in ids if id not in leased]
+        if not folders or wanted == []:
+            return count
+        changed = await in_thread(
+            self._threads, self._reactor, change, self.store, action, wanted, folders, None, frozenset(leased)
+        )
+        for id, place in changed.places.items():
+            self._contents.drop(id)
+            self._ended.pop(id, None)
+            if place is not None and place.folder != HOLD:
+                self._shelf(place).put(due_time(place), place)
+        if ids is None and action in ("release", "requeue", "expire", "flush"):
+            self._look_soon()
+        if changed.error is not None:
+            raise changed.error
+        return count + changed.count
+
+    async def _change_leased(self, action: str, leased: dict[str, _Lease]) -> int:
+        """Change what is being delivered."""
+        if action == "requeue":
+            for lease in leased.values():
+                lease.requeue = True
+            return len(leased)
+        if action not in ("delete", "hold", "expire"):
+            return 0
+        known = {id: lease.place for id, lease in leased.items()}
+        changed = await in_thread(self._threads, self._reactor, change, self.store, action, list(known), QUEUES, known)
+        for id, place in changed.places.items():
+            lease = leased[id]
+            if place is not None:
+                lease.place = place
+            if place is None or place.folder == HOLD:
+                self._contents.drop(id)
+                if self._leases.get(id) is lease:
+                    del self._leases[id]
+                    self._settled.add(id)
+                if place is not None:
+                    self._ended[id] = lease
+                    while len(self._ended) > ENDED_KEPT:
+                        self._ended.popitem(last=False)
+        if changed.error is not None:
+            raise changed.error
+        return changed.count
+
+    async def set_aside(self, id: str, why: str) -> None:
+        known = self._place(id)
+        await in_thread(self._threads, self._reactor, self._set_aside, id, known, why)
+        self._contents.drop(id)
+        if self._leases.pop(id, None) is not None:
+            self._settled.add(id)
+
+    def _set_aside(self, id: str, known: Place | None, why: str) -> None:
+        place = known or self.store.find([id]).get(id)
+        if place is not None:
+            self.store.set_aside(place, why)
+
+    async def listing(self) -> list[Listed]:
+        return [one async for some in self.slices() for one in some]
+
+    async def slices(self) -> AsyncIterator[list[Listed]]:
+        source = self.store.listing([lease.place for lease in self._leases.values()])
+        while True:
+            some: list[Listed] | None = await in_thread(self._threads, self._reactor, next, source, None)
+            if some is None:
+                return
+            yield [replace(one, queue="active") if one.id in self._leases else one for one in some]
+
+    def next_due(self) -> float | None:
+        return self._deferred.next_due()
+
+    # --- within -----------------------------------------------------------------------------------------------------
+
+    def _shelf(self, place: Place) -> Shelf:
+        return self._incoming if place.folder == INCOMING else self._deferred
+
+    def _look_soon(self) -> None:
+        self._incoming.look_soon()
+        self._deferred.look_soon()
+
+    def _trouble(self, failure: Any) -> None:
+        self._report(f"cleaning up: {failure.value}")
+
+
+def _entry(place: Place, envelope: Envelope, states: list[RecipientState]) -> Entry:
+    return Entry(
+        place.id,
+        envelope,
+        states,
+        place.folder,
+        place.attempts,
+        float(place.due),
+        place.expire,
+        f"{place.folder}/{place.sub}/{place.name}",
+    )
+
+
+def _read(store: Store, places: list[Place]) -> list[tuple[Place, Found | SpoolError | None]]:
+    """In a thread: read messages that are claimed; set those aside that are broken."""
+    read: list[tuple[Place, Found | SpoolError | None]] = []
+    for one in places:
+        found: Found | SpoolError | None
+        try:
+            found = store.read(one)
+        except (OSError, SpoolError) as error:
+            found = error if isinstance(error, SpoolError) else NotYet(str(spool_error(error)))
+            if not isinstance(found, NotYet):
+                store.set_aside(one, str(found))
+        else:
+            if found is not None:
+                store.shorten_journal(found)
+        read.append((one, found))
+    return read
+
