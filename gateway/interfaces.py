@@ -228,6 +228,11 @@ class IIntake(Interface):
         """Content with LF line ends, in blocks of any size and split.  Never raises for what is in it: the
         verdict comes with finish()."""
 
+    full = Attribute("Too much waits for the disk: write no more until drained() fires")
+
+    def drained() -> Awaitable[None]:
+        """Fires when the intake is not ``full`` (any more)."""
+
     def finish() -> Awaitable[str]:
         """End of content: rewrite, expand, store durably.  Returns the queue ID (also for a discarded message).
         Raises Rejected (nothing is stored)."""

@@ -1,0 +1,131 @@
+"""What cleanup does with the header of a message: drop, rewrite, count, add; cleanup(8), RFC 5322 3.6.
+
+``edit`` takes the scanned fields and gives the new header block; what it learnt (message ID, declared encoding, whether
+the header needs SMTPUTF8) goes into the envelope.  Raises Rejected for a message that went round in circles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gateway.addresses.headers import RECIPIENT_FIELDS, SENDER_FIELDS
+from gateway.content.checks import Checker
+from gateway.content.header_scan import Field
+from gateway.content.missing import missing_fields
+from gateway.content.recipients import Rewriting
+from gateway.content.rules import ContentRules
+from gateway.interfaces import Log, Rejected
+from gateway.log import printable
+from spool.envelope import Envelope
+
+PROGRAM = "cleanup"
+
+LONGEST_ID = 1000
+"""Characters of a message ID that are logged and kept."""
+
+_ADDRESS_FIELDS = {name.encode(): name for name in SENDER_FIELDS | RECIPIENT_FIELDS}
+_ENCODINGS = {b"7bit": "7bit", b"8bit": "8bit", b"binary": "8bit", b"quoted-printable": "7bit", b"base64": "7bit"}
+_NOTED = frozenset((b"message-id", b"resent-message-id", b"content-transfer-encoding"))
+
+
+class HeaderEditor:
+    """The header of one message."""
+
+    def __init__(
+        self,
+        rules: ContentRules,
+        rewriting: Rewriting,
+        log: Log,
+        queue_id: str,
+        envelope: Envelope,
+        checker: Checker | None,
+        *,
+        detect_utf8: bool = False,
+    ) -> None:
+        self._rules = rules
+        self._rewriting = rewriting
+        self._log = log
+        self._id = queue_id
+        self._envelope = envelope
+        self._checker = checker
+        self._detect_utf8 = detect_utf8
+        context = envelope.client.rewrite_context
+        self._context = context if context == "local" or rules.remote_context else ""
+        self._seen: set[bytes] = set()
+        self._hops = 0
+        self._out: list[bytes] = []
+
+    async def edit(self, fields: Iterable[Field]) -> bytes:
+        """The header block, without the empty line behind it."""
+        for field in fields:
+            if len(field.raw) > self._rules.field_limit or b"\0" in field.raw:
+                field.raw = _cut(field.raw, self._rules.field_limit)
+            if self._checker is None:
+                await self._take(field)
+                continue
+            for raw in await self._checker.header(field.raw):
+                name = field.name if raw is field.raw else raw.partition(b":")[0].strip().lower()
+                await self._take(Field(name, raw))
+        self._add_missing()
+        return b"".join(self._out)
+
+    async def _take(self, field: Field) -> None:
+        name, raw = field.name, field.raw
+        self._seen.add(name)
+        if name in self._rules.drop:
+            return
+        if name == b"received":
+            self._hops += 1
+            if self._hops >= self._rules.hop_limit:
+                self._log.warning(PROGRAM, f"{self._id}: message rejected: hopcount exceeded")
+                raise Rejected(554, "5.4.0", "Error: too many hops")
+        elif name in _NOTED:
+            self._note(name, field.value)
+        elif self._context and name in _ADDRESS_FIELDS:
+            raw = await self._rewritten(_ADDRESS_FIELDS[name], raw)
+        if self._detect_utf8 and not raw.isascii():
+            self._envelope.smtputf8 = True
+        self._out.append(raw)
+
+    async def _rewritten(self, name: str, raw: bytes) -> bytes:
+        label, _, value = raw.partition(b":")
+        value = value.strip()
+        new = await self._rewriting.header(name, value, self._context)
+        return raw if new is value else b"%s: %s\n" % (label, new)
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"content-transfer-encoding":
+            # What the message says of itself counts for more than what the client said (RFC 6152 2).
+            encoding = _ENCODINGS.get(value.lower())
+            if encoding:
+                self._envelope.encoding = encoding
+            return
+        shown = printable(value[:LONGEST_ID].decode("utf-8", "replace"))
+        if name == b"message-id":
+            self._envelope.message_id = shown
+        self._log.info(PROGRAM, f"{self._id}: {name.decode()}={shown}")
+
+    def _add_missing(self) -> None:
+        resent = any(name.startswith(b"resent-") for name in self._seen)
+        made = ""
+        if self._context or self._rules.always_add:
+            lines, made = missing_fields(
+                self._seen,
+                self._envelope,
+                self._id,
+                host=self._rules.host,
+                style=self._rules.from_format,
+                no_recipient=self._rules.no_recipient,
+            )
+            self._out += lines
+            if made:
+                self._log.info(PROGRAM, f"{self._id}: {'resent-' if resent else ''}message-id={made}")
+                if not resent:
+                    self._envelope.message_id = made
+        if b"message-id" not in self._seen and (resent or not made):
+            self._log.info(PROGRAM, f"{self._id}: message-id=<>")
+
+
+def _cut(raw: bytes, limit: int) -> bytes:
+    """A field no longer than the limit (header_size_limit), and without a NUL: programs written in C end there."""
+    return raw.removesuffix(b"\n").partition(b"\0")[0][:limit] + b"\n"

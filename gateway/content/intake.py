@@ -1,0 +1,260 @@
+"""One message on its way through cleanup; see gateway.content.cleanup."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from gateway.content.checks import Checker, Checks
+from gateway.content.header_edit import HeaderEditor
+from gateway.content.header_scan import mailbox_lines, scan
+from gateway.content.options import IntakeOptions
+from gateway.content.recipients import EnvelopeRewriter, Rewriting
+from gateway.content.rules import ContentRules
+from gateway.interfaces import IIntake, Log, Rejected, TableError
+from spool.envelope import Envelope
+from spool.interfaces import SpoolError
+
+PROGRAM = "cleanup"
+
+IN_MEMORY = 128 * 1024
+"""A message up to this size is worked on only when it is complete."""
+
+
+class Way(NamedTuple):
+    """How addresses are rewritten: in the header, and in the envelope."""
+
+    rewriting: Rewriting
+    envelopes: EnvelopeRewriter
+
+
+class Owner(Protocol):
+    """What an intake uses of its Cleanup."""
+
+    rules: ContentRules
+    ways: dict[bool, Way]
+    """With address mappings, and without."""
+    checks: Checks | None
+    log: Log
+    notify: Callable[[str, Envelope], None]
+
+
+@implementer(IIntake)
+class Intake:
+    """See IIntake.  Blocks wait until _pass_on() takes them: in finish(), or earlier if they are many."""
+
+    def __init__(
+        self, owner: Owner, service: str, draft: Any, received: Sequence[bytes], options: IntakeOptions
+    ) -> None:
+        self.id: str = draft.id
+        self.envelope: Envelope = draft.envelope
+        self.hold = options.hold
+        self.discard = options.discard
+        self.copies = list(options.copies)
+        self._owner = owner
+        self._rules = owner.rules
+        self._rewriting, self._envelopes = owner.ways[options.address_mappings]
+        self._service = service
+        self._options = options
+        self._draft = draft
+        self._received = received
+        self._checker: Checker | None = None
+        if owner.checks and options.header_body_checks:
+            self._checker = Checker(owner.checks, self, owner.log)
+        self._check_lines = self._checker is not None and self._checker.checks.body is not None
+        self._blocks: list[bytes] = []
+        self._waiting = 0
+        self._work_at = IN_MEMORY
+        self._size = 0
+        self._working: Deferred[None] | None = None
+        self._refused: Rejected | None = None
+        self._ended = False
+        self._envelope_done = self._header_done = False
+        self._line_begun = b""
+        """With body checks: the beginning of a line whose end is still to come."""
+        self._open_line = False
+        """Without: whether the last byte written is in the middle of a line."""
+
+    # --- IIntake -------------------------------------------------------------------------------------------------
+
+    def write(self, block: bytes) -> None:
+        if self._refused is not None or not block:
+            return
+        self._size += len(block)
+        if self._size > self._rules.size_limit > 0:
+            self._refuse(Rejected(552, "5.3.4", "Error: message file too big"))
+            return
+        self._blocks.append(block)
+        self._waiting += len(block)
+        if self._waiting >= self._work_at and self._working is None:
+            self._working = Deferred.fromCoroutine(self._work_ahead())
+            if self._working.called:
+                self._working = None
+
+    @property
+    def full(self) -> bool:
+        """Write no more until drained() fires: the disk does not keep up."""
+        return bool(self._draft.full) and self._refused is None
+
+    async def drained(self) -> None:
+        await self._draft.drained()
+
+    async def finish(self) -> str:
+        if self._working is not None:
+            await self._working
+        if self._refused is None:
+            await self._guarded(self._complete())
+        if self._refused is not None:
+            self.abort()
+            raise self._refused
+        return self.id
+
+    def abort(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self._blocks.clear()
+            self._draft.abort()
+
+    # --- the way through -----------------------------------------------------------------------------------------
+
+    def _refuse(self, why: Rejected) -> None:
+        self._refused = self._refused or why
+        self._blocks.clear()
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """Do some work; what goes wrong in it becomes the refusal."""
+        try:
+            await work
+        except Rejected as why:
+            self._refuse(why)
+        except TableError as error:
+            self._owner.log.warning(PROGRAM, f"{self.id}: {error} -- message not accepted, try again later")
+            self._refuse(Rejected(451, "4.3.0", "Error: queue file write error"))
+        except SpoolError as error:
+            self._owner.log.warning(PROGRAM, f"{self.id}: cannot be stored: {error}")
+            code, dsn = (452, "4.3.1") if error.no_room else (451, "4.3.0")
+            self._refuse(Rejected(code, dsn, "Error: queue file write error"))
+        except Exception as error:
+            self._owner.log.error(PROGRAM, f"{self.id}: internal: {type(error).__name__}: {error}")
+            self._refuse(Rejected(451, "4.3.0", "Error: internal error"))
+
+    async def _work_ahead(self) -> None:
+        await self._guarded(self._pass_on(complete=False))
+        self._working = None
+
+    async def _complete(self) -> None:
+        await self._pass_on(complete=True)
+        await self._end_of_body()
+        await self._store()
+
+    async def _pass_on(self, complete: bool) -> None:
+        if not self._envelope_done:
+            self._envelope_done = True
+            await self._take_envelope()
+        while not self._ended and (self._blocks or (complete and not self._header_done)):
+            data = self._blocks[0] if len(self._blocks) == 1 else b"".join(self._blocks)
+            self._blocks.clear()
+            self._waiting = 0
+            try:
+                data = self._rules.clean(data)
+            except ValueError as error:
+                raise Rejected(550, "5.7.1", str(error)) from None
+            if self._header_done:
+                await self._take_body(data)
+            elif not await self._take_header(data, complete):
+                self._blocks.insert(0, data)
+                self._waiting += len(data)
+                self._work_at = 2 * len(data)  # so that scanning again stays linear in all
+                return
+
+    async def _take_envelope(self) -> None:
+        copies = self._options.address_mappings and not self._options.internal
+        await self._envelopes.rewrite(self.envelope, copies=copies)
+        if not self.envelope.recipients:
+            raise Rejected(550, "5.1.0", "Error: no recipients specified")
+
+    async def _take_header(self, data: bytes, complete: bool) -> bool:
+        """Take the header off the front of ``data`` and what is behind it as body; False: more is needed."""
+        if complete and data and not data.endswith(b"\n"):
+            data += b"\n"
+        lines = mailbox_lines(data) if data[:1] in (b"F", b">") else []
+        begin = sum(map(len, lines))
+        scanned = scan(data[begin:] if begin else data, complete)
+        if scanned is None:
+            return False
+        self._header_done = True
+        fields, end = scanned
+        if lines and self._service == "smtpd":
+            fields = scan(b"".join(b"X-Mailbox-Line: " + line for line in lines), True)[0] + fields  # type: ignore[index]
+        if self._received:
+            ours = b"".join(line.removesuffix(b"\n") + b"\n" for line in self._received)
+            fields = scan(ours.replace(b"%(id)s", self.id.encode()), True)[0] + fields  # type: ignore[index]
+        editor = HeaderEditor(
+            self._rules,
+            self._rewriting,
+            self._owner.log,
+            self.id,
+            self.envelope,
+            self._checker,
+            detect_utf8=self._rules.detects_utf8(self._service),
+        )
+        header = await editor.edit(fields)
+        rest = data[begin + end :]
+        if not rest and complete:
+            self._put(header)
+        elif self._check_lines:
+            self._put(header + b"\n")
+            await self._take_body(rest.removeprefix(b"\n"))
+        else:
+            # The line that ended the header may be no empty one: then one is put in.
+            await self._take_body(header + rest if rest.startswith(b"\n") else header + b"\n" + rest)
+        return True
+
+    async def _take_body(self, data: bytes) -> None:
+        if not self._check_lines or self._checker is None:
+            if data:
+                self._put(data)
+                self._open_line = not data.endswith(b"\n")
+            return
+        lines = (self._line_begun + data).split(b"\n")
+        self._line_begun = lines.pop()
+        out: list[bytes] = []
+        for line in lines:
+            out += await self._checked(line)
+        self._put(b"".join(out))
+
+    def _put(self, data: bytes) -> None:
+        if not self._ended:
+            self._draft.write(data)
+
+    async def _checked(self, line: bytes) -> list[bytes]:
+        assert self._checker is not None
+        return [new.removesuffix(b"\n") + b"\n" for new in await self._checker.body(line)]
+
+    async def _end_of_body(self) -> None:
+        if self._line_begun:
+            self._put(b"".join(await self._checked(self._line_begun)))
+        elif self._open_line:
+            self._put(b"\n")
+
+    async def _store(self) -> None:
+        envelope = self.envelope
+        if self.copies or envelope.redirect:
+            await self._envelopes.amend(envelope, self.copies)
+        envelope.eight_bit = envelope.encoding == "8bit"
+        if self._rules.detects_utf8(self._service) and not _ascii(envelope):
+            envelope.smtputf8 = True
+        if self.discard:
+            self.abort()
+            return
+        await self._draft.commit(hold=self.hold)
+        self._ended = True
+        if not self.hold:
+            self._owner.notify(self.id, envelope)
+
+
+def _ascii(envelope: Envelope) -> bool:
+    return envelope.sender.isascii() and all(one.address.isascii() for one in envelope.recipients)

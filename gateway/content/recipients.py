@@ -1,0 +1,137 @@
+"""Envelope addresses on their way in: rewriting, expansion, blind copies, duplicates; cleanup(8).
+
+Takes the envelope as received and changes it into what is stored.  Every recipient keeps its form before rewriting
+(``original``, unless enable_original_recipient = no) and gets a DSN original recipient (RFC 3461 4.2) if the client
+gave none: the address after rewriting, before virtual aliases are expanded.  Raises TableError when a table is away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway.config import Settings
+from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, Recipient
+
+BlindCopies = Callable[[str], Awaitable[str | None]]
+
+
+class Rewriting(Protocol):
+    """What cleanup needs of gateway.addresses (an ordered list of rewriters stands behind each)."""
+
+    async def envelope_sender(self, address: str) -> str: ...
+
+    async def envelope_recipient(self, address: str) -> str: ...
+
+    async def expand(self, address: str) -> list[str]: ...
+
+    async def header(self, name: str, value: bytes, context: str) -> bytes:
+        """The value of an address header with its addresses rewritten; the same object if nothing changes."""
+        ...
+
+    def without_mappings(self) -> Rewriting:
+        """Only what makes addresses complete (receive_override_options = no_address_mappings)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRules:
+    """The parameters for it, read once."""
+
+    always_bcc: str = ""
+    keep_original: bool = True
+    duplicate_limit: int = 1000
+
+    @classmethod
+    def of(cls, settings: Settings) -> EnvelopeRules:
+        return cls(
+            always_bcc=settings.text("always_bcc"),
+            keep_original=settings.flag("enable_original_recipient"),
+            duplicate_limit=settings.number("duplicate_filter_limit"),
+        )
+
+
+class EnvelopeRewriter:
+    """``sender_bcc`` and ``recipient_bcc`` answer with an address for a blind copy, or None."""
+
+    def __init__(
+        self,
+        rules: EnvelopeRules,
+        rewriting: Rewriting,
+        sender_bcc: BlindCopies | None = None,
+        recipient_bcc: BlindCopies | None = None,
+    ) -> None:
+        self._rules = rules
+        self._rewriting = rewriting
+        self._sender_bcc = sender_bcc
+        self._recipient_bcc = recipient_bcc
+
+    async def rewrite(self, envelope: Envelope, *, copies: bool = True) -> None:
+        """Change ``envelope`` in place.  ``copies`` false: no blind copies."""
+        if envelope.sender:
+            envelope.sender = await self._rewriting.envelope_sender(envelope.sender)
+        out = _Gathered(self._rules.duplicate_limit)
+        for recipient in envelope.recipients:
+            address = await self._add(recipient, out)
+            if copies and self._recipient_bcc is not None and (copy := await self._recipient_bcc(address)):
+                await self._add_copy(copy, out)
+        if copies and out.recipients:
+            if self._sender_bcc is not None and envelope.sender and (copy := await self._sender_bcc(envelope.sender)):
+                await self._add_copy(copy, out)
+            if self._rules.always_bcc:
+                await self._add_copy(self._rules.always_bcc, out)
+        envelope.recipients = out.recipients
+
+    async def amend(self, envelope: Envelope, copies: list[str]) -> None:
+        """Carry out what inspection decided: ``envelope.redirect`` takes the place of all recipients, ``copies``
+        are added (access(5), header_checks(5): REDIRECT, BCC)."""
+        out = _Gathered(self._rules.duplicate_limit)
+        if envelope.redirect and envelope.recipients:
+            first = envelope.recipients[0]
+            await self._add(Recipient(envelope.redirect, original=first.original or first.address), out)
+            envelope.redirect = ""
+        else:
+            for recipient in envelope.recipients:
+                out.add(recipient)
+        for copy in copies:
+            await self._add_copy(copy, out)
+        envelope.recipients = out.recipients
+
+    async def _add_copy(self, address: str, out: _Gathered) -> None:
+        await self._add(Recipient(address, notify=NOTIFY_NEVER), out)
+
+    async def _add(self, recipient: Recipient, out: _Gathered) -> str:
+        address = await self._rewriting.envelope_recipient(recipient.address)
+        original = (recipient.original or recipient.address) if self._rules.keep_original else ""
+        orcpt = recipient.orcpt or _original_recipient(address)
+        notify = recipient.notify
+        expanded = await self._rewriting.expand(address)
+        if len(expanded) > 1 and notify & NOTIFY_SUCCESS:
+            # RFC 3461 5.2.7.1 (c): success of one member is not success of the list.
+            notify = notify & ~NOTIFY_SUCCESS or NOTIFY_NEVER
+        for member in expanded:
+            out.add(Recipient(member, original, orcpt, notify))
+        return address
+
+
+def _original_recipient(address: str) -> str:
+    """RFC 3461 4.2, RFC 6533 3."""
+    return f"{'rfc822' if address.isascii() else 'utf-8'};{address}"
+
+
+class _Gathered:
+    """Recipients without duplicates: equal in address and in what would be told of them."""
+
+    def __init__(self, limit: int) -> None:
+        self.recipients: list[Recipient] = []
+        self._limit = limit
+        self._seen: set[tuple[str, str, str, int]] = set()
+
+    def add(self, recipient: Recipient) -> None:
+        key = (recipient.address.lower(), recipient.original.lower(), recipient.orcpt.lower(), recipient.notify)
+        if key in self._seen:
+            return
+        if not self._limit or len(self._seen) < self._limit:
+            self._seen.add(key)
+        self.recipients.append(recipient)

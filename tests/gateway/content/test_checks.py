@@ -1,0 +1,110 @@
+"""header_checks and body_checks: what each action does, and what the log says."""
+
+import pytest
+
+from gateway.content.options import INTERNAL, IntakeOptions
+from gateway.interfaces import Rejected
+from spool.envelope import Client
+from tests.gateway.content.support import Way
+
+CLIENT = Client("localhost", "127.0.0.1", helo="client", protocol="ESMTP", rewrite_context="remote")
+TAIL = "from localhost[127.0.0.1]; from=<a@client.example> to=<joe@gw.my.domain> proto=ESMTP helo=<client>"
+
+
+def receive(way, content, **more):
+    return way.receive(content, sender="a@client.example", to=["joe@gw.my.domain"], client=CLIENT, **more)
+
+
+def way(header=None, body=None, **more):
+    tables = {"header_checks": header, "body_checks": body}
+    given = {name: "pcre:{{" + rule.replace("$", "$$") + "}}" for name, rule in tables.items() if rule}
+    return Way(**given, **more)
+
+
+@pytest.mark.parametrize(
+    ("action", "written", "logged"),
+    [
+        ("PREPEND X-Before: $1", b"X-Before: it\nSubject: it\nX: y\n", "prepend: header Subject: it {}: X-Before: it"),
+        ("REPLACE Subject: <${1}>", b"Subject: <it>\nX: y\n", "replace: header Subject: it {}: Subject: <it>"),
+        ("REPLACE no field", b"Subject: it\nX: y\n", "warning: REPLACE action with bad header text"),
+        ("STRIP", b"X: y\n", "strip: header Subject: it {}"),
+        ("IGNORE", b"X: y\n", ""),
+        ("DUNNO", b"Subject: it\nX: y\n", ""),
+        ("warn look", b"Subject: it\nX: y\n", "warning: header Subject: it {}: look"),
+        ("INFO so", b"Subject: it\nX: y\n", "info: header Subject: it {}: so"),
+        ("FILTER smtp:[a]", b"Subject: it\nX: y\n", "filter: header Subject: it {}: smtp:[a]"),
+        ("FILTER nonsense", b"Subject: it\nX: y\n", "bad argument of FILTER action: nonsense in header_checks map"),
+        ("DELAY", b"Subject: it\nX: y\n", "unsupported command: DELAY in header_checks map"),
+    ],
+)
+def test_actions(action, written, logged):
+    one = way(f"/^Subject: (.*)/ {action}")
+    assert receive(one, b"Subject: it\nX: y\n\nz\n").data == written + b"\nz\n"
+    assert logged.format(TAIL) in one.log.text
+    if not logged:
+        assert one.log.text == "cleanup: QID1: message-id=<>"
+
+
+def test_what_changes_the_envelope():
+    assert receive(way("/^S/ FILTER smtp:[a]"), b"S: x\n\n").envelope.content_filter == "smtp:[a]"
+    copied = receive(way("/^S/ BCC ann@gw.my.domain"), b"S: x\n\n").envelope
+    assert [one.address for one in copied.recipients] == ["joe@gw.my.domain", "ann@gw.my.domain"]
+    sent_on = receive(way("/^S/ REDIRECT ann@gw.my.domain"), b"S: x\n\n").envelope
+    assert [one.address for one in sent_on.recipients] == ["ann@gw.my.domain"]
+
+
+def test_what_is_not_delivered():
+    held, gone = way("/^S/ HOLD"), way("/^S/ DISCARD")
+    assert receive(held, b"S: x\n\n") and not held.spool.stored and not held.notified
+    assert receive(gone, b"S: x\n\n") is None and not gone.notified
+
+
+@pytest.mark.parametrize(
+    ("action", "reply"),
+    [
+        ("REJECT", "550 5.7.1 message content rejected"), ("REJECT 5.7.9 no such thing", "550 5.7.9 no such thing"),
+        ("REJECT later", "550 5.7.1 later"),
+    ],
+)  # fmt: skip
+def test_reject(action, reply):
+    one = way(f"/^S/ {action}")
+    with pytest.raises(Rejected, match=f"^{reply}$"):
+        receive(one, b"S: x\n\n")
+    assert f"cleanup: QID1: reject: header S: x {TAIL}: {reply[4:]}" in one.log.text
+
+
+def test_a_folded_header_is_one_line():
+    assert receive(way("/^S: a\\n?[[:space:]]+b$/ REPLACE S: c"), b"S: a\n\tb\n\n").data == b"S: c\n\n"
+
+
+def test_what_is_put_in_is_still_what_cleanup_drops():
+    assert receive(way("/^S/ REPLACE Bcc: x"), b"S: a\n\n").data == b"\n"
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_body_lines(blocks):
+    one = way(body="/^body (secret)/ REPLACE body [$1]", header=None)
+    content = b"S: body secret\n\nbody secret\n\nbody secret"
+    size = -(-len(content) // blocks)
+    draft = receive(one, [content[at : at + size] for at in range(0, len(content), size)])
+    assert draft.data == b"S: body secret\n\nbody [secret]\n\nbody [secret]\n"
+    assert f"replace: body body secret {TAIL}: body [secret]" in one.log.text
+
+
+def test_body_checks_end_at_the_limit():
+    one = way(body="/far/ REJECT", body_checks_size_limit="10")
+    receive(one, b"\n0123456789\nfar\n")
+    with pytest.raises(Rejected):
+        receive(one, b"\n012345678\nfar\n")
+
+
+def test_no_checks_where_they_are_not_wanted():
+    one = way("/^S/ REJECT")
+    receive(one, b"S: x\n\n", options=IntakeOptions(header_body_checks=False))
+    receive(one, b"S: x\n\n", options=INTERNAL)
+
+
+def test_a_table_that_is_away():
+    one = Way(header_checks="fail:away")
+    with pytest.raises(Rejected, match="451 4.3.0"):
+        receive(one, b"S: x\n\n")

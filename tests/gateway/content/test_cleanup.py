@@ -1,0 +1,292 @@
+"""What becomes of a message on its way into the spool."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zope.interface.verify import verifyObject
+
+from gateway.content.intake import IN_MEMORY
+from gateway.content.options import INTERNAL, IntakeOptions
+from gateway.interfaces import ICleanup, IIntake, Rejected
+from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Client, Envelope, Recipient
+from spool.interfaces import SpoolError
+from tests.gateway.content.support import Way, now
+
+REMOTE = Client("client.example", "198.51.100.7", helo="client", protocol="ESMTP", rewrite_context="remote")
+
+
+def test_interfaces():
+    way = Way()
+    assert verifyObject(ICleanup, way.cleanup)
+    assert verifyObject(IIntake, now(way.cleanup.begin("pickup", Envelope("a@b", [Recipient("c@d")]))))
+
+
+def test_a_local_message_is_completed():
+    way = Way()
+    draft = way.receive(
+        b"To: Jane <jane>, someone@elsewhere.example\nCc: bob (Bob)\nBcc: secret\nSubject: x\n\nTwo.\n",
+        full_name="Joe",
+        received=[b"Received: by gw.my.domain (Postfix, from userid 1000)", b"\tid %(id)s; now"],
+    )
+    lines = draft.data.decode().splitlines()
+    assert lines[:2] == ["Received: by gw.my.domain (Postfix, from userid 1000)", "\tid QID1; now"]
+    assert lines[2:5] == [
+        "To: Jane <jane@gw.my.domain>, someone@elsewhere.example", "Cc: bob@gw.my.domain (Bob)", "Subject: x",
+    ]
+    assert lines[5] == "Message-Id: <20261124120000.QID1@gw.my.domain>"
+    assert re.fullmatch(r"Date: Tue, 24 Nov 2026 \d\d:00:00 [+-]\d{4} \(.*\)", lines[6])
+    assert lines[7:] == ["From: Joe <joe@gw.my.domain>", "", "Two."]
+    assert draft.envelope.sender == "joe@gw.my.domain"
+    assert draft.envelope.message_id == "<20261124120000.QID1@gw.my.domain>"
+    assert draft.envelope.size == len(draft.data)
+    assert way.notified == ["QID1"]
+    assert way.log.text == "cleanup: QID1: message-id=<20261124120000.QID1@gw.my.domain>"
+
+
+def test_a_remote_message_stays_as_it_is():
+    way = Way()
+    content = b"To: jane\nMessage-ID:\n <a@b>\nX : y\n\nbody"
+    draft = way.receive(content, sender="a@client.example", to=["ann@gw.my.domain"], service="smtpd", client=REMOTE)
+    assert draft.data == content + b"\n"
+    assert way.log.text == "cleanup: QID1: message-id=<a@b>"
+
+
+def test_without_a_message_id_the_log_says_so():
+    way = Way()
+    way.receive(b"\nx\n", sender="a@b", client=REMOTE)
+    assert way.log.text == "cleanup: QID1: message-id=<>"
+
+
+def test_recipients_keep_their_first_form():
+    way = Way()
+    bob = Recipient("bob@my.domain", orcpt="rfc822;b@old.example", notify=NOTIFY_SUCCESS)
+    draft = way.receive(b"\n", to=["ann", bob])
+    assert draft.envelope.recipients == [
+        Recipient("ann@gw.my.domain", "ann", "rfc822;ann@gw.my.domain"),
+        Recipient("bob@my.domain", "bob@my.domain", "rfc822;b@old.example", NOTIFY_SUCCESS),
+    ]
+    plain = Way(enable_original_recipient="no").receive(b"\n", to=["ann"])
+    assert plain.envelope.recipients == [Recipient("ann@gw.my.domain", "", "rfc822;ann@gw.my.domain")]
+
+
+def test_aliases_are_expanded_and_duplicates_dropped():
+    way = Way(virtual_alias_maps="inline:{ {team@gw.my.domain = joe, ann@gw.my.domain, joe} }")
+    draft = way.receive(b"\n", to=[Recipient("team", notify=NOTIFY_SUCCESS), Recipient("TEAM", notify=NOTIFY_SUCCESS)])
+    assert [(one.address, one.original, one.orcpt, one.notify) for one in draft.envelope.recipients] == [
+        ("joe@gw.my.domain", "team", "rfc822;team@gw.my.domain", NOTIFY_NEVER),
+        ("ann@gw.my.domain", "team", "rfc822;team@gw.my.domain", NOTIFY_NEVER),
+    ]
+
+
+def test_address_mappings_can_be_left_for_later():
+    way = Way(virtual_alias_maps="inline:{ {team@gw.my.domain = joe} }", always_bcc="root")
+    draft = way.receive(b"To: team\n\n", to=["team"], options=IntakeOptions(address_mappings=False))
+    assert [one.address for one in draft.envelope.recipients] == ["team@gw.my.domain"]
+    assert b"To: team@gw.my.domain\n" in draft.data
+
+
+def test_blind_copies():
+    way = Way(always_bcc="root")
+    assert way.receive(b"\n").envelope.recipients[1:] == [
+        Recipient("root@gw.my.domain", "root", "rfc822;root@gw.my.domain", NOTIFY_NEVER)
+    ]
+    assert len(way.receive(b"\n", options=INTERNAL).envelope.recipients) == 1
+    copied = way.receive(b"\n", options=IntakeOptions(copies=("c@d.example",)))
+    assert [one.address for one in copied.envelope.recipients][1:] == ["root@gw.my.domain", "c@d.example"]
+
+
+def test_redirected_mail_goes_to_one():
+    draft = Way().receive(b"\n", to=["joe", "root"], redirect="ann@gw.my.domain")
+    assert [(one.address, one.original) for one in draft.envelope.recipients] == [("ann@gw.my.domain", "joe")]
+
+
+def test_resent_mail_gets_resent_fields():
+    way = Way()
+    draft = way.receive(b"Resent-To: two@remote.example\nFrom: a@b.example\nSubject: again\n\nx\n")
+    added = draft.data.split(b"Subject: again\n")[1]
+    assert re.match(rb"Resent-Message-Id: <.*>\nResent-Date: .*\nResent-From: joe@gw.my.domain\n\nx\n\Z", added)
+    assert "resent-message-id=<20261124120000.QID1@gw.my.domain>" in way.log.text
+    assert "QID1: message-id=<>" in way.log.text
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "value"),
+    [
+        ('The "List"', "standard", '"The \\"List\\"" <joe@gw.my.domain>'),
+        ("Joe", "standard", "Joe <joe@gw.my.domain>"),
+        ("", "standard", "joe@gw.my.domain"),
+        ("Joe (x)", "obsolete", "joe@gw.my.domain (Joe \\(x\\))"),
+        ("a\nBcc: x", "standard", '"a Bcc: x" <joe@gw.my.domain>'),
+    ],
+)
+def test_a_missing_from(name, style, value):
+    draft = Way(header_from_format=style).receive(b"\n", full_name=name)
+    assert f"\nFrom: {value}\n".encode() in draft.data
+
+
+def test_a_missing_from_without_a_sender():
+    assert b"From: MAILER-DAEMON\n" in Way().receive(b"\n", sender="").data
+
+
+def test_a_missing_recipient_field_is_added_when_configured():
+    way = Way(undisclosed_recipients_header="To: undisclosed-recipients:;")
+    assert b"\nTo: undisclosed-recipients:;\n\n" in way.receive(b"\n").data
+    assert b"undisclosed" not in way.receive(b"Cc: a@b.example\n\n").data
+
+
+@pytest.mark.parametrize(
+    ("content", "rest"),
+    [
+        (b"Subject: x\nno header\nmore\n", b"\n\nno header\nmore\n"),
+        (b"Subject: x\n", b"\n"),
+        (b"Subject: x\n\n", b"\n\n"),
+        (b"", b"\n"),
+        (b" a blank\n", b"\n\n a blank\n"),
+        (b"From joe Thu Jan  1\n>From ann Thu\nSubject: x\n\ny\n", b"\n\ny\n"),
+    ],
+)
+def test_the_header_ends_at_the_first_line_that_is_none(content, rest):
+    draft = Way().receive(content, received=[b"Received: by us"])
+    assert draft.data.endswith(b"From: joe@gw.my.domain" + rest)
+    assert draft.data.count(b"\nFrom ") == 0
+
+
+def test_mailbox_lines_of_an_smtp_client_are_kept_as_fields():
+    draft = Way().receive(b"From a b\nSubject: x\n\n", sender="a@b", service="smtpd", client=REMOTE)
+    assert draft.data == b"X-Mailbox-Line: From a b\nSubject: x\n\n"
+
+
+@given(st.lists(st.integers(0, 60), max_size=6))
+@settings(max_examples=50, deadline=None)
+def test_however_the_blocks_are_cut(cuts):
+    content = b"From x\nTo: jane\n folded@a.example\nno header\n\nbody\r\n.\nend"
+    places = [0, *sorted(cuts), len(content)]
+    blocks = [content[start:end] for start, end in zip(places, places[1:], strict=False)]
+    assert Way().receive(blocks).data == Way().receive(content).data
+
+
+@pytest.mark.parametrize("size", [1000, IN_MEMORY - 100])
+def test_a_large_message_is_passed_on_as_it_comes(size):
+    way = Way(message_size_limit="0")
+    block = b"y" * (size - 1) + b"\n"
+    count = 3 * IN_MEMORY // size + 2
+    draft = way.receive([b"Subject: x\n", b"\n", *[block] * count])
+    assert draft.writes > 2
+    assert draft.data.endswith(b"\n\n" + block * count)
+
+
+def test_a_header_larger_than_memory_for_blocks_is_still_a_header():
+    field = b"X-A: " + b"y" * 90 + b"\n"
+    draft = Way().receive([field] * (3 * IN_MEMORY // len(field)) + [b"To: jane\n\nx\n"])
+    assert b"\nTo: jane@gw.my.domain\n" in draft.data
+
+
+def test_a_long_field_is_cut():
+    draft = Way(header_size_limit="21").receive(b"X-Long: 0123456789\n 0123456789\nSubject: y\n\n")
+    assert draft.data.startswith(b"X-Long: 0123456789\n 0\nSubject: y\n")
+
+
+def test_a_field_ends_at_a_nul():
+    draft = Way().receive(b"Subject: n\0ul\n X: y\n\na\0b\n", sender="a@b", client=REMOTE)
+    assert draft.data == b"Subject: n\n\na\0b\n"
+
+
+def test_too_large():
+    way = Way(message_size_limit="2000")
+    with pytest.raises(Rejected, match="552 5.3.4 Error: message file too big"):
+        way.receive([b"Subject: x\n\n", *[b"y" * 99 + b"\n"] * 20])
+    assert way.spool.stored == {} and way.notified == []
+
+
+def test_too_many_hops():
+    way = Way(hopcount_limit="3")
+    one = b"Received: from one\n"
+    way.receive(one + b"\n", received=[b"Received: by us"])
+    with pytest.raises(Rejected, match="554 5.4.0 Error: too many hops"):
+        way.receive(one + one + b"\n", received=[b"Received: by us"])
+    assert "cleanup: warning: QID2: message rejected: hopcount exceeded" in way.log.text
+
+
+def test_no_recipient():
+    with pytest.raises(Rejected, match="550 5.1.0"):
+        Way().receive(b"\n", to=[])
+
+
+def test_trouble_with_the_disk_is_temporary():
+    way = Way()
+    way.spool.trouble = SpoolError("disk full", no_room=True)
+    with pytest.raises(Rejected, match="452 4.3.1"):
+        way.receive(b"\n")
+    way.spool.trouble = SpoolError("input/output error")
+    with pytest.raises(Rejected, match="451 4.3.0"):
+        way.receive(b"\n")
+    assert all(draft.aborted for draft in way.spool.drafts) and way.notified == []
+
+
+def test_a_table_that_is_away_is_temporary():
+    way = Way(virtual_alias_maps="fail:away")
+    with pytest.raises(Rejected, match="451 4.3.0 Error: queue file write error"):
+        way.receive(b"\n")
+    assert "message not accepted, try again later" in way.log.text
+
+
+def test_a_mistake_of_ours_is_temporary_and_logged():
+    class Broken:
+        async def envelope_sender(self, address):
+            raise ZeroDivisionError("oops")
+
+        def without_mappings(self):
+            return self
+
+    way = Way()
+    way.cleanup.ways[True].envelopes._rewriting = Broken()
+    with pytest.raises(Rejected, match="451 4.3.0"):
+        way.receive(b"\n")
+    assert "error: QID1: internal: ZeroDivisionError: oops" in way.log.text
+
+
+def test_held_and_discarded_mail():
+    way = Way()
+    way.receive(b"\n", options=IntakeOptions(hold=True))
+    way.receive(b"\n", options=IntakeOptions(discard=True))
+    assert list(way.spool.held) == ["QID1"] and way.spool.stored == {} and way.notified == []
+
+
+@pytest.mark.parametrize(
+    ("field", "declared", "eight_bit"),
+    [
+        (b"", "8bit", True), (b"", "", False),
+        (b"Content-Transfer-Encoding: 8BIT\n", "", True),
+        (b"content-transfer-encoding: base64\n", "8bit", False),
+        (b"Content-Transfer-Encoding: nonsense\n", "8bit", True),
+    ],
+)  # fmt: skip
+def test_the_body_type_is_what_the_message_says(field, declared, eight_bit):
+    assert Way().receive(field + b"\n\xc3\xa4\n", encoding=declared).envelope.eight_bit is eight_bit
+
+
+def test_smtputf8_is_noticed_in_what_users_submit():
+    way = Way()
+    assert way.receive("Subject: ä\n\n".encode()).envelope.smtputf8
+    assert way.receive(b"\n", to=["ä@x.example"]).envelope.smtputf8
+    assert not way.receive("Subject: x\n\nä\n".encode()).envelope.smtputf8
+    assert not way.receive("Subject: ä\n\n".encode(), service="smtpd", client=REMOTE).envelope.smtputf8
+
+
+def test_characters_that_are_not_wanted():
+    way = Way(message_strip_characters=r"\0", message_reject_characters=r"\001")
+    assert way.receive(b"Subject: a\0b\n\nc\0d\re\n", client=REMOTE).data == b"Subject: ab\n\ncd e\n"
+    with pytest.raises(Rejected, match="550 5.7.1 disallowed character"):
+        way.receive(b"\nx\1\n")
+    assert Way(cleanup_replace_stray_cr_lf="no").receive(b"\na\rb\n", client=REMOTE).data == b"\na\rb\n"
+
+
+def test_aborting():
+    way = Way()
+    intake = now(way.cleanup.begin("smtpd", Envelope("a@b", [Recipient("c@d")])))
+    intake.write(b"x" * 2 * IN_MEMORY)
+    intake.abort()
+    intake.abort()
+    assert way.spool.drafts[0].aborted and way.spool.stored == {}

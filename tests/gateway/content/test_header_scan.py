@@ -1,0 +1,69 @@
+"""Where a header ends and what is in it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.content.header_scan import is_field, mailbox_lines, scan
+
+
+def names(data):
+    fields, end = scan(data, True)
+    return [field.name for field in fields], data[end:]
+
+
+@pytest.mark.parametrize(
+    ("data", "found", "rest"),
+    [
+        (b"Subject: x\nTO: y\n\nbody\n", [b"subject", b"to"], b"\nbody\n"),
+        (b"Subject: x\n folded\n\tmore\nTo: y\n", [b"subject", b"to"], b""),
+        (b"\nbody\n", [], b"\nbody\n"),
+        (b" continues nothing\n\n", [], b" continues nothing\n\n"),
+        (b"A: b\nno header at all\nX-FAX-Dialstring: 9\n\n", [b"a"], b"no header at all\nX-FAX-Dialstring: 9\n\n"),
+        (b"A: b\n\rX: c\n", [b"a"], b"\rX: c\n"),
+        (b"A: b\n\r\nX: c\n", [b"a"], b"\r\nX: c\n"),
+        (b"A: b\n\0X: c\n", [b"a"], b"\0X: c\n"),
+        (b"A: b\n \nX-FAX-Y: c\n", [b"a", b"x-fax-y"], b""),
+        (b"A : b\nA\t: c\n", [b"a", b"a"], b""),
+        (b"A b: c\n", [], b"A b: c\n"),
+        (b": c\n", [], b": c\n"),
+        (b"\xc3\xa4: c\n", [], b"\xc3\xa4: c\n"),
+        (b"", [], b""),
+    ],
+)
+def test_fields_and_the_end(data, found, rest):
+    assert names(data) == (found, rest)
+
+
+def test_more_is_needed_until_a_line_ends_the_header():
+    assert scan(b"A: b\n", False) is None
+    assert scan(b"A: b\nno head", False) is None
+    assert scan(b"A: b\n ", False) is None
+    assert scan(b"", False) is None
+    assert scan(b"A: b\n\n", False) is not None
+    assert scan(b"A: b\nno header\n", False) is not None
+
+
+def test_a_value_has_no_blanks_around_it():
+    fields, _ = scan(b"Message-ID:\n <a@b> \n", True)
+    assert fields[0].value == b"<a@b>"
+
+
+def test_mailbox_lines():
+    assert mailbox_lines(b"From a b\n>From c d\nSubject: x\n") == [b"From a b\n", b">From c d\n"]
+    assert mailbox_lines(b"From: a\n") == []
+
+
+def test_what_can_stand_in_a_header():
+    assert is_field(b"A: b") and is_field(b"A: b\n c\n")
+    assert not is_field(b"A b\n") and not is_field(b"A: b\nC: d\n") and not is_field(b"A: b\n\n")
+
+
+@given(st.lists(st.sampled_from([b"A: b", b" c", b"\td", b"", b"x", b"E:", b"\r", b"From f", b"G\0: h"]), max_size=12))
+def test_nothing_is_lost_and_every_split_agrees(lines):
+    data = b"".join(line + b"\n" for line in lines)
+    fields, end = scan(data, True)
+    assert b"".join(field.raw for field in fields) == data[:end]
+    for cut in range(len(data)):
+        early = scan(data[:cut], False)
+        assert early is None or early[1] == end
