@@ -1,0 +1,297 @@
+"""One delivery request: its recipients, host by host, until each of them has its last word.
+
+What goes on to the next host, as in Postfix: a recipient that was put off (4xx), a message or a host that failed for
+now, as long as there is another host to try: more addresses of this next hop, within smtp_mx_address_limit and
+smtp_mx_session_limit (which counts sessions that got through their handshake), or a further next hop or
+smtp_fallback_relay.  A 5xx is final at once.  At the last host a 4xx is final too: the recipient is deferred.
+When no host is left, the last failure holds for all who are still without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.interfaces import BOUNCED, DEFERRED, SENT, Log, Request, Result
+from transports.smtp import commands
+from transports.smtp.channel import Peer
+from transports.smtp.connect import Connector
+from transports.smtp.features import Features
+from transports.smtp.hosts import LOOP, HostFinder, Hosts
+from transports.smtp.nexthop import NextHop, parse, split
+from transports.smtp.options import Options
+from transports.smtp.payload import Payload
+from transports.smtp.pool import Pool
+from transports.smtp.session import Hello, Session, Transaction
+from transports.smtp.tls import TLSPolicy
+from transports.smtp.verdict import Outcome, Verdict
+
+UNAVAILABLE = "server unavailable or unable to receive mail"
+CONFIGURATION = "4.3.5"
+
+
+class Parts:
+    """What the deliveries of one service share."""
+
+    __slots__ = ("connector", "finder", "log", "now", "options", "pool", "program", "tls")
+
+    def __init__(
+        self,
+        options: Options,
+        tls: TLSPolicy,
+        finder: HostFinder,
+        connector: Connector,
+        pool: Pool,
+        log: Log,
+        program: str,
+        now: Callable[[], float],
+    ) -> None:
+        self.options, self.tls, self.finder, self.connector = options, tls, finder, connector
+        self.pool, self.log, self.program, self.now = pool, log, program, now
+
+
+class Delivery:
+    def __init__(self, parts: Parts, request: Request, payload: Payload) -> None:
+        self._parts, self._request, self._payload = parts, request, payload
+        self._results: list[Result | None] = [None] * len(request.indexes)
+        self._left = list(range(len(request.indexes)))
+        """Positions in the request that have no last word yet."""
+        self._why: Verdict | None = None
+        """Why the last host or name failed."""
+        self._put_off: dict[int, Result] = {}
+        """What the last host that spoke said to each of them; void when a host has failed after that."""
+        self._tried: set[tuple[str, int]] = set()
+        """Addresses that have had their say in a session from the pool."""
+        self._addresses = 0
+        self._sessions = 0
+        self._age = parts.now() - request.entry.envelope.arrival
+
+    async def run(self) -> list[Result]:
+        if self._refuse_bad_addresses():
+            await self._try_hops()
+        return [result for result in self._results if result is not None]
+
+    # --- where to
+
+    async def _try_hops(self) -> None:
+        options = self._parts.options
+        hops = split(self._request.nexthop)
+        first_fallback = len(hops)
+        hops += options.fallback
+        if not hops:
+            self._settle_all(Verdict(CONFIGURATION, "no next hop", site=True), "none")
+        tried = 0
+        for number, text in enumerate(hops):
+            tried = number
+            last = number == len(hops) - 1
+            session = self._parts.pool.take_hop(text)
+            if session is not None:
+                await self._with_session(session, text, final=False)
+                if not self._left:
+                    return
+            try:
+                hop = parse(text, default_port=options.port, lmtp=options.lmtp)
+            except ValueError as error:
+                self._parts.log.warning(self._parts.program, str(error))
+                self._note(Verdict(CONFIGURATION, str(error), site=True))
+                continue
+            hosts = await self._parts.finder.find(hop)
+            if hosts.why is not None:
+                self._note(hosts.why)
+            looped = not hosts.peers and hosts.why is not None and hosts.why.dsn == LOOP
+            last = last or hosts.we_are_mx or looped
+            await self._try_hosts(hop, text, hosts, last)
+            if not self._left or last:
+                break
+        if self._left:
+            self._give_up(hops, tried, first_fallback)
+
+    def _note(self, why: Verdict) -> None:
+        """A look-up failed.  A temporary failure outlives a later permanent one."""
+        if self._why is None or not self._why.temporary or why.temporary:
+            self._why = why
+            self._put_off.clear()
+
+    async def _try_hosts(self, hop: NextHop, text: str, hosts: Hosts, last_hop: bool) -> None:
+        options = self._parts.options
+        peers = hosts.peers
+        for number, peer in enumerate(peers):
+            self._addresses += 1
+            last = number == len(peers) - 1 or self._addresses == options.address_limit
+            session = self._parts.pool.take_address(peer) if not self._parts.tls.checked else None
+            if session is not None:
+                await self._with_session(session, text, final=False)
+            if self._left and (peer.address, peer.port) not in self._tried:
+                await self._with_host(hop, text, peer, last_hop, last)
+            if not self._left or last or self._sessions == options.session_limit:
+                return
+
+    async def _with_host(self, hop: NextHop, text: str, peer: Peer, last_hop: bool, last: bool) -> None:
+        """Connect, and hand over what is left.  ``last``: the last host of this next hop."""
+        options = self._parts.options
+        hello = Hello(
+            self._parts.tls,
+            hop.host or hop.path,
+            pix=bool(options.pix_workarounds) and self._age >= options.pix_threshold,
+            queue_id=self._request.entry.id,
+            detect_loops=self._parts.finder.detects_loops(hop),
+        )
+        session, problem = await self._parts.connector.connect(peer, hello)
+        if problem is not None and session.tls_failed and not hello.tls.required:
+            self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {problem.reason}: {peer.relay}")
+            hello.tls = hello.tls.plain()
+            session, problem = await self._parts.connector.connect(peer, hello)
+        if problem is not None:
+            self._host_failed(problem, peer, final=last_hop and last)
+            return
+        self._sessions += 1
+        await self._with_session(session, text, final=last_hop and (last or self._sessions == options.session_limit))
+
+    def _host_failed(self, problem: Verdict, peer: Peer, *, final: bool) -> None:
+        """No session came about."""
+        self._why = problem
+        self._put_off.clear()
+        if problem.dsn == "4.4.1":
+            self._parts.log.info(self._parts.program, problem.reason)
+        elif final or not problem.temporary:
+            self._settle_all(problem, peer.relay)
+        else:
+            self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {problem.reason}")
+
+    # --- a session
+
+    async def _with_session(self, session: Session, text: str, *, final: bool) -> None:
+        """Hand over what is left.  Not ``final``: another host can be tried for what is put off."""
+        left = self._left
+        reused = session.uses > 0
+        connected = self._parts.now() if reused else session.ready
+        outcome = await session.deliver(
+            Transaction(self._payload, self._commands, self._downgraded, self._request.entry.envelope.trace == "verify")
+        )
+        if session.usable:
+            self._parts.pool.keep(session, text, self._request.nexthop)
+        if outcome.stale:
+            return
+        if reused:
+            self._tried.add((session.peer.address, session.peer.port))
+        self._judge(session, outcome, left, connected, final)
+
+    def _judge(
+        self, session: Session, outcome: Outcome, left: list[int], connected: float, final: bool
+    ) -> None:
+        relay, uses = session.peer.relay, session.uses
+        kept: list[int] = []
+        success: dict[str, str] | None = None
+        noted: set[str] = set()
+        verdicts = outcome.verdicts or [None] * len(left)
+        for position, verdict in zip(left, verdicts, strict=True):
+            verdict = verdict or outcome.failure
+            assert verdict is not None
+            if verdict.sent:
+                if success is None:
+                    success = _success_details(verdict, outcome)
+                self._results[position] = Result(
+                    SENT, verdict.dsn, verdict.reason, relay, connected, uses, details=success
+                )
+            elif verdict.temporary and not final:
+                self._put_off[position] = _failed(verdict, relay, connected, uses)
+                kept.append(position)
+                if verdict.reason not in noted:
+                    noted.add(verdict.reason)
+                    self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {verdict.reason}")
+            else:
+                self._results[position] = _failed(verdict, relay, connected, uses)
+        self._left = kept
+
+    def _commands(self, features: Features, peer: Peer) -> tuple[list[bytes], bytes, list[bytes]] | Verdict:
+        envelope, payload, request = self._request.entry.envelope, self._payload, self._request
+        known = envelope.recipients
+        size = payload.wire_size
+        if features.size and size > features.size:
+            text = f"message size {size} exceeds size limit {features.size} of server {peer.named}"
+            return Verdict("5.3.4", text)
+        if envelope.smtputf8 and not features.utf8 and self._needs_utf8():
+            return Verdict("5.6.7", f"SMTPUTF8 is required, but was not offered by host {peer.named}")
+        mail = commands.mail(envelope, features, size, eight_bit=payload.eight_bit, utf8=envelope.smtputf8)
+        rcpts = [
+            commands.rcpt(known[request.indexes[position]], request.addresses[position], features)
+            for position in self._left
+        ]
+        forward: list[bytes] = []
+        if features.xforward and self._parts.options.xforward:
+            forward = list(commands.xforward(envelope, request.entry.id, features.xforward))
+        return forward, mail, rcpts
+
+    def _needs_utf8(self) -> bool:
+        addresses = (self._request.addresses[position] for position in self._left)
+        return self._payload.needs_utf8 or not all(address.isascii() for address in addresses)
+
+    def _downgraded(self, features: Features) -> bool:
+        return self._payload.eight_bit and not features.eight_bit and self._parts.options.convert_8bit
+
+    # --- the last word
+
+    def _refuse_bad_addresses(self) -> bool:
+        """Nothing that could break out of a command line is sent.  True: somebody is left."""
+        try:
+            commands.path(self._request.entry.envelope.sender)
+        except commands.BadAddress:
+            self._settle_all(Verdict("5.1.7", "bad sender address syntax"), "none")
+        for position in list(self._left):
+            try:
+                commands.path(self._request.addresses[position])
+            except commands.BadAddress:
+                self._results[position] = _failed(Verdict("5.1.3", "bad recipient address syntax"), "none")
+                self._left.remove(position)
+        return bool(self._left)
+
+    def _give_up(self, hops: list[str], tried: int, first_fallback: int) -> None:
+        """No host took these recipients."""
+        for position in list(self._left):
+            if position in self._put_off:
+                self._results[position] = self._put_off[position]
+                self._left.remove(position)
+        why = self._why or Verdict("4.3.0", UNAVAILABLE, site=True)
+        if not why.temporary:
+            # A mistake in our own configuration must not return people's mail.
+            parameter = ""
+            if tried >= first_fallback:
+                parameter = "smtp_fallback_relay"
+            elif not self._parts.options.lmtp and hops[0] == self._parts.options.relayhost:
+                parameter = "relayhost"
+            if parameter:
+                self._parts.log.warning(self._parts.program, f"{parameter} configuration problem")
+                why = Verdict(CONFIGURATION, why.reason, why.reply, site=True, host=why.host)
+        self._settle_all(why, "none")
+
+    def _settle_all(self, verdict: Verdict, relay: str) -> None:
+        for position in self._left:
+            self._results[position] = _failed(verdict, relay)
+        self._left = []
+
+
+def _failed(verdict: Verdict, relay: str, connected: float = 0.0, uses: int = 1) -> Result:
+    status = DEFERRED if verdict.temporary else BOUNCED
+    details = {"action": "delayed" if verdict.temporary else "failed"}
+    if verdict.reply:
+        details |= {"remote_mta": f"dns; {verdict.host}", "diagnostic_type": "smtp", "diagnostic": verdict.reply}
+    else:
+        details |= {"diagnostic_type": "X-Postfix", "diagnostic": verdict.reason}
+    return Result(
+        status, verdict.dsn, verdict.reason, relay, connected, uses, details=details,
+        destination_down=verdict.site and verdict.temporary,
+    )
+
+
+def _success_details(verdict: Verdict, outcome: Outcome) -> dict[str, str]:
+    """``dsn_handed_on``: the next host sends the notification of success, if one was asked for (RFC 3461 5.2.1)."""
+    details = {
+        "action": "relayed",
+        "remote_mta": f"dns; {verdict.host}",
+        "diagnostic_type": "smtp",
+        "diagnostic": verdict.reply,
+    }
+    if outcome.handed_on_dsn:
+        details["dsn_handed_on"] = "yes"
+    return details
+
+

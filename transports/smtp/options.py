@@ -1,0 +1,149 @@
+"""What main.cf and master.cf say about one service, read once: the smtp_… parameters, or lmtp_… for LMTP; postconf(5).
+
+``Options.of(settings, lmtp)`` raises gateway.config's ConfigError for values that cannot be used, and ValueError for a
+host name that must not be sent.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+
+from gateway.config.settings import Settings
+
+_NAME = re.compile(r"[A-Za-z0-9._:\[\]-]+")
+NO_LIMIT = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Times:
+    """Seconds that a stage may take."""
+
+    connect: float
+    helo: float
+    xforward: float
+    starttls: float
+    mail: float
+    rcpt: float
+    data_init: float
+    data_xfer: float
+    data_done: float
+    rset: float
+    quit: float
+
+
+@dataclass(slots=True, frozen=True)
+class Options:
+    lmtp: bool
+    own_name: str
+    """myhostname: for loop detection."""
+    helo: bytes
+    port: int
+    times: Times
+    fallback: list[str]
+    relayhost: str
+    always_ehlo: bool
+    never_ehlo: bool
+    skip_5xx_greeting: bool
+    skip_quit_response: bool
+    discard_keywords: frozenset[str]
+    line_limit: int
+    convert_8bit: bool
+    """Make quoted-printable of 8-bit text for a server without 8BITMIME (not disable_mime_output_conversion)."""
+    utf8: bool
+    xforward: bool
+    address_limit: int
+    session_limit: int
+    randomize: bool
+    preference: str
+    """smtp_address_preference: "any", "ipv4" or "ipv6"."""
+    balance: bool
+    defer_without_mx_address: bool
+    ignore_mx_error: bool
+    bind4: str
+    bind6: str
+    cache_on_demand: bool
+    cache_destinations: frozenset[str]
+    cache_time: float
+    reuse_count: int
+    reuse_time: float
+    pix_workarounds: list[str]
+    pix_threshold: float
+    pix_delay: float
+
+    @classmethod
+    def of(cls, settings: Settings, lmtp: bool = False) -> Options:
+        prefix = "lmtp_" if lmtp else "smtp_"
+        hello = "lhlo" if lmtp else "ehlo"
+        helo_name = settings.text("lmtp_lhlo_name" if lmtp else "smtp_helo_name")
+        if not _NAME.fullmatch(helo_name):
+            raise ValueError(f"{prefix}{hello[:2]}lo_name: not a host name: {helo_name!r}")
+        return cls(
+            lmtp=lmtp,
+            own_name=settings.text("myhostname"),
+            helo=helo_name.encode("ascii"),
+            port=port_number(settings.text(prefix + "tcp_port")),
+            times=_times(settings, prefix, lmtp),
+            fallback=settings.words(prefix + "fallback_relay"),
+            relayhost=settings.text("relayhost"),
+            always_ehlo=lmtp or settings.flag("smtp_always_send_ehlo"),
+            never_ehlo=not lmtp and settings.flag("smtp_never_send_ehlo"),
+            skip_5xx_greeting=settings.flag(prefix + "skip_5xx_greeting"),
+            skip_quit_response=settings.flag(prefix + "skip_quit_response"),
+            discard_keywords=frozenset(word.upper() for word in settings.words(f"{prefix}discard_{hello}_keywords")),
+            line_limit=settings.number(prefix + "line_length_limit"),
+            convert_8bit=not settings.flag("disable_mime_output_conversion"),
+            utf8=settings.flag("smtputf8_enable"),
+            xforward=settings.flag(prefix + "send_xforward_command"),
+            address_limit=settings.number(prefix + "mx_address_limit"),
+            session_limit=settings.number(prefix + "mx_session_limit"),
+            randomize=settings.flag(prefix + "randomize_addresses"),
+            preference=settings.text(prefix + "address_preference").lower(),
+            balance=settings.flag(prefix + "balance_inet_protocols"),
+            defer_without_mx_address=settings.flag(prefix + "defer_if_no_mx_address_found"),
+            ignore_mx_error=settings.flag("ignore_mx_lookup_error"),
+            bind4=settings.text(prefix + "bind_address"),
+            bind6=settings.text(prefix + "bind_address6"),
+            cache_on_demand=settings.flag(prefix + "connection_cache_on_demand"),
+            cache_destinations=frozenset(settings.words(prefix + "connection_cache_destinations")),
+            cache_time=settings.seconds(prefix + "connection_cache_time_limit"),
+            reuse_count=settings.number(prefix + "connection_reuse_count_limit"),
+            reuse_time=settings.seconds(prefix + "connection_reuse_time_limit"),
+            pix_workarounds=settings.words(prefix + "pix_workarounds"),
+            pix_threshold=settings.seconds(prefix + "pix_workaround_threshold_time"),
+            pix_delay=settings.seconds(prefix + "pix_workaround_delay_time"),
+        )
+
+
+def _times(settings: Settings, prefix: str, lmtp: bool) -> Times:
+    def seconds(name: str) -> float:
+        return settings.seconds(f"{prefix}{name}_timeout")
+
+    return Times(
+        connect=seconds("connect"),
+        helo=seconds("lhlo" if lmtp else "helo"),
+        xforward=seconds("xforward"),
+        starttls=seconds("starttls"),
+        mail=seconds("mail"),
+        rcpt=seconds("rcpt"),
+        data_init=seconds("data_init"),
+        data_xfer=seconds("data_xfer"),
+        data_done=seconds("data_done"),
+        rset=seconds("rset"),
+        quit=seconds("quit"),
+    )
+
+
+def port_number(text: str) -> int:
+    """A port by number or name (services(5)).  Raises ValueError."""
+    if text.isascii() and text.isdigit():
+        number = int(text)
+    else:
+        try:
+            number = socket.getservbyname(text, "tcp")
+        except OSError:
+            raise ValueError(f"unknown service: {text}/tcp") from None
+    if not 0 < number < 65536:
+        raise ValueError(f"bad port number: {text}")
+    return number

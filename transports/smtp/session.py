@@ -1,0 +1,455 @@
+"""One SMTP or LMTP session as a client: RFC 5321, 2033 (LMTP), 2920 (pipelining), 3207 (STARTTLS).
+
+``opened`` fires with None when the server is ready for mail, or with the Verdict why not.  After that ``deliver`` takes
+one transaction at a time and gives a Deferred of its Outcome, which never fails.  ``quit`` says good-bye.
+
+A small state machine: the channel (transports.smtp.channel) keeps who takes each reply that is due, and the time.  A
+recipient is delivered only on a 2xx reply that came after our final dot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPullProducer
+from zope.interface import implementer
+
+from gateway.interfaces import Log
+from transports.smtp import verdict as stages
+from transports.smtp.channel import Channel, Handler, Peer
+from transports.smtp.features import Features
+from transports.smtp.options import Options
+from transports.smtp.payload import Payload
+from transports.smtp.replies import ProtocolError, Reply
+from transports.smtp.tls import TLSPolicy
+from transports.smtp.verdict import Outcome, Stage, Verdict
+
+Step = tuple[bytes, Handler, Stage]
+
+
+@dataclass(slots=True)
+class Hello:
+    """How a session begins."""
+
+    tls: TLSPolicy
+    nexthop: str
+    """For texts."""
+    pix: bool = False
+    """PIX work-arounds may be switched on (the mail is old enough)."""
+    queue_id: str = ""
+    detect_loops: bool = False
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One message for some recipients, as commands made by ``commands`` when the server's features are known."""
+
+    payload: Payload
+    commands: Callable[[Features, Peer], tuple[list[bytes], bytes, list[bytes]] | Verdict]
+    """XFORWARD commands, MAIL, and the RCPTs; or why this server cannot take the message."""
+    downgrade: Callable[[Features], bool]
+    probe: bool = False
+    """Ask for the recipients only (sendmail -bv)."""
+
+
+@implementer(IHandshakeListener)
+class Session(Channel):
+    def __init__(self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str) -> None:
+        super().__init__(peer, options.times, reactor)
+        self.hello = hello
+        self.opened: Deferred[Verdict | None] = Deferred()
+        self.features = Features()
+        self.uses = 0
+        self.ready = 0.0
+        """When the greetings were over."""
+        self.on_idle_end: Callable[[Session], None] | None = None
+        """Told when an idle session is no more."""
+        self.tls_failed = False
+        self._secure = False
+        self._options, self._log, self._program = options, log, program
+        self._delay_dot = False
+        self._dirty = False
+        """The server may still hold a MAIL of ours: RSET before the next."""
+        self._done: Deferred[Outcome] | None = None
+        self._producer: _Producer | None = None
+        self._fresh_reuse = False
+
+    # --- the end
+
+    def _ended_by(self, why: Verdict, idle: bool) -> bool:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.stopProducing()
+        if idle:
+            self._tell_idle_end()
+        if not self.opened.called:
+            if self._at is stages.TLS:
+                self.tls_failed = True
+                why = Verdict("4.7.5", "Cannot start TLS: handshake failure", site=True)
+            self.opened.callback(why)
+        done, self._done = self._done, None
+        if done is not None:
+            self._outcome.failure = self._outcome.failure or why
+            self._outcome.stale = self._fresh_reuse
+            done.callback(self._outcome)
+        # Within a message nothing may follow that could be taken for its end.
+        return producer is not None
+
+    def _tell_idle_end(self) -> None:
+        if self.on_idle_end is not None:
+            self.on_idle_end(self)
+
+    def quit(self) -> None:
+        if self._ended:
+            return
+        idle, self.usable = self.usable, False
+        if idle:
+            self._tell_idle_end()
+        if self._options.skip_quit_response:
+            self._write(b"QUIT\r\n")
+            self._close()
+        else:
+            self._command(b"QUIT\r\n", self._said_goodbye, stages.QUIT)
+
+    def _said_goodbye(self, reply: Reply) -> None:
+        self._close()
+
+    def idle(self, seconds: float) -> None:
+        """Keep the session open for so long."""
+        self._set_timer(seconds)
+
+    # --- the beginning
+
+    def _begin(self) -> None:
+        if self.hello.tls.wrapped:
+            self._start_tls()
+        else:
+            self._expect(self._greeted, stages.GREETING)
+
+    def _greeted(self, reply: Reply) -> None:
+        options, peer = self._options, self.peer
+        if not reply.good:
+            self._refuse(reply, soften=options.skip_5xx_greeting)
+            return
+        words = reply.lines[0][4:].decode("utf-8", "replace").split()
+        if words and self.hello.detect_loops and words[0].lower() == options.own_name.lower():
+            self._log.warning(self._program, f"host {peer.relay} greeted me with my own hostname {options.own_name}")
+        extended = options.always_ehlo or any(word.upper() == "ESMTP" for word in words)
+        workarounds = options.pix_workarounds if self.hello.pix and _is_pix(reply) else []
+        if workarounds:
+            names = " ".join(workarounds)
+            text = f"{self.hello.queue_id}: enabling PIX workarounds: {names} for {peer.relay}"
+            self._log.info(self._program, text)
+            self._delay_dot = "delay_dotcrlf" in workarounds
+        if options.never_ehlo or "disable_esmtp" in workarounds:
+            extended = False
+        if extended:
+            self._say_ehlo()
+        else:
+            self._say_helo()
+
+    def _say_ehlo(self) -> None:
+        verb, stage = (b"LHLO", stages.LHLO) if self._options.lmtp else (b"EHLO", stages.EHLO)
+        self._command(b"%b %b\r\n" % (verb, self._options.helo), self._ehlo_answered, stage)
+
+    def _say_helo(self) -> None:
+        self._command(b"HELO %b\r\n" % self._options.helo, self._helo_answered, stages.HELO)
+
+    def _ehlo_answered(self, reply: Reply) -> None:
+        if reply.good:
+            self.features = Features(reply, self._options.discard_keywords)
+            self._after_hello(reply)
+        elif reply.code == 421 or self._options.lmtp or self._secure:
+            self._refuse(reply)
+        else:
+            self._say_helo()
+
+    def _helo_answered(self, reply: Reply) -> None:
+        if reply.good:
+            self._after_hello(reply)
+        else:
+            self._refuse(reply)
+
+    def _after_hello(self, reply: Reply) -> None:
+        words = reply.lines[0][4:].decode("utf-8", "replace").split()
+        own = self._options.own_name
+        if words and self.hello.detect_loops and words[0].lower() == own.lower():
+            text = f"host {self.peer.relay} replied to HELO/EHLO with my own hostname {own}"
+            self._log.warning(self._program, text)
+            dsn = "5.4.6" if self.peer.best else "4.4.6"
+            self._end(Verdict(dsn, f"mail for {self.hello.nexthop} loops back to myself", site=True))
+            return
+        policy = self.hello.tls
+        if policy.wanted and not self._secure:
+            if self.features.starttls:
+                self._command(b"STARTTLS\r\n", self._starttls_answered, stages.STARTTLS)
+                return
+            if policy.required:
+                text = f"TLS is required, but was not offered by host {self.peer.named}"
+                self._end(Verdict("4.7.4", text, site=True))
+                return
+        self.usable = True
+        self.ready = self._reactor.seconds()
+        self.opened.callback(None)
+
+    def _refuse(self, reply: Reply, *, soften: bool = False) -> None:
+        self._end(stages.refused(reply, self.peer.host, self.peer.named, soften=soften))
+
+    # --- TLS
+
+    def _starttls_answered(self, reply: Reply) -> None:
+        if reply.good:
+            self._start_tls()
+        elif self.hello.tls.required:
+            text = f"TLS is required, but host {self.peer.named} refused to start TLS: {reply.text}"
+            self._end(Verdict("4" + reply.dsn[1:], text, reply.text, site=True, host=self.peer.host))
+        else:
+            self.features.starttls = False
+            self._after_hello(Reply(250, [b"250 "]))
+
+    def _start_tls(self) -> None:
+        self._at = stages.TLS
+        self._arm(stages.TLS)
+        self.features = Features()
+        self.transport.startTLS(self.hello.tls.creator(self.peer))  # type: ignore[union-attr]
+
+    def handshakeCompleted(self) -> None:
+        problem = self.hello.tls.problem(self.transport, self.peer)
+        if problem:
+            self._end(Verdict("4.7.5", problem, site=True), abort=True)
+            return
+        self._secure = True
+        note = self.hello.tls.note(self.transport, self.peer)
+        if note:
+            self._log.info(self._program, note)
+        if self.hello.tls.wrapped:
+            self._expect(self._greeted, stages.GREETING)
+        else:
+            self._say_ehlo()
+
+    # --- a transaction
+
+    def deliver(self, transaction: Transaction) -> Deferred[Outcome]:
+        """Only while ``usable``."""
+        commands = transaction.commands(self.features, self.peer)
+        done: Deferred[Outcome] = Deferred()
+        if isinstance(commands, Verdict):
+            done.callback(Outcome([], commands))
+            return done
+        self.usable = False
+        self.uses += 1
+        self._done = done
+        self._fresh_reuse = self.uses > 1
+        """Nothing has been accepted yet in a session that may have died since its last use."""
+        self._transaction = transaction
+        forward, mail, self._rcpts = commands
+        self._outcome = Outcome([None] * len(self._rcpts), handed_on_dsn=self.features.dsn)
+        self._accepted: list[int] = []
+        self._answered = 0
+        first: list[Step] = [(b"RSET\r\n", self._nothing, stages.RSET)] if self._dirty else []
+        first += [(command, self._nothing, stages.XFORWARD) for command in forward]
+        self._dirty = True
+        if self.features.pipelining:
+            last = b"RSET\r\n" if transaction.probe else b"DATA\r\n"
+            self._write(b"".join([command for command, _, _ in first] + [mail] + self._rcpts + [last]))
+            for _, handler, stage in first:
+                self._expect(handler, stage)
+            self._expect(self._mail_answered, stages.MAIL)
+            for _ in self._rcpts:
+                self._expect(self._rcpt_answered, stages.RCPT)
+            if transaction.probe:
+                self._expect(self._probe_ended, stages.RSET)
+            else:
+                self._expect(self._data_answered, stages.DATA)
+        else:
+            self._waiting: Iterator[Step] = self._one_by_one(first, mail)
+            self._next()
+        return done
+
+    def _one_by_one(self, first: list[Step], mail: bytes) -> Iterator[Step]:
+        """The commands for a server without PIPELINING, each asked for when the one before is answered."""
+        yield from first
+        yield mail, self._mail_answered, stages.MAIL
+        for command in self._rcpts:
+            if self._outcome.failure is not None:
+                break
+            yield command, self._rcpt_answered, stages.RCPT
+        if self._accepted and not self._transaction.probe:
+            yield b"DATA\r\n", self._data_answered, stages.DATA
+        else:
+            yield b"RSET\r\n", self._probe_ended, stages.RSET
+
+    def _next(self) -> None:
+        if not self.features.pipelining:
+            self._command(*next(self._waiting))
+
+    def _nothing(self, reply: Reply) -> None:
+        """Whatever the answer is, the dialogue goes on."""
+        if reply.code != 421:
+            self._next()
+
+    def _mail_answered(self, reply: Reply) -> None:
+        if not reply.good:
+            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.MAIL)
+            if reply.code == 421:
+                return
+            self._fresh_reuse = False
+        self._next()
+
+    def _rcpt_answered(self, reply: Reply) -> None:
+        index = self._answered
+        self._answered += 1
+        if self._outcome.failure is None:
+            self._fresh_reuse = False
+            if not reply.good:
+                self._outcome.verdicts[index] = stages.said(reply, self.peer.host, self.peer.named, stages.RCPT)
+            else:
+                self._accepted.append(index)
+                if self._transaction.probe:
+                    self._outcome.verdicts[index] = self._success(reply)
+        if reply.code != 421:
+            self._next()
+
+    def _success(self, reply: Reply) -> Verdict:
+        text = reply.text
+        return Verdict(reply.dsn, text, text, host=self.peer.host)
+
+    def _probe_ended(self, reply: Reply) -> None:
+        self._dirty = not reply.good
+        self._conclude(keep=reply.code != 421)
+
+    def _data_answered(self, reply: Reply) -> None:
+        wanted = bool(self._accepted) and self._outcome.failure is None
+        if reply.code // 100 == 3:
+            if wanted:
+                self._send_message()
+            else:
+                # The server takes a message for nobody (RFC 2920 3.1).
+                self._command(b".\r\n", self._void_answered, stages.DOT)
+            return
+        if wanted:
+            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.DATA)
+        self._conclude(keep=not reply.good and reply.code != 421)
+
+    def _void_answered(self, reply: Reply) -> None:
+        self._conclude(keep=not self._options.lmtp)
+
+    def _send_message(self) -> None:
+        transaction = self._transaction
+        downgraded = transaction.downgrade(self.features)
+        whole = transaction.payload.whole(downgraded)
+        if whole is None:
+            blocks = transaction.payload.blocks(downgraded)
+            self._producer = _Producer(self, blocks)
+            self._arm(stages.BODY)
+            self._expected.append((self._early_answer, stages.BODY))
+            self.transport.registerProducer(self._producer, False)  # type: ignore[union-attr]
+        elif self._delay_dot:
+            self._write(whole[:-3])
+            self._set_timer(self._options.pix_delay + self._options.times.data_done)
+            self._expected.append((self._early_answer, stages.BODY))
+            self._reactor.callLater(self._options.pix_delay, self._send_dot)
+        else:
+            self._write(whole)
+            self._await_dot()
+
+    def _send_dot(self) -> None:
+        if not self._ended:
+            self._write(b".\r\n")
+            self._expected.clear()
+            self._await_dot()
+
+    def _await_dot(self) -> None:
+        for _ in self._accepted if self._options.lmtp else (0,):
+            self._expect(self._dot_answered, stages.DOT)
+        self._awaited = iter(self._accepted)
+
+    def _early_answer(self, reply: Reply) -> None:
+        """A reply before the message has been sent can only be a refusal."""
+        if reply.good or reply.code < 400:
+            raise ProtocolError(f"{reply.text} (before the end of the message)")
+        self._end(stages.said(reply, self.peer.host, self.peer.named, stages.BODY), abort=True)
+
+    def send_block(self, block: bytes) -> None:
+        """For the producer."""
+        self._write(block)
+        self._arm(stages.BODY)
+
+    def body_sent(self) -> None:
+        self._producer = None
+        self._expected.clear()
+        self._await_dot()
+
+    def body_failed(self) -> None:
+        """The message cannot be read any further."""
+        self._end(Verdict("4.3.0", f"local data error while talking to {self.peer.named}", site=True), abort=True)
+
+    def _dot_answered(self, reply: Reply) -> None:
+        if self._options.lmtp:
+            index = next(self._awaited)
+            self._outcome.verdicts[index] = (
+                self._success(reply)
+                if reply.good
+                else stages.said(reply, self.peer.host, self.peer.named, stages.DOT)
+            )
+            if self._expected:
+                return
+        elif reply.good:
+            success = self._success(reply)
+            for index in self._accepted:
+                self._outcome.verdicts[index] = success
+        else:
+            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.DOT)
+        self._dirty = not reply.good
+        self._conclude(keep=reply.code // 100 != 3 and reply.code != 421)
+
+    def _conclude(self, keep: bool = True) -> None:
+        """The transaction is over.  Not ``keep``: what the server thinks now is not known."""
+        done, self._done = self._done, None
+        assert done is not None
+        self.usable = keep
+        if not keep:
+            self._write(b"QUIT\r\n")
+            self._close()
+        done.callback(self._outcome)
+
+
+def _is_pix(reply: Reply) -> bool:
+    """The greeting of a Cisco PIX: its text is masked with asterisks."""
+    return all(not line.strip(b"20 *\t") for line in reply.lines) and b"*" in reply.lines[0]
+
+
+@implementer(IPullProducer)
+class _Producer:
+    """Writes a message block by block whenever the transport has room."""
+
+    def __init__(self, session: Session, blocks: Iterator[bytes]) -> None:
+        self._session, self._blocks = session, blocks
+        self._over = False
+
+    def resumeProducing(self) -> None:
+        if self._over:
+            return
+        try:
+            block = next(self._blocks, None)
+        except Exception:  # the content's store, whatever it is: the message must not be ended with a dot
+            self._over = True
+            self._session.body_failed()
+            return
+        if block is None:
+            self._finish()
+            self._session.body_sent()
+        else:
+            self._session.send_block(block)
+
+    def stopProducing(self) -> None:
+        if not self._over:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._over = True
+        self._session.transport.unregisterProducer()  # type: ignore[union-attr]
+
