@@ -84,6 +84,8 @@ class Scheduler:
         self._active: dict[str, ActiveMessage] = {}
         self._claiming = False
         self._claim_again = False
+        self._flushed_until = 0.0
+        self._forced_ids: set[str] = set()
         self._timer: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._working = 0
@@ -108,8 +110,21 @@ class Scheduler:
             self._activate(entry)
 
     def poke(self) -> None:
-        """Something in the spool may have become due (flush, release from hold, a spool copied in)."""
+        """Something in the spool may have become due (release from hold, requeue, a spool copied in)."""
         self._look_for_work()
+
+    async def flush(self, queue_id: str | None = None) -> int:
+        """Try a deferred message, or all of them, now: also what goes by defer_transports, and to destinations that
+        are taken for dead.  The number of messages that were not due anyway.  postqueue(1) -f, -i."""
+        if queue_id is None:
+            affected = await self._spool.due_now()
+            self._flushed_until = self._clock.seconds()
+        else:
+            affected = await self._spool.due_now(queue_id)
+            if affected:
+                self._forced_ids.add(queue_id)
+        self._look_for_work()
+        return affected
 
     def forget(self, queue_id: str) -> None:
         """An administrator removed or held a message: nothing of it is recorded any more."""
@@ -204,7 +219,8 @@ class Scheduler:
     # --- an attempt ----------------------------------------------------------------------------------------------
 
     def _activate(self, entry: Entry) -> None:
-        forced = entry.queue == "deferred" and entry.not_before == 0
+        forced = entry.id in self._forced_ids or (entry.queue == "deferred" and entry.not_before <= self._flushed_until)
+        self._forced_ids.discard(entry.id)
         message = ActiveMessage(entry, self._clock.seconds(), forced)
         self._active[entry.id] = message
         envelope = entry.envelope

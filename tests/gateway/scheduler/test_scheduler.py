@@ -1,0 +1,334 @@
+"""What the scheduler does with messages, on a memory spool, with transports that answer when told."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gateway.interfaces import AddressClass, Result, Route, TableError
+from gateway.log import MemoryLog
+from gateway.scheduler.backoff import RetryTimes
+from gateway.scheduler.destination import Feedback, Limits
+from gateway.scheduler.scheduler import Policy, Scheduler
+from gateway.scheduler.transport_queue import TransportQueue
+from spool.envelope import NOTIFY_SUCCESS, Envelope, Recipient
+from spool.memory import MemorySpool
+
+
+class FakeRouter:
+    def __init__(self):
+        self.broken = set()
+
+    async def resolve(self, sender, recipient):
+        if recipient in self.broken:
+            raise TableError("table away")
+        local, _, domain = recipient.partition("@")
+        transport = "fax" if domain == "fax" else "nosuch" if domain == "nosuch" else "smtp"
+        return Route(transport, domain, recipient, AddressClass.DEFAULT)
+
+
+class FakeTransport:
+    """Keeps requests until the test answers them."""
+
+    program = "smtp"
+
+    def __init__(self):
+        self.requests = []
+
+    def deliver(self, request):
+        answer = Deferred()
+        self.requests.append((request, answer))
+        return answer
+
+    def take(self, nexthop=None):
+        for number, (request, answer) in enumerate(self.requests):
+            if nexthop is None or request.nexthop == nexthop:
+                del self.requests[number]
+                return request, answer
+        raise AssertionError(f"no request for {nexthop}")
+
+    def answer(self, status="sent", dsn="2.0.0", reason="250 Ok", nexthop=None, **more):
+        request, answer = self.take(nexthop)
+        answer.callback([Result(status, dsn, reason, "host", **more) for _ in request.indexes])
+        return request
+
+
+class FakeNotices:
+    def __init__(self):
+        self.sent = []
+        self.broken = False
+
+    def __getattr__(self, name):
+        async def notice(entry, indexes):
+            if self.broken:
+                raise OSError("disk full")
+            self.sent.append((name, entry.id, list(indexes)))
+
+        return notice
+
+
+def limits(**changes):
+    values = {"initial_concurrency": 2, "concurrency": 2, "recipients": 3, "failed_cohorts": 1,
+              "positive": Feedback(1, 0), "negative": Feedback(1, 0)}
+    return Limits(**{**values, **changes})
+
+
+class World:
+    def __init__(self, process_limit=100, active_limit=100, defer=(), **changes):
+        self.clock, self.log = Clock(), MemoryLog()
+        self.clock.advance(1_000_000)
+        self.spool = MemorySpool(reactor=self.clock)
+        self.router, self.notices = FakeRouter(), FakeNotices()
+        self.smtp, self.fax = FakeTransport(), FakeTransport()
+
+        def queues(done):
+            return {
+                name: TransportQueue(name, transport, limits(**changes), process_limit=process_limit, retry_time=300,
+                                     clock=self.clock, log=self.log, done=done)
+                for name, transport in (("smtp", self.smtp), ("fax", self.fax))
+            }
+
+        times = RetryTimes(300, 4000, 5000, 5000, 1000)
+        policy = Policy(times, active_limit, 300, frozenset(defer))
+        self.scheduler = Scheduler(self.spool, self.router, self.notices, policy, self.clock, self.log, queues)
+
+    def store(self, *recipients, sender="joe@here", **more):
+        envelope = Envelope(sender, [one if isinstance(one, Recipient) else Recipient(one) for one in recipients],
+                            arrival=self.clock.seconds(), **more)
+        draft = self.spool.draft(envelope)
+        draft.write(b"Subject: x\n\nx\n")
+        Deferred.fromCoroutine(draft.commit())
+        return draft.id, envelope
+
+    def send(self, *recipients, **more):
+        queue_id, envelope = self.store(*recipients, **more)
+        self.scheduler.announce(queue_id, envelope)
+        return queue_id
+
+    def flush(self, queue_id=None):
+        Deferred.fromCoroutine(self.scheduler.flush(queue_id))
+
+    def queue(self):
+        kept = []
+        Deferred.fromCoroutine(self.spool.listing()).addCallback(kept.extend)
+        return {one.id: one for one in kept}
+
+
+def test_a_message_is_delivered_logged_and_removed():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.smtp.answer()
+    assert world.queue() == {}
+    lines = [text for _, text in world.log.lines]
+    assert lines[0] == f"{queue_id}: from=<joe@here>, size=14, nrcpt=1 (queue active)"
+    assert f"{queue_id}: to=<ann@there>, relay=host, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (250 Ok)" in lines
+    assert lines[-1] == f"{queue_id}: removed"
+
+
+def test_recipients_of_one_next_hop_go_together_up_to_the_limit():
+    world = World()
+    world.send("a@there", "b@there", "c@there", "d@there", "e@elsewhere")
+    sizes = sorted((request.nexthop, len(request.indexes)) for request, _ in world.smtp.requests)
+    assert sizes == [("elsewhere", 1), ("there", 1), ("there", 3)]
+
+
+def test_a_deferred_recipient_is_tried_again_and_the_others_are_not():
+    world = World()
+    queue_id = world.send("ann@there", "bob@elsewhere")
+    world.smtp.answer(nexthop="there")
+    world.smtp.answer("deferred", "4.2.0", "450 later", nexthop="elsewhere")
+    listed = world.queue()[queue_id]
+    assert [(one.status, one.done) for one in listed.states] == [("sent", True), ("deferred", False)]
+    assert listed.states[1].reason == "450 later"
+    world.clock.advance(299)
+    assert world.smtp.requests == []
+    world.clock.advance(2)
+    assert world.smtp.answer().addresses == ["bob@elsewhere"]
+    assert world.queue() == {}
+
+
+def test_what_failed_is_returned_and_then_removed():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.smtp.answer("bounced", "5.1.1", "550 unknown")
+    assert world.notices.sent == [("bounce", queue_id, [0])]
+    assert world.queue() == {}
+
+
+def test_mail_stays_when_its_bounce_cannot_be_queued_and_is_not_delivered_again():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.notices.broken = True
+    world.smtp.answer("bounced", "5.1.1", "550 unknown")
+    assert queue_id in world.queue()
+    world.notices.broken = False
+    world.clock.advance(301)
+    assert world.smtp.requests == []
+    assert world.notices.sent == [("bounce", queue_id, [0])]
+    assert world.queue() == {}
+
+
+def test_too_old_a_message_is_returned():
+    world = World()
+    queue_id = world.send("ann@there")
+    for _ in range(10):
+        if not world.smtp.requests:
+            break
+        world.smtp.answer("deferred", "4.4.1", "timed out")
+        world.clock.advance(4001)
+    assert ("bounce", queue_id, [0]) in world.notices.sent
+    assert f"{queue_id}: from=<joe@here>, status=expired, returned to sender" in world.log.text
+    assert world.queue() == {}
+
+
+def test_one_delay_warning():
+    world = World()
+    queue_id = world.send("ann@there")
+    for _ in range(4):
+        world.smtp.answer("deferred", "4.4.1", "timed out")
+        world.clock.advance(500)
+        world.flush()
+    assert [one for one in world.notices.sent if one[0] == "delayed"] == [("delayed", queue_id, [0])]
+
+
+def test_success_is_told_to_who_asked_for_it():
+    world = World()
+    queue_id = world.send(Recipient("ann@there", notify=NOTIFY_SUCCESS), "bob@there")
+    world.smtp.answer()
+    assert world.notices.sent == [("success", queue_id, [0])]
+
+
+def test_a_transport_that_crashes_or_miscounts_defers():
+    world = World()
+    world.send("ann@there")
+    world.smtp.take()[1].errback(ZeroDivisionError("oops"))
+    world.send("bob@there")
+    world.smtp.take()[1].callback([])
+    assert [one.states[0].reason for one in world.queue().values()] == ["unknown mail transport error"] * 2
+    assert "transport smtp failure: ZeroDivisionError: oops" in world.log.text
+
+
+def test_an_unknown_transport_or_a_table_that_is_away_defers():
+    world = World()
+    world.router.broken.add("ann@away")
+    world.send("ann@away", "bob@nosuch")
+    (listed,) = world.queue().values()
+    assert [one.reason for one in listed.states] == ["address resolver failure", "mail transport unavailable"]
+
+
+def test_deferred_transports_wait_until_they_are_flushed():
+    world = World(defer=["smtp"])
+    world.send("ann@there")
+    assert world.smtp.requests == []
+    (listed,) = world.queue().values()
+    assert (listed.states[0].dsn, listed.states[0].reason) == ("4.3.2", "deferred transport")
+    world.flush()
+    world.smtp.answer()
+    assert world.queue() == {}
+
+
+def test_a_dead_destination_puts_its_mail_off_and_holds_nobody_else_up():
+    world = World()
+    for _ in range(6):
+        world.send("ann@dead")
+    world.send("bob@alive")
+    for _ in range(2):
+        world.smtp.answer("deferred", "4.4.1", "refused", nexthop="dead", destination_down=True)
+    waiting = [request.nexthop for request, _ in world.smtp.requests]
+    assert waiting == ["alive"]
+    reasons = [one.states[0].reason for one in world.queue().values() if one.states[0].status]
+    assert reasons.count("refused") == 2
+    assert reasons.count("delivery temporarily suspended: refused") == 4
+
+
+def test_no_more_deliveries_than_processes_and_destinations_take_turns():
+    world = World(process_limit=2, concurrency=0, initial_concurrency=10)
+    for number in range(4):
+        world.send(f"a{number}@one")
+    world.send("b@two")
+    assert [request.nexthop for request, _ in world.smtp.requests] == ["one", "one"]
+    world.smtp.answer()
+    world.smtp.answer()
+    assert [request.nexthop for request, _ in world.smtp.requests] == ["one", "two"]
+
+
+def test_messages_take_turns_within_a_destination():
+    world = World(process_limit=1)
+    big = world.send(*(f"a{number}@there" for number in range(30)))
+    small = world.send("b@there")
+    order = []
+    while world.smtp.requests:
+        order.append(world.smtp.answer().entry.id)
+    assert order.index(small) <= 2
+    assert order.count(big) == 10
+
+
+def test_the_active_set_is_bounded_and_the_rest_is_read_later():
+    world = World(active_limit=2, process_limit=2)
+    for number in range(7):
+        world.send(f"a{number}@there")
+    assert world.scheduler.status()["active"] == 2
+    delivered = 0
+    while world.smtp.requests:
+        world.smtp.answer()
+        world.clock.advance(0)
+        delivered += 1
+    assert delivered == 7
+    assert world.queue() == {}
+
+
+def test_what_is_in_the_spool_at_the_start_is_taken_up():
+    world = World()
+    world.store("ann@there")
+    world.scheduler.start()
+    world.smtp.answer()
+    assert world.queue() == {}
+
+
+def test_stop_waits_for_what_is_in_flight_and_records_it():
+    world = World()
+    world.send("ann@there")
+    stopped = world.scheduler.stop()
+    assert not stopped.called
+    world.smtp.answer()
+    assert stopped.called
+    assert world.queue() == {}
+    late = world.send("bob@there")
+    assert world.smtp.requests == []
+    assert late in world.queue()
+
+
+def test_a_message_that_is_removed_while_it_is_delivered_leaves_no_trace():
+    world = World()
+    queue_id = world.send("ann@there")
+    Deferred.fromCoroutine(world.spool.delete(queue_id))
+    world.scheduler.forget(queue_id)
+    world.smtp.answer("bounced", "5.1.1", "550 unknown")
+    assert world.notices.sent == []
+    assert world.queue() == {}
+
+
+def test_the_content_filter_comes_before_routing():
+    world = World()
+    world.send("ann@there", "bob@elsewhere", content_filter="fax:scanner")
+    assert world.fax.answer().nexthop == "scanner"
+    assert world.smtp.requests == []
+
+
+@pytest.mark.parametrize("trace", ["verify"])
+def test_verification_delivers_nothing_and_reports(trace):
+    world = World()
+    queue_id = world.send("ann@there", trace=trace)
+    assert world.smtp.requests == []
+    assert world.notices.sent == [("verify", queue_id, [0])]
+    assert world.queue() == {}
+
+
+def test_an_expired_message_goes_back_at_the_next_attempt():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.smtp.answer("deferred", "4.2.0", "later")
+    Deferred.fromCoroutine(world.spool.expire(queue_id))
+    world.flush()
+    assert world.smtp.requests == []
+    assert "status=force-expired, returned to sender" in world.log.text
+    assert world.notices.sent == [("bounce", queue_id, [0])]
