@@ -14,6 +14,7 @@ last: a file whose SIZE does not agree was cut off.  Standard library only: send
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -136,7 +137,12 @@ def poke(queue: Path) -> None:
 def open_submission(path: Path) -> tuple[BinaryIO, int]:
     """Open a file of the maildrop folder; the file and the uid of who put it there.  Raises SubmissionError for what no
     submission is (a link, a pipe, a second name of a file), OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EACCES):
+            raise SubmissionError(f"not a file that can be read: {error.strerror}") from None
+        raise
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

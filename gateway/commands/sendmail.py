@@ -1,0 +1,242 @@
+"""sendmail: hand in a message, and what else programs expect of that name; sendmail(1).
+
+Needs no set-uid bit, and refuses to run with one: the message goes as a file into the maildrop folder
+(gateway.content.submission), safe when this ends with 0, whether the gateway runs or not.  All else that sendmail is
+asked for (-bp, -bi, -q …) is done by the command for it.
+
+Exit status: 0 queued; 69 too large; 78 configuration; 75 for everything else, as Postfix's: the text on standard error
+says what.  Loads nothing of Twisted, so that it starts fast.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from gateway.addresses import tokens
+from gateway.commands.sendmail_options import Options, UsageError, parse
+from gateway.config import Settings
+from gateway.config.builtin import load_configuration
+from gateway.content import submission
+from gateway.content.header_scan import Field, mailbox_lines, scan
+from gateway.content.submission import Submission
+
+SUMMARY = "hand in a message (and -bp, -bi, -bs, -q …), as other programs expect it"
+
+EX_UNAVAILABLE, EX_TEMPFAIL = 69, 75
+
+BLOCK = 65536
+LONGEST_HEADER = 16 * 1024 * 1024
+_DOT = re.compile(rb"^\.\n", re.MULTILINE)
+
+
+class Fatal(Exception):
+    """Ends the command with one line."""
+
+    def __init__(self, text: str, status: int = EX_TEMPFAIL) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def main(arguments: list[str], directory: Path | None) -> int:
+    try:
+        if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
+            raise Fatal("refusing to run with set-uid or set-gid rights: they are not needed")
+        options = parse(arguments)
+        return _run(options, options.directory or directory)
+    except (Fatal, UsageError) as error:
+        print(f"sendmail: fatal: {error}", file=sys.stderr)
+        return error.status if isinstance(error, Fatal) else EX_TEMPFAIL
+    except OSError as error:
+        print(f"sendmail: fatal: cannot queue the message: {error}", file=sys.stderr)
+        return EX_TEMPFAIL
+
+
+def _run(options: Options, directory: Path | None) -> int:
+    if options.mode == "mail":
+        return _submit(options, directory)
+    from gateway.commands.main import run
+
+    if options.mode == "smtp":
+        return run("smtp-session", [], directory)
+    if options.mode == "aliases":
+        name = "postalias" if options.alias_files else "newaliases"
+        return run(name, options.alias_files, directory)
+    if options.mode == "daemon":
+        return run("start", [], directory)
+    return run("postqueue", options.flush or ["-p"], directory)
+
+
+def _submit(options: Options, directory: Path | None) -> int:
+    if options.trace == "verify" and options.from_header:
+        raise Fatal("-t option cannot be used with -bv")
+    if not options.recipients and not options.from_header:
+        raise Fatal("Recipient addresses must be specified on the command line or via the -t option")
+    settings = load_configuration(directory).settings
+    envelope = Submission(
+        sender=sender_address(options.sender) if options.sender is not None else login_name(),
+        recipients=[one for text in options.recipients for one in addresses(text)],
+        full_name=options.full_name if options.full_name is not None else own_name(),
+        notify=options.notify,
+        ret=options.ret,
+        envid=options.envid,
+        encoding=options.encoding,
+        verp=options.verp,
+        trace=options.trace,
+        remote=options.gateway,
+    )
+    if options.trace == "verify":
+        content: Iterator[bytes] = iter([_probe(envelope)])
+    else:
+        content = read_content(
+            sys.stdin.buffer, dot_ends=not options.ignore_dots, line_ends=settings.text("sendmail_fix_line_endings")
+        )
+    submit(settings, envelope, content, from_header=options.from_header)
+    if options.trace:
+        print(f"Mail Delivery Status Report will be mailed to <{envelope.sender}>.")
+    return 0
+
+
+def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *, from_header: bool = False) -> None:
+    """Queue a message.  ``from_header``: the recipients that stand in the header are added.  Raises Fatal, OSError."""
+    fields, start = _header(content)
+    if from_header:
+        envelope.recipients += header_recipients(fields)
+        if not envelope.recipients:
+            raise Fatal("No recipient addresses found in message header")
+    for recipient in envelope.recipients:
+        if recipient.startswith("-"):
+            raise Fatal(f"{recipient}: a recipient address cannot begin with '-'")
+    if not envelope.recipients:
+        raise Fatal("no recipient address")
+    queue = Path(settings.text("queue_directory"))
+    if not (queue / submission.MAILDROP).is_dir():
+        submission.prepare(queue)  # nobody has started the gateway here yet
+    submission.drop(queue, envelope, _limited(itertools.chain([start], content), settings.number("message_size_limit")))
+    submission.poke(queue)
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+def addresses(text: str) -> list[str]:
+    """The addresses of a list, in external form."""
+    return [node.external() for node in tokens.parse(text) if isinstance(node, tokens.Address)]
+
+
+def header_recipients(fields: Iterable[Field]) -> list[str]:
+    """Whom the header names: To, Cc, Bcc; if it has any Resent- recipient, only those (RFC 5322 3.6.6)."""
+    found: dict[bytes, list[str]] = {b"": [], b"resent-": []}
+    resent = False
+    for field in fields:
+        prefix = b"resent-" if field.name.startswith(b"resent-") else b""
+        resent = resent or bool(prefix)
+        if field.name.removeprefix(prefix) in (b"to", b"cc", b"bcc"):
+            found[prefix] += addresses(field.value.decode("utf-8", "surrogateescape"))
+    return found[b"resent-" if resent else b""]
+
+
+def sender_address(text: str) -> str:
+    """The address of -f, in external form; "" for an empty one."""
+    return (addresses(text) or [""])[0]
+
+
+def login_name() -> str:
+    uid = os.getuid()
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        raise Fatal(f"no login name found for user ID {uid}: say with -f whom the message is from") from None
+
+
+def own_name() -> str:
+    """The user's full name: $NAME, or the first part of the account's comment, in which "&" is the login name."""
+    name = os.environ.get("NAME")
+    if name:
+        return _one_line(name)
+    try:
+        account = pwd.getpwuid(os.getuid())
+    except KeyError:
+        return ""
+    login = account.pw_name
+    return _one_line(re.split("[,;%]", account.pw_gecos)[0].replace("&", login[:1].upper() + login[1:]))
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\x00-\x1f\x7f]", " ", text).strip()
+
+
+# --- content ---------------------------------------------------------------------------------------------------------
+
+
+def read_content(
+    stream: BinaryIO, *, dot_ends: bool, line_ends: str = "always", keep_mailbox_lines: bool = False
+) -> Iterator[bytes]:
+    """A message from a stream, in blocks of whole lines with LF.
+
+    ``dot_ends``: a line that is only a dot ends it.  ``line_ends``: sendmail_fix_line_endings (CRLF becomes LF always,
+    never, or "strict": only if the first line has one).  "From " lines of a mailbox at the beginning are left out
+    unless ``keep_mailbox_lines``.
+    """
+    carry = b""
+    first = True
+    mailbox = not keep_mailbox_lines
+    while True:
+        block = stream.read1(BLOCK)  # type: ignore[attr-defined]
+        carry += block
+        cut = carry.rfind(b"\n") + 1 if block else len(carry)
+        data, carry = carry[:cut], carry[cut:]
+        if not data:
+            if not block:
+                return
+            continue
+        if not block:
+            data += b"\n"
+        if first and line_ends == "strict":
+            line_ends = "always" if data.partition(b"\n")[0].endswith(b"\r") else "never"
+        first = False
+        if line_ends == "always":
+            data = data.replace(b"\r\n", b"\n")
+        if mailbox:
+            skipped = sum(map(len, mailbox_lines(data)))
+            mailbox = skipped == len(data)
+            data = data[skipped:]
+        dot = _DOT.search(data) if dot_ends else None
+        yield data[: dot.start()] if dot else data
+        if dot:
+            return
+
+
+def _header(content: Iterator[bytes]) -> tuple[list[Field], bytes]:
+    """The header fields, and the bytes that had to be read for them."""
+    data = b""
+    while len(data) < LONGEST_HEADER:
+        block = next(content, None)
+        data += block or b""
+        found = scan(data, complete=block is None)
+        if found is not None:
+            return found[0], data
+    raise Fatal("the message header is too long", EX_UNAVAILABLE)
+
+
+def _limited(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > limit > 0:
+            raise Fatal("message file too big", EX_UNAVAILABLE)
+        yield block
+
+
+def _probe(envelope: Submission) -> bytes:
+    """The message that stands for the one to be verified."""
+    lines = f"From: {envelope.sender}\nSubject: probe\n"
+    if envelope.recipients:
+        lines += f"To: {', '.join(envelope.recipients)}\n"
+    return lines.encode("utf-8", "surrogateescape") + b"\n"

@@ -1,0 +1,284 @@
+"""Takes in what users have put into the maildrop folder; pickup(8), gateway.content.submission.
+
+The folder is looked through at start, when somebody pokes (a datagram to ``public/pickup``), and every minute.  Each
+file goes through cleanup and is removed when the message is durable; a crash in between makes a second copy, never
+none.  Who submitted is the owner of the file.  A file that is no submission is renamed to "broken-…", logged, and
+stays; one that cannot be taken now (full disk, table away) waits; one that cleanup refuses for good goes back to its
+sender.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescriptor
+from twisted.internet.task import LoopingCall
+from zope.interface import implementer
+
+from gateway.config import Settings
+from gateway.content import submission
+from gateway.content.options import IntakeOptions
+from gateway.content.received import local_received
+from gateway.content.submission import Submission, SubmissionError
+from gateway.interfaces import ICleanup, Log, Rejected
+from spool.envelope import Client, Envelope, Recipient
+
+PROGRAM = "pickup"
+INTERVAL = 60.0
+AT_ONCE = 10
+BLOCK = 256 * 1024
+ABANDONED = 36 * 3600.0
+"""Seconds after which a file under a temporary name has nobody who will finish it."""
+
+InThread = Callable[..., Awaitable[Any]]
+Refused = Callable[[str, Envelope, BinaryIO, Rejected], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Taken:
+    """A file, opened and read as far as its first block."""
+
+    file: BinaryIO
+    uid: int
+    submitted: float
+    submission: Submission
+    block: bytes
+
+
+class Pickup:
+    """``directory``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere.
+    ``refused``: returns to its sender what cleanup refuses (gateway.notices).  ``authorized``: whether a user may
+    submit mail (authorized_submit_users), asked with the login name or number."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        directory: Path,
+        cleanup: ICleanup,
+        log: Log,
+        clock: IReactorTime,
+        in_thread: InThread,
+        *,
+        refused: Refused | None = None,
+        authorized: Callable[[int], Awaitable[bool]] | None = None,
+    ) -> None:
+        self._folder = directory / submission.MAILDROP
+        self._cleanup = cleanup
+        self._log = log
+        self._clock = clock
+        self._in_thread = in_thread
+        self._refused = refused
+        self._authorized = authorized
+        self._host = settings.text("myhostname")
+        self._mail_name = settings.text("mail_name")
+        self._content_filter = settings.text("content_filter")
+        self._options = IntakeOptions.of(settings)
+        self._timer = LoopingCall(self.poke)
+        self._timer.clock = clock
+        self._working: Deferred[None] | None = None
+        self._again = False
+        self._stopped = False
+        self._left_alone: set[str] = set()
+
+    def start(self) -> None:
+        self._timer.start(INTERVAL)
+
+    def stop(self) -> Deferred[None]:
+        """Fires when what is being taken in has been."""
+        self._stopped = True
+        if self._timer.running:
+            self._timer.stop()
+        done: Deferred[None] = Deferred()
+        if self._working is None:
+            done.callback(None)
+        else:
+            self._working.chainDeferred(done)
+        return done
+
+    def poke(self) -> None:
+        """There may be new mail."""
+        self._again = True
+        if self._working is None and not self._stopped:
+            working = Deferred.fromCoroutine(self._work())
+            if not working.called:
+                self._working = working
+
+    # --- one look ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        try:
+            while self._again and not self._stopped:
+                self._again = False
+                names = await self._in_thread(list_submissions, self._folder, self._clock.seconds() - ABANDONED)
+                waiting = iter([name for name in names if name not in self._left_alone])
+                await gatherResults([Deferred.fromCoroutine(self._take_each(waiting)) for _ in range(AT_ONCE)])
+        except Exception as error:
+            self._log.warning(PROGRAM, f"cannot read the {submission.MAILDROP} folder: {error}")
+        finally:
+            self._working = None
+
+    async def _take_each(self, names: Any) -> None:
+        for name in names:
+            if self._stopped:
+                return
+            try:
+                await self._take(name)
+            except FileNotFoundError:
+                continue  # somebody else has taken or removed it
+            except SubmissionError as error:
+                await self._put_aside(name, str(error))
+            except Exception as error:
+                self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: stays for now: {error}")
+
+    async def _take(self, name: str) -> None:
+        taken: Taken = await self._in_thread(open_taken, self._folder / name)
+        try:
+            if self._authorized is not None and not await self._authorized(taken.uid):
+                raise SubmissionError(f"user ID {taken.uid} is not authorized to submit mail")
+            envelope = self._envelope(taken)
+            received = local_received(self._host, self._mail_name, envelope.arrival, taken.uid)
+            intake = await self._cleanup.begin(PROGRAM, envelope, received, self._options)
+            self._log.info(PROGRAM, f"{intake.id}: uid={taken.uid} from=<{taken.submission.sender}>")
+            try:
+                block = taken.block
+                while block:
+                    intake.write(block)
+                    if intake.full:
+                        await intake.drained()
+                    block = await self._in_thread(taken.file.read, BLOCK) if len(block) == BLOCK else b""
+                await intake.finish()
+            except Rejected as why:
+                if why.code < 500:
+                    raise
+                await self._return(intake.id, taken, why)
+            except BaseException:
+                intake.abort()
+                raise
+        finally:
+            taken.file.close()
+        await self._in_thread(os.unlink, self._folder / name)
+
+    def _envelope(self, taken: Taken) -> Envelope:
+        said = taken.submission
+        return Envelope(
+            sender=said.sender,
+            recipients=[Recipient(address, notify=said.notify) for address in said.recipients],
+            arrival=min(taken.submitted, self._clock.seconds()),
+            client=Client(rewrite_context="remote" if said.remote else "local"),
+            full_name=said.full_name,
+            encoding=said.encoding,
+            smtputf8=said.smtputf8,
+            envid=said.envid,
+            ret=said.ret,
+            verp=said.verp,
+            trace=said.trace,
+            content_filter=self._content_filter,
+        )
+
+    async def _return(self, queue_id: str, taken: Taken, why: Rejected) -> None:
+        """Give what was refused back to its sender."""
+        self._log.warning(PROGRAM, f"{queue_id}: message of user ID {taken.uid} is refused: {why}")
+        if self._refused is None:
+            raise SubmissionError(f"refused: {why}")
+        await self._in_thread(_rewind, taken.file)
+        envelope = self._envelope(taken)
+        envelope.size = taken.submission.size
+        await self._refused(queue_id, envelope, taken.file, why)
+
+    async def _put_aside(self, name: str, why: str) -> None:
+        self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: {why}; renamed to broken-{name}")
+        try:
+            await self._in_thread(os.rename, self._folder / name, self._folder / f"broken-{name}")
+        except OSError as error:
+            self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: cannot be renamed: {error}")
+            self._left_alone.add(name)
+
+
+# --- what blocks: for a thread ------------------------------------------------------------------------------------
+
+
+def list_submissions(folder: Path, abandoned: float) -> list[str]:
+    """Names of submissions, oldest first.  Temporary files older than ``abandoned`` (epoch) are removed."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                if submission.NAME.match(entry.name):
+                    found.append((entry.stat(follow_symlinks=False).st_mtime, entry.name))
+                elif _is_left_over(entry, abandoned):
+                    os.unlink(entry.path)
+            except OSError:
+                continue
+    return [name for _, name in sorted(found)]
+
+
+def _is_left_over(entry: os.DirEntry[str], abandoned: float) -> bool:
+    if not submission.TEMPORARY.match(entry.name):
+        return False
+    return entry.stat(follow_symlinks=False).st_mtime < abandoned
+
+
+def open_taken(path: Path) -> Taken:
+    file, uid = submission.open_submission(path)
+    try:
+        submitted = os.fstat(file.fileno()).st_ctime
+        said = submission.read_submission(file)
+        return Taken(file, uid, submitted, said, file.read(BLOCK))
+    except BaseException:
+        file.close()
+        raise
+
+
+def _rewind(file: BinaryIO) -> None:
+    file.seek(0)
+    submission.read_submission(file)
+
+
+# --- pokes -----------------------------------------------------------------------------------------------------------
+
+
+@implementer(IReadDescriptor)
+class PokeSocket:
+    """The datagram socket ``public/pickup``, which anybody may write to: any datagram calls ``poke``."""
+
+    def __init__(self, directory: Path, poke: Callable[[], None], reactor: IReactorFDSet) -> None:
+        self._poke = poke
+        self._reactor = reactor
+        self._path = directory / submission.PUBLIC / submission.POKE
+        self._path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self._socket.bind(f"/proc/self/fd/{folder}/{submission.POKE}")  # paths can be longer than socket names
+        finally:
+            os.close(folder)
+        self._path.chmod(0o666)
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        return PROGRAM
+
+    def doRead(self) -> None:
+        try:
+            for _ in range(100):
+                self._socket.recv(16)
+        except OSError:
+            pass
+        self._poke()
+
+    def connectionLost(self, reason: Any) -> None:
+        self._socket.close()
+
+    def stop(self) -> None:
+        self._reactor.removeReader(self)
+        self._socket.close()
+        self._path.unlink(missing_ok=True)

@@ -1,0 +1,268 @@
+"""From the maildrop folder into the spool."""
+
+import os
+import socket
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from gateway.content import submission
+from gateway.content.submission import Submission, SubmissionError
+from gateway.interfaces import Rejected
+from gateway.pickup import ABANDONED, BLOCK, INTERVAL, Pickup, PokeSocket
+from spool.interfaces import SpoolError
+from tests.gateway.content.support import NOW, Way
+
+
+async def in_thread(function, *arguments):
+    return function(*arguments)
+
+
+class Place:
+    def __init__(self, folder, **parameters):
+        self.queue = folder
+        submission.prepare(folder)
+        self.folder = folder / "maildrop"
+        parameters, self.options = parameters.get("parameters", {}), parameters.get("options", {})
+        self.way = Way(**parameters)
+        self.pickup = Pickup(
+            self.way.settings, folder, self.way.cleanup, self.way.log, self.way.clock, in_thread, **self.options
+        )
+
+    def drop(self, *to, content=b"Subject: x\n\ny\n", sender="joe", **facts):
+        return submission.drop(self.queue, Submission(sender, list(to), **facts), [content])
+
+    @property
+    def names(self):
+        return sorted(path.name for path in self.folder.iterdir())
+
+    @property
+    def stored(self):
+        return list(self.way.spool.stored.values())
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_a_message_is_taken_in(place):
+    place.drop("ann", "b@c.example", full_name="Joe", notify=2, envid="e", ret="HDRS", encoding="8bit", trace="record")
+    place.pickup.poke()
+    assert place.names == []
+    (draft,) = place.stored
+    envelope = draft.envelope
+    by = f"gw.my.domain (mailgateway, from userid {os.getuid()})"
+    assert draft.data.startswith(f"Received: by {by}\n\tid QID1; ".encode())
+    assert b"\nFrom: Joe <joe@gw.my.domain>\n\ny\n" in draft.data
+    assert [(one.address, one.original, one.notify) for one in envelope.recipients] == [
+        ("ann@gw.my.domain", "ann", 2), ("b@c.example", "b@c.example", 2),
+    ]
+    assert (envelope.envid, envelope.ret, envelope.eight_bit, envelope.trace) == ("e", "HDRS", True, "record")
+    assert envelope.client.name == "" and envelope.client.rewrite_context == "local"
+    assert f"pickup: QID1: uid={os.getuid()} from=<joe>" in place.way.log.text
+    assert place.way.notified == ["QID1"]
+
+
+def test_it_looks_at_start_and_every_minute(place):
+    place.drop("a@b")
+    place.pickup.start()
+    assert len(place.stored) == 1
+    place.drop("a@b")
+    place.way.clock.advance(INTERVAL - 1)
+    assert len(place.stored) == 1
+    place.way.clock.advance(1)
+    assert len(place.stored) == 2
+    assert place.pickup.stop().called
+    place.drop("a@b")
+    place.way.clock.advance(INTERVAL)
+    place.pickup.poke()
+    assert len(place.stored) == 2
+
+
+def test_the_gateways_own_parameters_apply(tmp_path):
+    place = Place(tmp_path, parameters={"content_filter": "scan:[127.0.0.1]:10025"})
+    place.drop("a@b.example", remote=True)
+    place.pickup.poke()
+    assert place.stored[0].envelope.content_filter == "scan:[127.0.0.1]:10025"
+    assert b"Message-Id" not in place.stored[0].data
+
+
+def test_a_large_message(place):
+    content = b"Subject: x\n\n" + b"y" * BLOCK + b"\n" + b"z" * BLOCK + b"\n"
+    place.drop("a@b.example", content=content)
+    place.pickup.poke()
+    assert place.stored[0].data.endswith(content[12:])
+
+
+def test_many_messages_oldest_first(place):
+    for number in range(25):
+        name = place.drop(f"u{number}@b.example")
+        os.utime(place.folder / name, (number, number))
+    place.pickup.poke()
+    assert [draft.envelope.recipients[0].address for draft in place.stored] == [f"u{n}@b.example" for n in range(25)]
+    assert place.names == []
+
+
+def broken(place, kind):
+    path = place.folder / ("a" * 40)
+    good = place.folder / place.drop("a@b.example")
+    if kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "nonsense":
+        path.write_bytes(os.urandom(200))
+    elif kind == "cut off":
+        path.write_bytes(good.read_bytes()[:-1])
+    elif kind == "longer":
+        path.write_bytes(good.read_bytes() + b"x")
+    elif kind == "symbolic link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "hard link":
+        os.link(good, path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "envelope":
+        facts = b'{"sender": "a\\nb", "recipients": []}\n'
+        path.write_bytes(b"mailgateway-submission 1 %020d %010d\n" % (0, len(facts)) + facts)
+    if kind != "hard link":
+        good.unlink()
+    return path.name
+
+
+@pytest.mark.parametrize(
+    "kind", ["empty", "nonsense", "cut off", "longer", "symbolic link", "hard link", "folder", "pipe", "envelope"]
+)
+def test_what_is_no_submission_is_set_aside(place, kind):
+    name = broken(place, kind)
+    place.pickup.poke()
+    assert not place.stored
+    assert f"broken-{name}" in place.names and name not in place.names
+    assert place.way.log.text.count(f"warning: maildrop/{name}: ") == 1
+    lines = len(place.way.log.lines)
+    place.pickup.poke()
+    assert len(place.way.log.lines) == lines
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        '{"sender": 1}', "[]", '{"sender": "a", "recipients": ["\\u0000"]}', '{"sender": "a", "recipients": [1]}',
+        '{"sender": "a", "recipients": [], "notify": true}', '{"sender": "a", "recipients": [], "ret": "x"}',
+        '{"recipients": []}', '{"sender": "a"}', "[" * 100_000, '{"sender": "%s", "recipients": []}' % ("a" * 20_000),
+        '{"sender": "a", "recipients": [], "trace": "x"}', '{"sender": "a", "recipients": [], "encoding": "x"}',
+    ],
+)  # fmt: skip
+def test_envelopes_that_are_none(tmp_path, facts):
+    path = tmp_path / "x"
+    path.write_bytes(f"mailgateway-submission 1 {0:020d} {len(facts):010d}\n{facts}".encode())
+    with path.open("rb") as file, pytest.raises(SubmissionError, match="bad envelope"):
+        submission.read_submission(file)
+
+
+def test_bytes_that_are_no_utf8_survive(place):
+    place.drop("\udce4@b.example")
+    place.pickup.poke()
+    assert place.stored[0].envelope.recipients[0].address == "\udce4@b.example"
+
+
+def test_foreign_and_unfinished_files_stay(place):
+    (place.folder / "notes.txt").write_text("x")
+    (place.folder / f"tmp-{'b' * 40}").write_text("x")
+    old = place.folder / f"tmp-{'c' * 40}"
+    old.write_text("x")
+    os.utime(old, (NOW - ABANDONED - 1, NOW - ABANDONED - 1))
+    place.pickup.poke()
+    assert place.names == ["notes.txt", f"tmp-{'b' * 40}"]
+
+
+def test_trouble_here_leaves_the_file(place):
+    name = place.drop("a@b.example")
+    place.way.spool.trouble = SpoolError("disk full", no_room=True)
+    place.pickup.poke()
+    assert place.names == [name] and "stays for now" in place.way.log.text
+    place.way.spool.trouble = None
+    place.pickup.poke()
+    assert place.names == [] and len(place.stored) == 1
+
+
+def test_what_cleanup_refuses_goes_back(tmp_path):
+    returned = []
+
+    async def refused(queue_id, envelope, file, why):
+        returned.append((queue_id, envelope.sender, file.read(), str(why)))
+
+    place = Place(tmp_path, parameters={"hopcount_limit": "2"}, options={"refused": refused})
+    content = b"Received: from a\nReceived: from b\n\nx\n"
+    place.drop("a@b.example", content=content)
+    place.pickup.poke()
+    assert returned == [("QID1", "joe", content, "554 5.4.0 Error: too many hops")]
+    assert place.names == [] and not place.stored
+
+
+def test_a_refused_message_that_cannot_go_back_stays(tmp_path):
+    async def refused(*facts):
+        raise Rejected(451, "4.3.0", "Error: queue file write error")
+
+    place = Place(tmp_path, parameters={"hopcount_limit": "1"}, options={"refused": refused})
+    name = place.drop("a@b.example")
+    place.pickup.poke()
+    assert place.names == [name]
+
+
+def test_users_who_may_not_submit(tmp_path):
+    async def authorized(uid):
+        return uid != os.getuid()
+
+    place = Place(tmp_path, options={"authorized": authorized})
+    name = place.drop("a@b.example")
+    place.pickup.poke()
+    assert not place.stored and place.names == [f"broken-{name}"]
+
+
+def test_without_the_folder_it_says_so(tmp_path):
+    place = Place(tmp_path)
+    place.folder.rmdir()
+    place.pickup.poke()
+    assert "pickup: warning: cannot read the maildrop folder" in place.way.log.text
+
+
+def test_stop_waits_for_what_is_being_taken_in(tmp_path):
+    waiting = []
+
+    def later(function, *arguments):
+        waiting.append(Deferred())
+        return waiting[-1]
+
+    place = Place(tmp_path)
+    pickup = Pickup(place.way.settings, tmp_path, place.way.cleanup, place.way.log, place.way.clock, later)
+    pickup.poke()
+    stopped = pickup.stop()
+    assert not stopped.called
+    waiting[0].callback([])
+    assert stopped.called
+
+
+def test_pokes(tmp_path):
+    """Anybody's datagram wakes it; long paths are no obstacle."""
+    folder = tmp_path / ("x" * 100)
+    submission.prepare(folder)
+    submission.poke(folder)  # nobody listens: nothing happens
+    pokes, readers = [], []
+
+    class Reactor:
+        addReader = readers.append
+        removeReader = readers.remove
+
+    (folder / "public" / "pickup").write_text("left over from a crash")
+    listener = PokeSocket(folder, lambda: pokes.append(1), Reactor())
+    assert readers == [listener]
+    for _ in range(3):
+        submission.poke(folder)
+    listener.doRead()
+    assert pokes == [1]
+    with pytest.raises(BlockingIOError):
+        socket.fromfd(listener.fileno(), socket.AF_UNIX, socket.SOCK_DGRAM).recv(1)
+    listener.stop()
+    assert readers == [] and not (folder / "public" / "pickup").exists()
