@@ -1,0 +1,1 @@
+"""Notices: delivery status notifications, and what the postmaster hears."""

@@ -1,0 +1,350 @@
+"""Who is told what became of a message: the sender, the postmaster, or nobody; bounce(8), RFC 3461 5 and 6.
+
+Each call returns when its notices are durable in the spool (they go through cleanup like all mail), and raises when
+they could not be queued, so that the caller keeps the message and tries again.
+
+    bounce      the sender gets a non-delivery notice, unless NOTIFY says otherwise; with notify_classes = bounce the
+                postmaster a copy.  Mail without a sender goes to 2bounce_notice_recipient, with notify_classes =
+                2bounce or bounce.  Mail from double_bounce_sender, which all mail to the postmaster has, is dropped:
+                there is nobody left to tell.
+    delayed     a warning, with notify_classes = delay also to the postmaster
+    success     for NOTIFY=SUCCESS
+    verify      the report of sendmail -v and -bv
+    refused     a non-delivery notice for what never got into the spool
+    session     the transcript of an SMTP session with errors, for the postmaster
+
+The message comes back whole, or only its header: with RET=HDRS, or if it is larger than bounce_size_limit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from typing import BinaryIO
+
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.config import Settings
+from gateway.content.dates import mail_date
+from gateway.content.header_scan import scan
+from gateway.content.options import INTERNAL
+from gateway.content.received import local_received
+from gateway.interfaces import Content, Entry, ICleanup, IContentSource, Log, Rejected
+from gateway.notices import report
+from gateway.notices.report import Fact, Notice
+from gateway.notices.templates import load_templates
+from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, Envelope, Recipient
+from spool.interfaces import RecipientState, SpoolError
+
+PROGRAM = "bounce"
+
+BLOCK = 65536
+LONGEST_HEADER = 1024 * 1024
+
+_ACTIONS_OF_PROBES = {"sent": "deliverable", "deliverable": "deliverable", "deferred": "undeliverable"}
+_NO_TOKEN = re.compile(r"[^0-9A-Za-z-]")
+
+Original = Callable[[], Awaitable[Content]]
+"""Opens the message that a notice is about.  Raises SpoolError."""
+
+_ACTIONS = {"sent": "relayed", "deferred": "delayed", "bounced": "failed"}
+
+
+class Notices:
+    """Provides what the scheduler needs for its notices; see the module."""
+
+    def __init__(
+        self, settings: Settings, cleanup: ICleanup, spool: IContentSource, log: Log, clock: IReactorTime
+    ) -> None:
+        self._cleanup = cleanup
+        self._spool = spool
+        self._log = log
+        self._clock = clock
+        self._templates = load_templates(settings, log)
+        self._host = settings.text("myhostname")
+        self._mail_name = settings.text("mail_name")
+        self._label = _NO_TOKEN.sub("-", self._mail_name)
+        origin = settings.text("myorigin")
+        self._null_address = f"MAILER-DAEMON@{origin}"
+        self._double_bounce = f"{settings.text('double_bounce_sender')}@{origin}"
+        self._classes = frozenset(settings.words("notify_classes"))
+        self._size_limit = settings.number("bounce_size_limit")
+        self._lifetime = settings.seconds("maximal_queue_lifetime")
+        self._threaded = settings.flag("enable_threaded_bounces")
+        self._obsolete_from = settings.text("header_from_format") == "obsolete"
+        self._recipients = {
+            name: settings.text(f"{name}_notice_recipient") for name in ("bounce", "2bounce", "delay", "error")
+        }
+
+    # --- what the scheduler asks for -----------------------------------------------------------------------------
+
+    async def bounce(self, entry: Entry, indexes: Sequence[int]) -> None:
+        if entry.envelope.trace == "verify":
+            return  # the report says it
+        facts = self._facts(entry, indexes, "failed")
+        await self._bounce(entry.id, entry.envelope, facts, lambda: self._content(entry.id))
+
+    async def delayed(self, entry: Entry, indexes: Sequence[int]) -> None:
+        sender = entry.envelope.sender
+        if not sender or self._is_double_bounce(sender):
+            return
+        facts = self._facts(entry, indexes, "delayed")
+        wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_DELAY]
+        until = entry.envelope.arrival + self._lifetime
+        if wanted:
+            notice = self._notice("delay", entry.id, entry.envelope, wanted)
+            notice.retry_until = until
+            await self._send(notice, "", lambda: self._content(entry.id), "sender delay notification", full=False)
+        if "delay" in self._classes:
+            copy = self._copy("delay", entry.id, entry.envelope, facts, self._recipients["delay"])
+            copy.retry_until = until
+            await self._send(
+                copy, self._double_bounce, lambda: self._content(entry.id), "postmaster delay notification", full=False
+            )
+
+    async def success(self, entry: Entry, indexes: Sequence[int]) -> None:
+        if entry.envelope.sender and not self._is_double_bounce(entry.envelope.sender):
+            facts = [_via(fact, entry.states[index]) for index, fact in self._told_of_success(entry, indexes)]
+            await self._trace("success", entry, facts)
+
+    async def verify(self, entry: Entry, indexes: Sequence[int]) -> None:
+        if not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
+            return
+        facts = []
+        for index, fact in zip(indexes, self._facts(entry, indexes, ""), strict=True):
+            state = entry.states[index]
+            fact.action = self._traced_action(entry, state)
+            facts.append(_via(fact, state))
+        await self._trace("verify", entry, facts)
+
+    async def refused(self, queue_id: str, envelope: Envelope, content: BinaryIO, why: Rejected) -> None:
+        """Give back what cleanup did not take.  ``content`` stands at the message's first byte."""
+        text = why.text.removeprefix("Error: ")
+        diagnostic = f"X-{self._label}; {text}"
+        facts = [Fact(one, "failed", why.dsn, text, diagnostic=diagnostic) for one in envelope.recipients]
+
+        async def original() -> Content:
+            return _Opened(content, envelope.size)
+
+        await self._bounce(queue_id, envelope, facts, original)
+
+    async def session(self, errors: AbstractSet[str], peer: str, transcript: Sequence[str]) -> None:
+        """Tell the postmaster of a session in which ``errors`` (classes: "policy", "protocol", "resource" …) came up.
+        ``peer``: NAME[ADDRESS]; ``transcript``: lines with " In:  " or " Out: " in front."""
+        if self._classes.isdisjoint(errors):
+            return
+        to = self._recipients["error"]
+        lines = [
+            f"From: {self._from_field(self._templates['failure'].sender)}",
+            f"To: Postmaster <{to}>" if not self._obsolete_from else f"To: {to} (Postmaster)",
+            f"Subject: {self._mail_name} SMTP server: errors from {peer}",
+            "",
+            "Transcript of session follows.",
+            "",
+            *transcript,
+            "",
+            "",
+            "For other details, see the local mail logfile",
+        ]
+        body = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        await self._submit(self._double_bounce, to, False, lambda boundary: iter([body]))
+
+    # --- whom to tell --------------------------------------------------------------------------------------------
+
+    async def _bounce(
+        self, queue_id: str, envelope: Envelope, facts: list[Fact], content: Original
+    ) -> None:
+        sender = envelope.sender
+        if self._is_double_bounce(sender):
+            self._log.warning(PROGRAM, f"{queue_id}: undeliverable postmaster notification discarded")
+            return
+        if not sender:
+            if not self._classes.isdisjoint(("bounce", "2bounce")):
+                copy = self._copy("failure", queue_id, envelope, facts, self._recipients["2bounce"])
+                what = "postmaster non-delivery notification"
+                await self._send(copy, self._double_bounce, content, what, full=True)
+            return
+        wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_FAILURE]
+        if wanted:
+            notice = self._notice("failure", queue_id, envelope, wanted)
+            full = envelope.ret != "HDRS"
+            await self._send(notice, "", content, "sender non-delivery notification", full=full)
+        if "bounce" in self._classes:
+            copy = self._copy("failure", queue_id, envelope, facts, self._recipients["bounce"])
+            what = "postmaster non-delivery notification"
+            await self._send(copy, self._double_bounce, content, what, full=False)
+
+    async def _trace(self, template: str, entry: Entry, facts: list[Fact]) -> None:
+        if facts:
+            notice = self._notice(template, entry.id, entry.envelope, facts)
+            what = "sender delivery status notification"
+            await self._send(notice, "", lambda: self._content(entry.id), what, full=False)
+
+    def _is_double_bounce(self, sender: str) -> bool:
+        return sender.lower() == self._double_bounce.lower()
+
+    # --- facts ---------------------------------------------------------------------------------------------------
+
+    def _facts(self, entry: Entry, indexes: Sequence[int], action: str) -> list[Fact]:
+        return [self._fact(entry.envelope.recipients[index], entry.states[index], action) for index in indexes]
+
+    def _fact(self, recipient: Recipient, state: RecipientState, action: str) -> Fact:
+        details = state.details
+        diagnostic = details.get("diagnostic", "")
+        kind = details.get("diagnostic_type", "") if diagnostic else ""
+        return Fact(
+            recipient,
+            action,
+            state.dsn or "5.0.0",
+            state.reason,
+            remote=details.get("remote_mta", ""),
+            diagnostic=f"{kind or f'X-{self._label}'}; {diagnostic or state.reason}",
+        )
+
+    def _told_of_success(self, entry: Entry, indexes: Sequence[int]) -> Iterator[tuple[int, Fact]]:
+        """Success is told where the message left the world of DSN (RFC 3461 5.2.2): there the transport has put
+        down an action; a next hop that took the request over tells it itself ("passed")."""
+        for index in indexes:
+            recipient, state = entry.envelope.recipients[index], entry.states[index]
+            action = state.details.get("action") or "relayed"
+            if recipient.notify & NOTIFY_NEVER or action == "passed":
+                continue
+            fact = self._fact(recipient, state, action)
+            if action == "expanded":
+                fact.reason = state.details.get("diagnostic") or "alias expanded"
+                fact.diagnostic = f"X-{self._label}; {fact.reason}"
+            yield index, fact
+
+    def _traced_action(self, entry: Entry, state: RecipientState) -> str:
+        if entry.envelope.trace == "verify":
+            return _ACTIONS_OF_PROBES.get(state.status, "undeliverable")
+        if state.status == "sent":
+            action = state.details.get("action") or "relayed"
+            return "relayed" if action == "passed" else action
+        return _ACTIONS.get(state.status, "failed")
+
+    # --- notices -------------------------------------------------------------------------------------------------
+
+    def _notice(self, template: str, queue_id: str, envelope: Envelope, facts: list[Fact]) -> Notice:
+        chosen = self._templates[template]
+        return Notice(
+            queue_id,
+            envelope,
+            facts,
+            self._host,
+            self._label,
+            subject=chosen.subject,
+            sender=self._from_field(chosen.sender),
+            recipient=envelope.sender,
+            null_address=self._null_address,
+            text=chosen.text,
+            charset=chosen.charset,
+            threaded=self._threaded,
+        )
+
+    def _copy(self, template: str, queue_id: str, envelope: Envelope, facts: list[Fact], recipient: str) -> Notice:
+        """For the postmaster."""
+        notice = self._notice(template, queue_id, envelope, facts)
+        subject = self._templates[template].postmaster_subject
+        return replace(notice, subject=subject, recipient=recipient, text="", automatic="auto-generated")
+
+    def _from_field(self, value: str) -> str:
+        """A template's "address (name)" in the form that header_from_format wants."""
+        address, blank, name = value.partition(" (")
+        if self._obsolete_from or not blank or not name.endswith(")"):
+            return value
+        return f"{name[:-1]} <{address}>"
+
+    async def _send(
+        self, notice: Notice, sender: str, content: Original, what: str, *, full: bool
+    ) -> None:
+        original: Content | None = None
+        try:
+            original = await content()
+        except SpoolError as error:
+            self._log.warning(PROGRAM, f"{notice.queue_id}: the message cannot be returned: {error}")
+
+        def parts(boundary: str) -> Iterator[bytes]:
+            yield report.header(notice, boundary)
+            yield report.text_part(notice, boundary)
+            yield report.status_part(notice, boundary)
+            if original is not None:
+                yield from self._returned(notice, boundary, original, full)
+            yield report.end(boundary)
+
+        try:
+            new_id = await self._submit(sender, notice.recipient, notice.envelope.smtputf8, parts)
+        finally:
+            if original is not None:
+                original.close()
+        self._log.info(PROGRAM, f"{notice.queue_id}: {what}: {new_id}")
+
+    def _returned(self, notice: Notice, boundary: str, original: Content, full: bool) -> Iterator[bytes]:
+        full = full and (not self._size_limit or original.size <= self._size_limit)
+        yield report.original_start(notice, boundary, full)
+        if not full:
+            yield _header_of(original)
+            return
+        while block := original.read(BLOCK):
+            yield block
+
+    async def _submit(
+        self, sender: str, recipient: str, smtputf8: bool, parts: Callable[[str], Iterator[bytes]]
+    ) -> str:
+        """Queue a message; its queue ID.  Rejected and SpoolError pass through."""
+        now = self._clock.seconds()
+        envelope = Envelope(sender, [Recipient(recipient)], arrival=now, smtputf8=smtputf8)
+        received = local_received(self._host, self._mail_name, now)
+        intake = await self._cleanup.begin(PROGRAM, envelope, received, INTERNAL)
+        try:
+            intake.write(f"Date: {mail_date(now)}\n".encode())
+            for block in parts(f"{intake.id}.{int(now)}/{self._host}"):
+                intake.write(block)
+            return str(await intake.finish())
+        except BaseException:
+            intake.abort()
+            raise
+
+    async def _content(self, queue_id: str) -> Content:
+        return await self._spool.content(queue_id)
+
+
+def _via(fact: Fact, state: RecipientState) -> Fact:
+    """As a report on deliveries has it: with the way that the message went."""
+    fact.reason = f"delivery via {state.relay or 'none'}: {fact.reason}"
+    if fact.diagnostic.startswith("X-") and not state.details.get("diagnostic_type"):
+        fact.diagnostic = f"{fact.diagnostic.partition('; ')[0]}; {fact.reason}"
+    return fact
+
+
+def _header_of(original: Content) -> bytes:
+    data = b""
+    found = None
+    while found is None and len(data) < LONGEST_HEADER:
+        block = original.read(BLOCK)
+        data += block
+        found = scan(data, complete=not block)
+    return data[: found[1]] if found else b""
+
+
+class _Opened:
+    """A file whose message begins where it stands, as Content.  Closing it is left to whoever opened it."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.size = size
+        self.offset = file.tell()
+        self._file = file
+
+    def read(self, count: int = -1) -> bytes:
+        return self._file.read(count)
+
+    def seek(self, position: int) -> None:
+        self._file.seek(self.offset + position)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,307 @@
+"""Who hears of what, and what the notices look like."""
+
+import io
+import re
+from email import message_from_bytes
+
+import pytest
+
+from gateway.interfaces import Entry, Rejected
+from gateway.notices.notices import Notices
+from spool.envelope import (
+    NOTIFY_DELAY,
+    NOTIFY_FAILURE,
+    NOTIFY_NEVER,
+    NOTIFY_SUCCESS,
+    Client,
+    Envelope,
+    Recipient,
+)
+from spool.interfaces import RecipientState, SpoolError
+from tests.gateway.content.support import NOW, Way, now
+
+ORIGINAL = b"Received: by gw\nSubject: x\n\nThe body.\n"
+SMTP = {"remote_mta": "dns; remote.example", "diagnostic_type": "smtp", "diagnostic": "550 5.1.1 no such user"}
+SAID = "host remote.example[192.0.2.25] said: 550 5.1.1 no such user (in reply to RCPT TO command)"
+
+
+def failed(reason=SAID, details=SMTP, dsn="5.1.1", status="bounced", relay="remote.example[192.0.2.25]:25"):
+    return RecipientState(status=status, dsn=dsn, reason=reason, relay=relay, details=dict(details))
+
+
+class Bounces:
+    def __init__(self, content=ORIGINAL, **parameters):
+        self.way = Way(**parameters)
+        self.notices = Notices(self.way.settings, self.way.cleanup, self.way.spool, self.way.log, self.way.clock)
+        if content is not None:
+            self.way.spool.add("OLD", content)
+
+    def entry(self, sender="a@client.example", recipients=(), states=None, **more):
+        recipients = list(recipients) or [Recipient("x@remote.example", "x@remote.example", "rfc822;x@remote.example")]
+        envelope = Envelope(sender, recipients, arrival=NOW - 60, client=Client("c", "1"), **more)
+        return Entry("OLD", envelope, states or [failed() for _ in recipients])
+
+    def send(self, kind, entry):
+        now(getattr(self.notices, kind)(entry, range(len(entry.states))))
+        return self.messages
+
+    @property
+    def drafts(self):
+        return [draft for id, draft in self.way.spool.stored.items() if id != "OLD"]
+
+    @property
+    def messages(self):
+        return [message_from_bytes(draft.data) for draft in self.drafts]
+
+
+def fields(message):
+    """The blocks of the machine-readable part."""
+    return [dict(block.items()) for block in message.get_payload()[1].get_payload()]
+
+
+def test_a_non_delivery_notice():
+    bounces = Bounces()
+    (message,) = bounces.send("bounce", bounces.entry(envid="QQ+314"))
+    (draft,) = bounces.drafts
+    assert draft.envelope.sender == "" and [one.address for one in draft.envelope.recipients] == ["a@client.example"]
+    assert draft.envelope.eight_bit
+    assert [name for name, _ in message.items()] == [
+        "Received", "Date", "From", "Subject", "To", "Auto-Submitted", "MIME-Version", "Content-Type",
+        "Content-Transfer-Encoding", "Message-Id",
+    ]
+    assert message["From"] == "Mail Delivery System <MAILER-DAEMON@gw.my.domain>"
+    assert message["Subject"] == "Undelivered Mail Returned to Sender"
+    assert message["To"] == "a@client.example" and message["Auto-Submitted"] == "auto-replied"
+    assert message.get_content_type() == "multipart/report"
+    assert message.get_param("report-type") == "delivery-status"
+    assert [part.get_content_type() for part in message.get_payload()] == [
+        "text/plain", "message/delivery-status", "message/rfc822",
+    ]
+    about, recipient = fields(message)
+    assert about["Reporting-MTA"] == "dns; gw.my.domain" and about["Original-Envelope-Id"] == "QQ+314"
+    assert about["X-mailgateway-Queue-ID"] == "OLD" and "Arrival-Date" in about
+    assert about["X-mailgateway-Sender"] == "rfc822; a@client.example"
+    assert recipient == {
+        "Final-Recipient": "rfc822; x@remote.example", "Original-Recipient": "rfc822;x@remote.example",
+        "Action": "failed", "Status": "5.1.1", "Remote-MTA": "dns; remote.example",
+        "Diagnostic-Code": "smtp; 550 5.1.1 no such user",
+    }
+    text = message.get_payload()[0].get_payload()
+    assert text.startswith("This is the mail system at host gw.my.domain.\n")
+    assert ("<x@remote.example>: host remote.example[192.0.2.25] said: 550 5.1.1 no such\n"
+            "    user (in reply to RCPT TO command)\n") in text
+    assert draft.data.endswith(b"\n\nReturn-Path: <a@client.example>\n" + ORIGINAL + b"\n--" +
+                               message.get_boundary().encode() + b"--\n")
+    assert "bounce: OLD: sender non-delivery notification: QID1" in bounces.way.log.text
+    assert bounces.way.notified == ["QID1"]
+
+
+def test_a_reason_of_our_own():
+    bounces = Bounces(mail_name="mail/gateway")
+    state = failed("local delivery is disabled", {}, "5.0.0", relay="none")
+    (message,) = bounces.send("bounce", bounces.entry(states=[state]))
+    assert fields(message)[1]["Diagnostic-Code"] == "X-mail-gateway; local delivery is disabled"
+    assert "Remote-MTA" not in fields(message)[1]
+
+
+@pytest.mark.parametrize(
+    ("ret", "limit", "kind"),
+    [
+        ("", "50000", "message/rfc822"), ("FULL", "50000", "message/rfc822"), ("HDRS", "50000", "text/rfc822-headers"),
+        ("FULL", "20", "text/rfc822-headers"),
+    ],
+)  # fmt: skip
+def test_how_much_comes_back(ret, limit, kind):
+    bounces = Bounces(bounce_size_limit=limit)
+    (message,) = bounces.send("bounce", bounces.entry(ret=ret))
+    assert message.get_payload()[2].get_content_type() == kind
+    assert (b"The body." in bounces.drafts[0].data) is (kind == "message/rfc822")
+    assert b"\nSubject: x\n" in bounces.drafts[0].data
+
+
+def test_a_message_that_cannot_be_read():
+    bounces = Bounces(content=None)
+    (message,) = bounces.send("bounce", bounces.entry())
+    assert len(message.get_payload()) == 2
+    assert "warning: OLD: the message cannot be returned: OLD is gone" in bounces.way.log.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "notify", "told"),
+    [
+        ("bounce", 0, True), ("bounce", NOTIFY_FAILURE, True), ("bounce", NOTIFY_NEVER, False),
+        ("bounce", NOTIFY_DELAY, False), ("bounce", NOTIFY_SUCCESS, False),
+        ("delayed", 0, True), ("delayed", NOTIFY_DELAY, True), ("delayed", NOTIFY_FAILURE, False),
+        ("delayed", NOTIFY_NEVER, False),
+    ],
+)  # fmt: skip
+def test_what_the_sender_wants_to_hear(kind, notify, told):
+    bounces = Bounces()
+    recipients = [Recipient("x@remote.example", notify=notify), Recipient("y@remote.example", notify=NOTIFY_NEVER)]
+    messages = bounces.send(kind, bounces.entry(recipients=recipients))
+    assert len(messages) == told
+    if told:
+        assert [one["Final-Recipient"] for one in fields(messages[0])[1:]] == ["rfc822; x@remote.example"]
+
+
+def test_a_warning():
+    bounces = Bounces(delay_warning_time="4h")
+    state = failed("busy", {}, "4.2.1", "deferred")
+    (message,) = bounces.send("delayed", bounces.entry(states=[state]))
+    assert message["Subject"] == "Delayed Mail (still being retried)"
+    assert "has not been delivered for 4 hour(s)" in message.get_payload()[0].get_payload()
+    assert "until it is 5 day(s) old" in message.get_payload()[0].get_payload()
+    recipient = fields(message)[1]
+    assert recipient["Action"] == "delayed" and recipient["Will-Retry-Until"].startswith("Sun, 29 Nov 2026")
+    assert message.get_payload()[2].get_content_type() == "text/rfc822-headers"
+    assert "sender delay notification: QID1" in bounces.way.log.text
+
+
+def test_copies_for_the_postmaster():
+    bounces = Bounces(notify_classes="bounce, delay", bounce_notice_recipient="bounces")
+    notice, copy = bounces.send("bounce", bounces.entry(recipients=[
+        Recipient("x@remote.example"), Recipient("y@remote.example", notify=NOTIFY_NEVER)]))
+    assert bounces.drafts[1].envelope.sender == "double-bounce@gw.my.domain"
+    assert bounces.drafts[1].envelope.recipients[0].original == "bounces"
+    assert copy["To"] == "bounces@gw.my.domain" and copy["Auto-Submitted"] == "auto-generated"
+    assert copy["Subject"] == "Postmaster Copy: Undelivered Mail"
+    assert copy.get_payload()[2].get_content_type() == "text/rfc822-headers"
+    assert "This is the mail system" not in copy.get_payload()[0].get_payload()
+    assert len(fields(notice)) == 2 and len(fields(copy)) == 3
+    bounces.send("delayed", bounces.entry())
+    assert bounces.messages[3]["Subject"] == "Postmaster Warning: Delayed Mail"
+    assert bounces.messages[3]["To"] == "postmaster@gw.my.domain"
+    assert bounces.way.log.text.count("postmaster non-delivery notification: QID2") == 1
+    assert bounces.way.log.text.count("postmaster delay notification: QID4") == 1
+
+
+def test_mail_without_a_sender():
+    silent = Bounces()
+    assert silent.send("bounce", silent.entry("")) == []
+    bounces = Bounces(notify_classes="2bounce", **{"2bounce_notice_recipient": "doubles@gw.my.domain"})
+    (copy,) = bounces.send("bounce", bounces.entry(""))
+    assert copy["To"] == "doubles@gw.my.domain"
+    assert bounces.drafts[0].envelope.sender == "double-bounce@gw.my.domain"
+    assert b"\nReturn-Path: <MAILER-DAEMON@gw.my.domain>\n" in bounces.drafts[0].data
+    assert "OLD: postmaster non-delivery notification: QID1" in bounces.way.log.text
+    assert bounces.send("delayed", bounces.entry("")) == [copy] or len(bounces.messages) == 1
+    assert bounces.send("success", bounces.entry("")) and len(bounces.messages) == 1
+
+
+def test_mail_to_the_postmaster_never_goes_round():
+    bounces = Bounces(notify_classes="bounce, 2bounce, delay")
+    entry = bounces.entry("Double-Bounce@gw.my.domain", [Recipient("postmaster@x.example", notify=NOTIFY_SUCCESS)])
+    for kind in ("bounce", "delayed", "success", "verify"):
+        assert bounces.send(kind, entry) == []
+    assert bounces.way.log.text == "bounce: warning: OLD: undeliverable postmaster notification discarded"
+
+
+def test_success():
+    def sent(reason, relay, **details):
+        return RecipientState(True, "sent", "2.0.0", reason, relay, details)
+
+    bounces = Bounces()
+    names = ["joe@gw.my.domain", "many@gw.my.domain", "x@plain.example", "x@remote.example", "no@remote.example"]
+    remote = {"remote_mta": "dns; plain.example", "diagnostic_type": "smtp", "diagnostic": "250 2.0.0 Ok"}
+    states = [
+        sent("delivered to mailbox", "local", action="delivered"),
+        sent("forwarded as QID9", "local", action="expanded"),
+        sent("250 2.0.0 Ok", "plain.example[192.0.2.26]:25", action="relayed", **remote),
+        sent("250 2.0.0 Ok", "remote.example[192.0.2.25]:25", action="passed", **remote),
+        sent("250 2.0.0 Ok", "remote.example[192.0.2.25]:25", action="relayed", **remote),
+    ]
+    recipients = [Recipient(name, notify=NOTIFY_SUCCESS) for name in names]
+    recipients[4].notify = NOTIFY_NEVER
+    (message,) = bounces.send("success", bounces.entry(recipients=recipients, states=states, ret="FULL"))
+    assert message["Subject"] == "Successful Mail Delivery Report"
+    told = [(one["Final-Recipient"][8:], one["Action"], one["Diagnostic-Code"]) for one in fields(message)[1:]]
+    assert told == [
+        ("joe@gw.my.domain", "delivered", "X-mailgateway; delivery via local: delivered to mailbox"),
+        ("many@gw.my.domain", "expanded", "X-mailgateway; delivery via local: alias expanded"),
+        ("x@plain.example", "relayed", "smtp; 250 2.0.0 Ok"),
+    ]
+    assert message.get_payload()[2].get_content_type() == "text/rfc822-headers"
+    assert "OLD: sender delivery status notification: QID1" in bounces.way.log.text
+
+
+def test_reports_that_were_asked_for():
+    bounces = Bounces()
+    states = [failed(), RecipientState(True, "sent", "2.0.0", "delivers to mailbox", "local")]
+    entry = bounces.entry(recipients=[Recipient("a@b"), Recipient("c@d")], states=states, trace="verify")
+    assert bounces.send("bounce", entry) == []
+    (message,) = bounces.send("verify", entry)
+    assert message["Subject"] == "Mail Delivery Status Report"
+    assert [one["Action"] for one in fields(message)[1:]] == ["undeliverable", "deliverable"]
+    assert "delivery via local: delivers to mailbox" in message.get_payload()[0].get_payload()
+    entry.envelope.trace = "record"
+    entry.states[1].details["action"] = "delivered"
+    _, other = bounces.send("verify", entry)
+    assert [one["Action"] for one in fields(other)[1:]] == ["failed", "delivered"]
+
+
+def test_smtputf8():
+    bounces = Bounces()
+    entry = bounces.entry("ä@client.example", [Recipient("ü@remote.example", "ü@remote.example")], smtputf8=True)
+    (message,) = bounces.send("bounce", entry)
+    (draft,) = bounces.drafts
+    assert draft.envelope.smtputf8
+    assert message.get_param("report-type") == "global-delivery-status"
+    assert re.findall(rb"\nContent-Type: (message/\S+)", draft.data) == [
+        b"message/global-delivery-status", b"message/global",
+    ]
+    assert "Final-Recipient: utf-8; ü@remote.example\nOriginal-Recipient: utf-8;ü@".encode() in draft.data
+
+
+def test_what_others_say_cannot_break_out():
+    bounces = Bounces()
+    evil = "no\r\nBcc: x@y\n\n--boundary\x1b[2J"
+    state = failed(evil, {"remote_mta": evil, "diagnostic_type": "smtp", "diagnostic": evil})
+    recipient = Recipient("x@remote.example", "o\nriginal@x", "rfc822;x\ny")
+    (message,) = bounces.send("bounce", bounces.entry(recipients=[recipient], states=[state], envid="e\nX: y"))
+    assert len(message.get_payload()) == 3 and message["Bcc"] is None
+    assert set(fields(message)[1]) == {
+        "Final-Recipient", "Original-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code"}
+    assert b"\x1b" not in bounces.drafts[0].data and b"\n--boundary" not in bounces.drafts[0].data
+
+
+def test_trouble_reaches_the_caller():
+    bounces = Bounces()
+    bounces.way.spool.trouble = SpoolError("disk full", no_room=True)
+    with pytest.raises(Rejected):
+        bounces.send("bounce", bounces.entry())
+    assert bounces.way.spool.drafts[0].aborted and "notification" not in bounces.way.log.text
+
+
+def test_what_cleanup_refused():
+    bounces = Bounces()
+    file = io.BytesIO(b"envelope" + ORIGINAL)
+    file.seek(8)
+    envelope = Envelope("joe", [Recipient("x@remote.example")], size=len(ORIGINAL))
+    now(bounces.notices.refused("NEW", envelope, file, Rejected(554, "5.4.0", "Error: too many hops")))
+    (message,) = bounces.messages
+    assert message["To"] == "joe@gw.my.domain"
+    assert fields(message)[1]["Status"] == "5.4.0"
+    assert fields(message)[1]["Diagnostic-Code"] == "X-mailgateway; too many hops"
+    assert ORIGINAL in bounces.drafts[0].data and not file.closed
+
+
+def test_threads():
+    bounces = Bounces(enable_threaded_bounces="yes")
+    (message,) = bounces.send("bounce", bounces.entry(message_id="<m@x>"))
+    assert message["References"] == message["In-Reply-To"] == "<m@x>"
+
+
+def test_the_transcript_of_a_session():
+    bounces = Bounces(notify_classes="policy", error_notice_recipient="errors@gw.my.domain")
+    lines = [" Out: 220 gw.my.domain ESMTP", " In:  QUIT"]
+    now(bounces.notices.session({"protocol"}, "unknown[198.51.100.7]", lines))
+    assert bounces.messages == []
+    now(bounces.notices.session({"protocol", "policy"}, "unknown[198.51.100.7]", lines))
+    (message,) = bounces.messages
+    assert [name for name, _ in message.items()] == ["Received", "Date", "From", "To", "Subject", "Message-Id"]
+    assert message["To"] == "Postmaster <errors@gw.my.domain>"
+    assert message["Subject"] == "mailgateway SMTP server: errors from unknown[198.51.100.7]"
+    assert message.get_payload() == (
+        "Transcript of session follows.\n\n Out: 220 gw.my.domain ESMTP\n In:  QUIT\n\n\n"
+        "For other details, see the local mail logfile\n"
+    )
