@@ -1,0 +1,257 @@
+"""One connection: bytes in and out, with limits on time and memory; the conversation above it only awaits.
+
+The conversation is a coroutine that asks for a line, or for some bytes, and gets them when they are there.  While it is
+busy with a command nothing is read beyond one buffer full (FACTS: pipelined commands wait their turn); while the
+client does not read its replies nothing more is asked for; and after BUDGET commands it is others' turn.
+
+Deadlines: waiting for a whole command line ends after ``timeout``, for message content after as long without a byte.
+All connections of a server share one ticking clock (``tick``), which costs nothing a command.  A peer that does not let
+go of a connection that we have closed is cut off after GRACE seconds.
+
+Gone is raised in the conversation when the client is: "lost connection" or "timeout".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from gateway.smtpd.framer import Framer
+
+LOST, TIMEOUT, STOPPED = "lost connection", "timeout", "server stop"
+
+HIGH_WATER = 128 * 1024
+BUDGET = 50
+GRACE = 5.0
+
+
+class Gone(Exception):
+    """The client is not there any more; ``reason`` as the log has it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@implementer(IPushProducer, IHandshakeListener)
+class Channel(Protocol):
+    """``opened`` and ``closed`` are called with the channel; ``opened`` starts the conversation."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        opened: Callable[[Channel], None],
+        closed: Callable[[Channel], None],
+        *,
+        timeout: float,
+        line_limit: int,
+    ) -> None:
+        self.framer = Framer(line_limit)
+        self.timeout = timeout
+        self.deadline = math.inf
+        """When waiting for the client ends (clock seconds)."""
+        self.lost = False
+        self.closing = False
+        self.farewell = ""
+        """The server stops: what the client is told instead of being listened to."""
+        self._clock = clock
+        self._opened = opened
+        self._closed = closed
+        self._line_wanted: Deferred[bytes] | None = None
+        self._bytes_wanted: Deferred[None] | None = None
+        self._room_wanted: Deferred[None] | None = None
+        self._handshake: Deferred[None] | None = None
+        self._writable = True
+        self._reading = True
+        self._budget = BUDGET
+        self._registered = False
+
+    # --- for the conversation ----------------------------------------------------------------------------------
+
+    async def read_line(self) -> bytes:
+        """The next command."""
+        if self.farewell:
+            raise Gone(STOPPED)
+        if self._budget <= 0:
+            await self.next_turn()
+        if not self._writable:
+            await self._room()
+        self._budget -= 1
+        line = self.framer.line()
+        if line is not None:
+            return line
+        self._wait()
+        self._line_wanted = Deferred()
+        try:
+            return await self._line_wanted
+        finally:
+            self._line_wanted = None
+            self.deadline = math.inf
+
+    async def read_some(self, most: int = 1 << 30) -> bytes:
+        """Some bytes of message content; at least one."""
+        if not len(self.framer):
+            self._wait()
+            self._bytes_wanted = Deferred()
+            try:
+                await self._bytes_wanted
+            finally:
+                self._bytes_wanted = None
+                self.deadline = math.inf
+        return self.framer.take(most)
+
+    async def next_turn(self) -> None:
+        """Let others have a turn."""
+        turn: Deferred[None] = Deferred()
+        self._clock.callLater(0, turn.callback, None)
+        await turn
+        self._budget = BUDGET
+
+    def write(self, data: bytes) -> None:
+        if not self.lost and not self.closing and self.transport is not None:
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Send what is left and hang up; by force if the client does not take it."""
+        if self.closing or self.lost or self.transport is None:
+            return
+        self.closing = True
+        self.deadline = self._clock.seconds() + GRACE
+        self._unregister()
+        self._resume()
+        self.transport.loseConnection()
+
+    def dismiss(self, reply: str) -> None:
+        """The server stops: a client that is not in the middle of something is sent away now, any other one as soon
+        as it asks for more."""
+        self.farewell = reply
+        if self._line_wanted is not None and not self._line_wanted.called:
+            self._line_wanted.errback(Failure(Gone(STOPPED)))
+
+    async def start_tls(self, context: Any, timeout: float) -> None:
+        """Handshake as the server.  What the client has sent in clear is forgotten.  Raises Gone."""
+        transport: Any = self.transport
+        self.framer.clear()
+        self._handshake = Deferred()
+        self.deadline = self._clock.seconds() + timeout
+        self._resume()
+        transport.startTLS(context)
+        try:
+            await self._handshake
+        finally:
+            self._handshake = None
+            self.deadline = math.inf
+
+    # --- waiting -------------------------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        if self.lost or self.closing:
+            raise Gone(LOST)
+        self.deadline = self._clock.seconds() + self.timeout
+        self._resume()
+
+    async def _room(self) -> None:
+        """Until the client has read most of what was sent."""
+        if self.lost:
+            raise Gone(LOST)
+        self.deadline = self._clock.seconds() + self.timeout
+        self._room_wanted = Deferred()
+        try:
+            await self._room_wanted
+        finally:
+            self._room_wanted = None
+            self.deadline = math.inf
+
+    def tick(self, now: float) -> None:
+        """Look at the deadline."""
+        if now < self.deadline:
+            return
+        self.deadline = math.inf
+        if self.closing:
+            self.abort()
+        else:
+            self._give_up(TIMEOUT)
+
+    def _give_up(self, reason: str) -> None:
+        for wanted in (self._line_wanted, self._bytes_wanted, self._room_wanted, self._handshake):
+            if wanted is not None and not wanted.called:
+                wanted.errback(Failure(Gone(reason)))
+                return
+
+    def abort(self) -> None:
+        if self.transport is not None and not self.lost:
+            getattr(self.transport, "abortConnection", self.transport.loseConnection)()
+
+    # --- IProtocol, IPushProducer, IHandshakeListener: named by Twisted -----------------------------------------------
+
+    def makeConnection(self, transport: Any) -> None:
+        self.transport = transport
+        self.connected = 1
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        transport: Any = self.transport
+        transport.registerProducer(self, True)
+        self._registered = True
+        self._opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.closing:
+            return
+        self._budget = BUDGET
+        framer = self.framer
+        framer.feed(data)
+        if self._line_wanted is not None:
+            if not self._line_wanted.called:
+                line = framer.line()
+                if line is not None:
+                    self._line_wanted.callback(line)
+        elif self._bytes_wanted is not None and not self._bytes_wanted.called:
+            self._bytes_wanted.callback(None)
+        if self._reading and len(framer) > HIGH_WATER:
+            self._reading = False
+            pause = getattr(self.transport, "pauseProducing", None)
+            if pause is not None:
+                pause()
+
+    def _resume(self) -> None:
+        if not self._reading:
+            self._reading = True
+            resume = getattr(self.transport, "resumeProducing", None)
+            if resume is not None:
+                resume()
+
+    def _unregister(self) -> None:
+        if self._registered:
+            self._registered = False
+            transport: Any = self.transport
+            transport.unregisterProducer()
+
+    def handshakeCompleted(self) -> None:
+        if self._handshake is not None and not self._handshake.called:
+            self._handshake.callback(None)
+
+    def pauseProducing(self) -> None:
+        self._writable = False
+
+    def resumeProducing(self) -> None:
+        self._writable = True
+        if self._room_wanted is not None and not self._room_wanted.called:
+            self._room_wanted.callback(None)
+
+    def stopProducing(self) -> None:
+        self._writable = False
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = True
+        self._registered = False
+        self.deadline = math.inf
+        self._give_up(LOST)
+        self._closed(self)

@@ -1,0 +1,88 @@
+"""How often a client comes: connections now; connections, messages, recipients, TLS sessions in a time unit; anvil(8).
+
+Clients are counted by network: smtpd_client_ipv4_prefix_length (32) and …ipv6… (84), else one owner of an IPv6 network
+had as many counters as he likes.  One object serves all smtpd services of a process; services count apart.  Rates start
+anew each ``anvil_rate_time_unit``.  What nobody uses any more is forgotten, so that memory follows the clients of one
+time unit.  The methods count the event and give the new number.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_SWEEP_AT = 1000
+
+CONNECTIONS, MESSAGES, RECIPIENTS, TLS_SESSIONS, LOGINS = "connections", "messages", "recipients", "tls", "logins"
+
+
+@dataclass(slots=True)
+class _Client:
+    open: int = 0
+    since: float = 0.0
+    rates: dict[str, int] = field(default_factory=dict)
+
+
+class ClientLimits:
+    def __init__(
+        self, seconds: Callable[[], float], unit: float = 60.0, ipv4_prefix: int = 32, ipv6_prefix: int = 84
+    ) -> None:
+        self._seconds = seconds
+        self._unit = unit
+        self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
+        self._clients: dict[tuple[str, str], _Client] = {}
+        self._sweep_at = _SWEEP_AT
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def network(self, address: str) -> str:
+        """What an address is counted under."""
+        try:
+            number = ipaddress.ip_address(address)
+        except ValueError:
+            return address
+        prefix = self._prefixes[number.version]
+        if prefix >= number.max_prefixlen:
+            return address
+        return str(ipaddress.ip_network((number, prefix), strict=False))
+
+    def connect(self, service: str, network: str) -> tuple[int, int]:
+        """(open connections, connections in this time unit), this one included."""
+        client = self._client(service, network)
+        client.open += 1
+        return client.open, self._count(client, CONNECTIONS)
+
+    def disconnect(self, service: str, network: str) -> None:
+        client = self._clients.get((service, network))
+        if client is not None:
+            client.open = max(0, client.open - 1)
+            if not client.open and self._seconds() - client.since >= self._unit:
+                del self._clients[service, network]
+
+    def event(self, service: str, network: str, what: str) -> int:
+        return self._count(self._client(service, network), what)
+
+    def _client(self, service: str, network: str) -> _Client:
+        client = self._clients.get((service, network))
+        if client is None:
+            if len(self._clients) >= self._sweep_at:
+                self._sweep()
+            client = self._clients[service, network] = _Client(since=self._seconds())
+        return client
+
+    def _count(self, client: _Client, what: str) -> int:
+        now = self._seconds()
+        if now - client.since >= self._unit:
+            client.since = now
+            client.rates.clear()
+        client.rates[what] = client.rates.get(what, 0) + 1
+        return client.rates[what]
+
+    def _sweep(self) -> None:
+        now = self._seconds()
+        for key, client in list(self._clients.items()):
+            if not client.open and now - client.since >= self._unit:
+                del self._clients[key]
+        self._sweep_at = max(_SWEEP_AT, 2 * len(self._clients))

@@ -1,0 +1,112 @@
+"""MAIL and RCPT; RFC 5321 4.1.1.2 and 4.1.1.3, with the parameters of RFC 1870, 3461, 6152, 6531."""
+
+from __future__ import annotations
+
+from gateway.smtpd import limits
+from gateway.smtpd.addresses import BadAddress, extract
+from gateway.smtpd.conversation import Conversation
+from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters
+from gateway.smtpd.tokens import Token
+from gateway.smtpd.transaction import Transaction
+from spool.envelope import Recipient
+
+_SPACE_FACTOR = 1.5
+
+
+async def mail(self: Conversation, tokens: list[Token]) -> str:
+    options, session = self.options, self.session
+    if options.helo_required and session.helo is None:
+        return "503 5.5.1 Error: send HELO/EHLO first"
+    if self.transaction is not None:
+        if self.transaction.chunks is not None:
+            return "503 5.5.1 Error: MAIL after BDAT"
+        return "503 5.5.1 Error: nested MAIL command"
+    if len(tokens) < 3 or tokens[1].text.lower() != "from:":
+        return "501 5.5.4 Syntax: MAIL FROM:<address>"
+    count = self.over_limit(limits.MESSAGES)
+    if count:
+        what = f"{count} from {session.client} for service {self.service.name}"
+        self.warning(f"Message delivery request rate limit exceeded: {what}")
+        return f"450 4.7.1 Error: too much mail from {self.peer.address}"
+    try:
+        sender = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=True)
+        parameters = mail_parameters(
+            [token.text for token in tokens[3:]],
+            dsn=self.offers("dsn"),
+            smtputf8=options.smtputf8 and self.offers("smtputf8"),
+            verp=options.verp_delimiters if self.verp_allowed else None,
+        )
+    except BadAddress:
+        return "501 5.1.7 Bad sender address syntax"
+    except BadParameter as bad:
+        return str(bad)
+    if parameters.verp and not sender:
+        return "503 5.5.4 Error: XVERP requires non-null sender"
+    if options.strict_smtputf8 and not parameters.smtputf8 and not sender.isascii():
+        return "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
+    session.size = parameters.size
+    refusal = None if self.service.stand_alone else await self.service.evaluator.mail(session, sender)
+    refusal = refusal or _too_large(self, sender, parameters.size) or _no_room(self)
+    if refusal is not None:
+        session.size = 0
+        return refusal
+    self.transaction = Transaction(sender, parameters, self.service.with_.clock.seconds())
+    session.sender = sender
+    return "250 2.1.0 Ok"
+
+
+def _too_large(self: Conversation, sender: str, size: int) -> str | None:
+    if not 0 < self.options.message_size_limit < size:
+        return None
+    reply = "552 5.3.4 Message size exceeds fixed limit"
+    self.session.sender = sender
+    self.info(self.session.fact_line("reject", reply))
+    self.session.sender = None
+    return reply
+
+
+def _no_room(self: Conversation) -> str | None:
+    """queue_minfree, and room for this message and half another one."""
+    free, limit = self.service.with_.free_bytes(), self.options.message_size_limit
+    if self.service.stand_alone or (free > self.options.queue_minfree and free >= _SPACE_FACTOR * limit):
+        return None
+    reply = "452 4.3.1 Insufficient system storage"
+    self.info(self.session.fact_line("reject", reply))
+    self.warning(f"not enough free space in mail queue: {free} bytes < {_SPACE_FACTOR:g}*message size limit")
+    return reply
+
+
+async def rcpt(self: Conversation, tokens: list[Token]) -> str:
+    options, session, transaction = self.options, self.session, self.transaction
+    if transaction is None:
+        return "503 5.5.1 Error: need MAIL command"
+    if transaction.chunks is not None:
+        return "503 5.5.1 Error: RCPT after BDAT"
+    if len(tokens) < 3 or tokens[1].text.lower() != "to:":
+        return "501 5.5.4 Syntax: RCPT TO:<address>"
+    count = self.over_limit(limits.RECIPIENTS)
+    if count:
+        what = f"{count} from {session.client} for service {self.service.name}"
+        self.warning(f"Recipient address rate limit exceeded: {what}")
+        return f"450 4.7.1 Error: too many recipients from {self.peer.address}"
+    try:
+        address = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=False)
+        parameters = rcpt_parameters([token.text for token in tokens[3:]], dsn=self.offers("dsn"))
+    except BadAddress:
+        return "501 5.1.3 Bad recipient address syntax"
+    except BadParameter as bad:
+        return str(bad)
+    if options.strict_smtputf8 and not transaction.parameters.smtputf8 and not address.isascii():
+        return "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
+    if 0 < options.recipient_limit <= session.recipient_count:
+        # A client that does not know the limit is not punished, as long as it keeps within reason.
+        self.forgiven = self.overshoot < options.recipient_overshoot
+        self.overshoot += 1
+        return "452 4.5.3 Error: too many recipients"
+    if not self.service.stand_alone:
+        refusal = await self.service.evaluator.rcpt(session, address)
+        if refusal is not None:
+            return refusal
+    transaction.recipients.append(Recipient(address, "", parameters.orcpt, parameters.notify))
+    session.recipient_count += 1
+    return "250 2.1.5 Ok"

@@ -1,0 +1,49 @@
+"""The Received header of a message from SMTP, in Postfix's form; RFC 5321 4.4.
+
+    Received: from HELO (NAME [ADDRESS])
+    <TAB>(using TLSv1.3 with cipher … (256/256 bits))       smtpd_tls_received_header
+    <TAB>(Authenticated sender: LOGIN)                      smtpd_sasl_authenticated_header
+    <TAB>by HOST (MAIL_NAME) with ESMTP id QID
+    <TAB>for <RECIPIENT>; DATE                              only if there is one recipient
+
+Nothing that a client sent gets in but printable ASCII and UTF-8 without control characters; cleanup puts the queue ID
+in place of %(id)s.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.content.dates import mail_date
+from gateway.policy.session import Session
+from gateway.smtpd.options import Options
+
+_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]|(?<!\A)\t")
+
+
+def received(options: Options, session: Session, recipient: str, arrival: float, smtputf8: bool) -> list[bytes]:
+    """The header's lines, without line ends.  ``recipient``: the only one, "" if there are several."""
+    address = f"IPv6:{session.client_address}" if ":" in session.client_address else session.client_address
+    helo = session.helo if session.helo is not None else session.client_name
+    lines = [f"Received: from {helo} ({session.client_name} [{address}])"]
+    tls = session.tls
+    if tls is not None and options.received_tls:
+        bits = f"{tls.cipher_bits}/{tls.algorithm_bits} bits"
+        lines.append(f"\t(using {tls.protocol} with cipher {tls.cipher} ({bits}))")
+        lines.append("\t(No client certificate requested)")
+    if session.sasl_username and options.received_sasl:
+        lines.append(f"\t(Authenticated sender: {session.sasl_username})")
+    by = f"\tby {options.hostname} ({options.mail_name}) with {_protocol(session, smtputf8)} id %(id)s"
+    if recipient:
+        lines += [by, f"\tfor <{recipient}>; {mail_date(arrival)}"]
+    else:
+        lines.append(f"{by}; {mail_date(arrival)}")
+    return [_UNSAFE.sub("?", line).encode() for line in lines]
+
+
+def _protocol(session: Session, smtputf8: bool) -> str:
+    """RFC 3848, RFC 6531."""
+    if session.protocol != "ESMTP":
+        return session.protocol
+    name = "UTF8SMTP" if smtputf8 else "ESMTP"
+    return name + ("S" if session.tls is not None else "") + ("A" if session.sasl_username else "")

@@ -1,0 +1,141 @@
+"""All that the connections of one smtpd service share: options, collaborators, lists of clients.
+
+A Service never changes.  A reload makes another one, which new connections get; running ones keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from gateway.addresses.recipients import Recipients
+from gateway.config import Settings
+from gateway.content.options import IntakeOptions
+from gateway.interfaces import ICleanup, ILookupTable, IResolver, IRestriction, Log
+from gateway.policy.compose import make_evaluator
+from gateway.policy.evaluator import Evaluator
+from gateway.policy.registry import Toolbox
+from gateway.smtpd.limits import ClientLimits
+from gateway.smtpd.options import Options
+from gateway.smtpd.tls import server_context
+from gateway.tables import AddressList, StringList, Tables
+
+FLUSHED, NOT_ELIGIBLE, UNABLE = "flushed", "not eligible", "unable"
+"""What ``flush_site`` answers to ETRN."""
+
+
+async def _no_flush(site: str) -> str:
+    return UNABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """What the composition gives to an smtpd service."""
+
+    cleanup: ICleanup
+    addresses: Recipients
+    tables: Tables
+    resolver: IResolver
+    log: Log
+    clock: IReactorTime
+    limits: ClientLimits
+    own_addresses: frozenset[str] = frozenset()
+    free_bytes: Callable[[], int] = lambda: 1 << 62
+    """Room on the spool's file system."""
+    flush_site: Callable[[str], Awaitable[str]] = _no_flush
+    """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
+    plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Service:
+    name: str
+    """As in master.cf, for warnings about limits."""
+    program: str
+    """The program name for the log."""
+    options: Options
+    evaluator: Evaluator
+    with_: Collaborators
+    intake_options: IntakeOptions
+    rate_limits: Mapping[str, int]
+    """Of an event in a time unit, by the names of gateway.smtpd.limits; 0 = none.  "open": connections at a time."""
+    unlimited_clients: AddressList
+    lenient_clients: AddressList
+    """smtpd_forbid_bare_newline_exclusions."""
+    xclient_clients: AddressList
+    xforward_clients: AddressList
+    verp_clients: AddressList
+    networks: AddressList
+    rewrite_words: list[str]
+    """local_header_rewrite_clients."""
+    rewrite_tables: Sequence[ILookupTable]
+    forbidden: StringList
+    command_filter: ILookupTable | None
+    tls_context: Any
+    stand_alone: bool = False
+    """sendmail -bs: the client is a user of this machine, no restrictions apply."""
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        with_: Collaborators,
+        *,
+        name: str = "smtp",
+        program: str = "smtpd",
+        stand_alone: bool = False,
+    ) -> Service:
+        """Raises ConfigError or RestrictionError for what cannot be used."""
+        options = Options.of(settings)
+        tables = with_.tables
+        tools = Toolbox(
+            settings,
+            with_.log,
+            tables,
+            with_.resolver,
+            with_.addresses,
+            with_.clock,
+            with_.own_addresses,
+            with_.plugins,
+        )
+        words = settings.words("local_header_rewrite_clients")
+        rewrite_tables = [tables.open(word, settings) for word in words if ":" in word]
+        return cls(
+            name=name,
+            program=program,
+            options=options,
+            evaluator=make_evaluator(tools, program=program),
+            with_=with_,
+            intake_options=IntakeOptions.of(settings),
+            rate_limits=_rate_limits(settings),
+            unlimited_clients=tables.address_list("smtpd_client_event_limit_exceptions", settings),
+            lenient_clients=tables.address_list("smtpd_forbid_bare_newline_exclusions", settings),
+            xclient_clients=tables.address_list("smtpd_authorized_xclient_hosts", settings),
+            xforward_clients=tables.address_list("smtpd_authorized_xforward_hosts", settings),
+            verp_clients=tables.address_list("smtpd_authorized_verp_clients", settings),
+            networks=tables.address_list("mynetworks", settings),
+            rewrite_words=[word.lower() for word in words],
+            rewrite_tables=rewrite_tables,
+            forbidden=tables.string_list("smtpd_forbidden_commands", settings),
+            command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
+            tls_context=server_context(settings, with_.log, program) if options.tls_level != "none" else None,
+            stand_alone=stand_alone,
+        )
+
+    @property
+    def log(self) -> Log:
+        return self.with_.log
+
+
+def _rate_limits(settings: Settings) -> dict[str, int]:
+    return {
+        "open": settings.number("smtpd_client_connection_count_limit"),
+        "connections": settings.number("smtpd_client_connection_rate_limit"),
+        "messages": settings.number("smtpd_client_message_rate_limit"),
+        "recipients": settings.number("smtpd_client_recipient_rate_limit"),
+        "tls": settings.number("smtpd_client_new_tls_session_rate_limit"),
+        "logins": settings.number("smtpd_client_auth_rate_limit"),
+    }

@@ -1,0 +1,32 @@
+"""One mail transaction: from MAIL to the end of the message, or to whatever forgets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.smtpd.framer import Chunks
+from gateway.smtpd.parameters import MailParameters
+from spool.envelope import Recipient
+
+
+@dataclass(slots=True)
+class Transaction:
+    sender: str
+    """In external form; "" is the null sender."""
+    parameters: MailParameters
+    arrival: float
+    recipients: list[Recipient] = field(default_factory=list)
+    intake: Any = None
+    """An IIntake, from DATA or the first BDAT on."""
+    chunks: Chunks | None = None
+    """BDAT has begun."""
+    failed: bool = False
+    """A BDAT was refused: the rest is thrown away."""
+    received: int = 0
+    """Bytes of the message so far."""
+
+    def abort(self) -> None:
+        if self.intake is not None:
+            self.intake.abort()
+            self.intake = None
