@@ -117,13 +117,18 @@ class Delivery:
         for number, peer in enumerate(peers):
             self._addresses += 1
             last = number == len(peers) - 1 or self._addresses == options.address_limit
-            session = self._parts.pool.take_address(peer) if not self._parts.tls.checked else None
-            if session is not None:
-                await self._with_session(session, text, final=False)
-            if self._left and (peer.address, peer.port) not in self._tried:
+            if not self._has_had_its_say(peer):
+                # A session that was checked for another next hop's name proves nothing for this one.
+                session = self._parts.pool.take_address(peer) if not self._parts.tls.checked else None
+                if session is not None:
+                    await self._with_session(session, text, final=False)
+            if self._left and not self._has_had_its_say(peer):
                 await self._with_host(hop, text, peer, last_hop, last)
             if not self._left or last or self._sessions == options.session_limit:
                 return
+
+    def _has_had_its_say(self, peer: Peer) -> bool:
+        return (peer.address, peer.port) in self._tried
 
     async def _with_host(self, hop: NextHop, text: str, peer: Peer, last_hop: bool, last: bool) -> None:
         """Connect, and hand over what is left.  ``last``: the last host of this next hop."""

@@ -76,9 +76,10 @@ class Options:
     def of(cls, settings: Settings, lmtp: bool = False) -> Options:
         prefix = "lmtp_" if lmtp else "smtp_"
         hello = "lhlo" if lmtp else "ehlo"
-        helo_name = settings.text("lmtp_lhlo_name" if lmtp else "smtp_helo_name")
+        parameter = "lmtp_lhlo_name" if lmtp else "smtp_helo_name"
+        helo_name = settings.text(parameter)
         if not _NAME.fullmatch(helo_name):
-            raise ValueError(f"{prefix}{hello[:2]}lo_name: not a host name: {helo_name!r}")
+            raise ValueError(f"{parameter}: not a host name: {helo_name!r}")
         return cls(
             lmtp=lmtp,
             own_name=settings.text("myhostname"),

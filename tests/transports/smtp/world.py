@@ -105,7 +105,7 @@ class ServerSide:
             self.accepted += 1
         if verb == "DATA" and code == "3":
             self.data = b""
-        if verb == "QUIT":
+        if verb == "QUIT" and code == "2":
             self.close()
 
     def say(self, verb: str, text: str) -> str:
@@ -299,7 +299,7 @@ class Message(io.BytesIO):
 class World:
     """A transport with all around it."""
 
-    def __init__(self, lmtp: bool = False, own: tuple[str, ...] = (), **values: str) -> None:
+    def __init__(self, lmtp: bool = False, own: tuple[str, ...] = (), **values: Any) -> None:
         self.net = Net()
         self.names = Names()
         self.log = MemoryLog()
