@@ -10,7 +10,8 @@ by one as the program reads them.  Of its output (1 and 2 together) ``output_lim
 and dropped.  When ``time_limit`` is over, or reading ``stdin``'s source fails, the whole process group is killed.
 
 ``run`` never raises for what a program does: the Outcome says whether it exited, died by a signal, ran out of time,
-could not be started (and why), or was given up.  What an exit status means is transports.verdict's affair.
+could not be started (and why), must not be (without root rights there is only the gateway's own identity), or was
+given up.  What an exit status means is transports.verdict's affair.
 
 A program that ended is done with even if a child of its own keeps the output open: that is waited for a second.
 """
@@ -81,6 +82,7 @@ class Ending(enum.Enum):
     SIGNALED = "signaled"
     TIMED_OUT = "timed out"
     NOT_STARTED = "not started"
+    NOT_ALLOWED = "not allowed"
     GIVEN_UP = "given up"
 
 
@@ -93,7 +95,7 @@ class Outcome:
     """Exit status, or number of the signal."""
     output: bytes = b""
     text: str = ""
-    """NOT_STARTED, GIVEN_UP: why."""
+    """NOT_STARTED, NOT_ALLOWED, GIVEN_UP: why."""
     answer: dict[str, Any] = field(default_factory=dict)
     """A task's answer."""
     started: float = 0.0
@@ -116,6 +118,9 @@ class Runner:
     async def run(self, command: Command) -> Outcome:
         """Run it to its end.  Never raises OSError: what cannot be started is NOT_STARTED."""
         started = self.reactor.seconds()
+        if os.geteuid() not in (0, command.identity.uid):
+            text = f"acting as uid {command.identity.uid} takes root rights, and the gateway is uid {os.geteuid()}"
+            return Outcome(Ending.NOT_ALLOWED, text=text, started=started)
         try:
             job = self._start(command)
         except (OSError, ValueError) as error:

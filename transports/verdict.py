@@ -65,6 +65,8 @@ def judge(outcome: Outcome, command: str) -> Verdict:
     if outcome.ending is Ending.NOT_STARTED or outcome.ending is Ending.GIVEN_UP:
         dsn, text = SYSEXITS[EX_TEMPFAIL]
         return Verdict(DEFERRED, dsn, text, warning=f"{command}: {outcome.text}")
+    if outcome.ending is Ending.NOT_ALLOWED:
+        return Verdict(DEFERRED, "4.3.5", outcome.text, warning=f"{command}: {outcome.text}")
     if outcome.ending is Ending.TIMED_OUT:
         reason = f'Command time limit exceeded: "{command}"{behind}'
         return Verdict(BOUNCED, "5.3.0", reason, said or SYSEXITS[70][1])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,13 +26,6 @@ from transports.programs import Guards
 USER = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
 ECHO = ["/bin/sh", "-c", 'printf "%s\\n" "$$@"; exec cat', "sh"]
 MESSAGE = b"From: a@client.example\nSubject: x\n\nFrom a line\n.. dot\nlast\n"
-
-
-@pytest.fixture
-def runner() -> Iterator[Runner]:
-    runner = Runner(reactor)
-    yield runner
-    runner.close()
 
 
 def service(*words: str, **values: str) -> PipeService:
@@ -223,7 +216,7 @@ async def test_content_is_closed(runner: Runner) -> None:
 # --- guards ----------------------------------------------------------------------------------------------------
 
 
-def program(tmp: str, name: str, text: str) -> str:
+def program(tmp: Path, name: str, text: str) -> str:
     path = f"{tmp}/{name}"
     with open(path, "w") as file:
         file.write(f"#!/bin/sh\n{text}\n")
@@ -231,15 +224,8 @@ def program(tmp: str, name: str, text: str) -> str:
     return path
 
 
-@pytest.fixture
-def anybodys() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as name:
-        os.chmod(name, 0o755)
-        yield name
-
-
 @ensureDeferred
-async def test_uux_never_sees_bad_recipients(runner: Runner, anybodys: str) -> None:
+async def test_uux_never_sees_bad_recipients(runner: Runner, anybodys: Path) -> None:
     uux = program(anybodys, "uux", 'printf "%s\\n" "$@"')
     pipe = Pipe(runner, "flags=Fqhu", f"argv={uux}", "-r", "-a$sender", "-", "$nexthop!rmail", "($recipient)")
     results = await pipe.deliver('"sp ace"@b.example', "Good@B.example", '"x(y"@b.example', sender="", nexthop="hub")
@@ -249,7 +235,7 @@ async def test_uux_never_sees_bad_recipients(runner: Runner, anybodys: str) -> N
 
 
 @ensureDeferred
-async def test_uux_never_runs_without_a_system(runner: Runner, anybodys: str) -> None:
+async def test_uux_never_runs_without_a_system(runner: Runner, anybodys: Path) -> None:
     uux = program(anybodys, "uux", "true")
     pipe = Pipe(runner, f"argv={uux}", "-", "$nexthop!rmail", "($recipient)")
     (result,) = await pipe.deliver("a@b", nexthop="")
@@ -257,7 +243,7 @@ async def test_uux_never_runs_without_a_system(runner: Runner, anybodys: str) ->
 
 
 @ensureDeferred
-async def test_faxmail_gets_no_orders(runner: Runner, anybodys: str) -> None:
+async def test_faxmail_gets_no_orders(runner: Runner, anybodys: Path) -> None:
     faxmail = program(anybodys, "faxmail", "cat")
     pipe = Pipe(runner, f"argv={faxmail}", "-d", "-n", "$user", message=b"X-FAX-Host: x\nSubject: s\n\nbody\n")
     (result,) = await pipe.deliver("5551234@fax")

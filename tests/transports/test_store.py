@@ -1,0 +1,200 @@
+"""Mailboxes: what is written is whole and locked, what fails leaves nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred, gatherResults
+
+from gateway.config import ConfigError, Settings
+from tests.transports.support import NOBODY, ROOT
+from transports import mailbox
+from transports.process import Command, Identity, Runner
+from transports.store import Box, Failure, Locking, Store
+
+QUICK = Locking(attempts=2, delay=0.05)
+
+
+def box(path: Path | str, **more: Any) -> Box:
+    return Box(str(path), NOBODY, **more)
+
+
+@ensureDeferred
+async def test_mbox_is_made_and_appended_to(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    assert await store.keep(box(anybodys / "joe"), iter([b"From a\n", b"one\n\n"])) is None
+    assert await store.keep(box(anybodys / "joe"), iter([b"From b\ntwo\n\n"])) is None
+    assert (anybodys / "joe").read_text() == "From a\none\n\nFrom b\ntwo\n\n"
+    found = (anybodys / "joe").stat()
+    assert (found.st_uid, found.st_mode & 0o777) == (NOBODY.uid, 0o600)
+    assert os.listdir(anybodys) == ["joe"]
+
+
+@ensureDeferred
+async def test_maildir_is_made(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    path = anybodys / "a" / "Maildir"
+    for _ in range(2):
+        assert await store.keep(box(f"{path}/"), iter([b"message\n"])) is None
+    assert sorted(os.listdir(path)) == ["cur", "new", "tmp"] and os.listdir(path / "tmp") == []
+    assert [file.read_text() for file in (path / "new").iterdir()] == ["message\n"] * 2
+    assert path.stat().st_mode & 0o777 == 0o700
+
+
+@ensureDeferred
+async def test_many_at_once_do_not_mix(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, Locking(attempts=100, delay=0.01))
+    texts = [f"{number:03}" * 20000 + "\n" for number in range(8)]
+    results = await gatherResults([
+        Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([text.encode()]))) for text in texts])
+    assert results == [None] * 8
+    assert sorted((anybodys / "joe").read_text().splitlines(keepends=True)) == texts
+
+
+def broken() -> Iterator[bytes]:
+    yield b"x" * 100_000
+    raise OSError("gone")
+
+
+@ensureDeferred
+async def test_half_a_message_is_never_kept(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    await store.keep(box(anybodys / "joe"), iter([b"whole\n"]))
+    failure = await store.keep(box(anybodys / "joe"), broken())
+    assert failure == Failure("4.3.0", "cannot read the message: gone")
+    failure = await store.keep(box(f"{anybodys}/dir/"), broken())
+    assert failure is not None and list((anybodys / "dir" / "new").iterdir()) == []
+
+
+@ensureDeferred
+async def test_a_message_without_its_end_is_cut_off(runner: Runner, anybodys: Path) -> None:
+    """As if the gateway had died while it was writing: the pipe ends, the mark is not there."""
+    spec = {"path": f"{anybodys}/joe", "end": "MARK", "limit": 0, "locks": ["fcntl"], "attempts": 1, "delay": 0,
+            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None}
+    (anybodys / "joe").write_text("before\n")
+    (anybodys / "joe").chmod(0o666)
+    outcome = await runner.run(Command([], NOBODY, stdin=[b"y" * 200_000], task="mbox", spec=spec))
+    assert outcome.answer == {"dsn": "4.3.0", "text": "the message was cut short"}
+    assert (anybodys / "joe").read_text() == "before\n"
+    outcome = await runner.run(
+        Command([], NOBODY, stdin=[b"y"], task="maildir", spec={"path": f"{anybodys}/m/", "end": "MARK", "limit": 0}))
+    assert outcome.answer["dsn"] == "4.3.0" and not any((anybodys / "m" / "new").iterdir())
+
+
+@ensureDeferred
+async def test_limit(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    assert await store.keep(box(anybodys / "joe", limit=100), iter([b"x" * 100])) is None
+    assert await store.keep(box(anybodys / "joe", limit=100), iter([b"x"])) == Failure(
+        "5.2.2", "error writing message: File too large")
+    assert (anybodys / "joe").stat().st_size == 100
+    assert (await store.keep(box(f"{anybodys}/m/", limit=100), iter([b"x" * 101]))) == Failure(
+        "5.2.2", "error writing message: File too large")
+
+
+@ensureDeferred
+async def test_dot_lock(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    lock = anybodys / "joe.lock"
+    lock.touch()
+    failure = await store.keep(box(anybodys / "joe"), iter([b"x"]))
+    assert failure == Failure("4.2.0", f"unable to lock for exclusive access: file {lock} exists")
+    os.utime(lock, (time.time() - 1000, time.time() - 1000))
+    assert await store.keep(box(anybodys / "joe"), iter([b"x"])) is None
+    assert not lock.exists()
+
+
+@ensureDeferred
+async def test_a_dot_lock_that_may_not_be_made(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    (anybodys / "joe").touch()
+    (anybodys / "joe").chmod(0o666)
+    anybodys.chmod(0o755)
+    if not ROOT:
+        return  # our own folder: we may
+    failure = await store.keep(box(anybodys / "joe"), iter([b"x"]))
+    assert failure == Failure("4.2.0", f"unable to create lock file {anybodys}/joe.lock: Permission denied")
+    assert await store.keep(box(anybodys / "joe", lenient=True), iter([b"x"])) is None
+
+
+@ensureDeferred
+async def test_kernel_lock(runner: Runner, anybodys: Path) -> None:
+    (anybodys / "joe").touch()
+    (anybodys / "joe").chmod(0o666)
+    with open(anybodys / "joe", "w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        failure = await Store(runner, QUICK).keep(box(anybodys / "joe"), iter([b"x"]))
+    assert failure is not None and failure.dsn == "4.2.0" and "fcntl lock" in failure.text
+    assert not (anybodys / "joe.lock").exists()
+
+
+@ensureDeferred
+async def test_files_that_are_not_what_they_seem(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    target = anybodys / "target"
+    target.write_text("secret\n")
+    target.chmod(0o666)
+    os.symlink(target, anybodys / "link")
+    os.lchown(anybodys / "link", NOBODY.uid, NOBODY.gid)
+    failure = await store.keep(box(anybodys / "link"), iter([b"x"]))
+    assert failure is not None and failure.dsn.startswith("4")
+    os.link(target, anybodys / "second")
+    failure = await store.keep(box(anybodys / "second"), iter([b"x"]))
+    assert failure == Failure("4.2.0", f"file {anybodys}/second has 2 hard links")
+    assert target.read_text() == "secret\n"
+    failure = await store.keep(box("/dev/null"), iter([b"x"]))
+    assert failure == Failure("5.2.0", "destination /dev/null is not a regular file")
+    assert await store.keep(box("/dev/null", lenient=True), iter([b"x" * 100_000])) is None
+
+
+@ensureDeferred
+async def test_owner(runner: Runner, anybodys: Path) -> None:
+    (anybodys / "joe").touch()
+    (anybodys / "joe").chmod(0o666)
+    failure = await Store(runner, QUICK).keep(box(anybodys / "joe", owner=NOBODY.uid + 1), iter([b"x"]))
+    assert failure == Failure("4.2.0", f"destination {anybodys}/joe is not owned by recipient")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_in_a_folder_of_roots(runner: Runner, anybodys: Path) -> None:
+    anybodys.chmod(0o755)
+    mailbox_of = Box(str(anybodys / "joe"), Identity(0, 0), owner=NOBODY.uid, user=(NOBODY.uid, NOBODY.gid))
+    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"x"])) is None
+    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"y"])) is None
+    found = (anybodys / "joe").stat()
+    assert (found.st_uid, found.st_gid, found.st_size) == (NOBODY.uid, NOBODY.gid, 2)
+    assert os.listdir(anybodys) == ["joe"]
+
+
+@ensureDeferred
+async def test_a_maildir_that_cannot_be_made(runner: Runner, anybodys: Path) -> None:
+    (anybodys / "file").touch()
+    failure = await Store(runner, QUICK).keep(box(f"{anybodys}/file/dir/"), iter([b"x"]))
+    assert failure is not None and failure.dsn == "4.2.0" and failure.text.endswith("Not a directory")
+
+
+def test_lock_styles_are_checked() -> None:
+    assert Locking.of(Settings({"mailbox_delivery_lock": "flock, dotlock"}), "mailbox_delivery_lock").styles == (
+        "flock", "dotlock")
+    with pytest.raises(ConfigError, match="there is no lock style lockf"):
+        Locking.of(Settings({"mailbox_delivery_lock": "lockf"}), "mailbox_delivery_lock")
+
+
+@ensureDeferred
+async def test_reading_as_somebody(runner: Runner, anybodys: Path) -> None:
+    (anybodys / "f").write_text("text")
+    (anybodys / "f").chmod(0o604)
+    outcome = await runner.run(
+        Command([], NOBODY, task="read", spec={"path": f"{anybodys}/f", "limit": 10}, output_limit=10))
+    assert (outcome.output, outcome.answer["found"], outcome.answer["mode"]) == (b"text", True, 0o604)
+    assert mailbox.read_file({"path": f"{anybodys}/nowhere", "limit": 10}) == {"found": False}
+    assert mailbox.read_file({"path": str(anybodys), "limit": 10})["regular"] is False

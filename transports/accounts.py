@@ -1,0 +1,90 @@
+"""The accounts of this machine, looked up in threads: a directory service that is slow holds nobody up."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.config import Settings
+from transports.process import Identity
+
+
+@dataclass(slots=True, frozen=True)
+class User:
+    name: str
+    identity: Identity
+    home: str
+    shell: str
+
+
+class Accounts:
+    """``in_thread``: runs a function in a thread pool that is used for such look-ups only."""
+
+    def __init__(self, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
+        self._in_thread = in_thread
+
+    async def find(self, name: str) -> User | None:
+        """The account of that name; None if there is none."""
+        if not name or "\0" in name:
+            return None
+        found: User | None = await self._in_thread(lambda: _by_name(name))
+        return found
+
+    async def of_uid(self, uid: int) -> User | None:
+        found: User | None = await self._in_thread(lambda: _by_uid(uid))
+        return found
+
+    async def first_present(self, paths: Sequence[str]) -> str | None:
+        """The first path at which something is, as far as can be seen (what cannot be looked at may be there)."""
+        found: str | None = await self._in_thread(lambda: next(filter(_may_exist, paths), None))
+        return found
+
+
+def _by_name(name: str) -> User | None:
+    try:
+        return _user(pwd.getpwnam(os.fsencode(name).decode("utf-8")))
+    except (KeyError, UnicodeError):
+        return None
+
+
+def _by_uid(uid: int) -> User | None:
+    try:
+        return _user(pwd.getpwuid(uid))
+    except KeyError:
+        return None
+
+
+def _may_exist(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _user(entry: pwd.struct_passwd) -> User:
+    return User(entry.pw_name, Identity(entry.pw_uid, entry.pw_gid), entry.pw_dir, entry.pw_shell or "/bin/sh")
+
+
+def default_privileges(settings: Settings) -> Identity:
+    """The rights of default_privs ("user" or "user:group"); whoever runs the gateway, if it is not root.  Raises
+    ConfigError."""
+    if os.geteuid() != 0:
+        return Identity(os.geteuid(), os.getegid())
+    user, colon, group = settings.text("default_privs").partition(":")
+    try:
+        entry = pwd.getpwnam(user)
+        gid = grp.getgrnam(group).gr_gid if colon else entry.pw_gid
+    except KeyError:
+        raise settings.error(
+            "default_privs", f"default_privs = {user}{colon}{group}: there is no such account", "name one that exists"
+        ) from None
+    if entry.pw_uid == 0 or gid == 0:
+        raise settings.error("default_privs", "default_privs must not be root's rights", "use nobody")
+    return Identity(entry.pw_uid, gid)

@@ -1,0 +1,39 @@
+"""error(8), the services error and retry: every recipient is bounced or deferred, for the reason that the next hop is.
+
+The next hop is text, with an enhanced status code in front or not: ``error:5.1.2 this domain has moved away``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from zope.interface import implementer
+
+from gateway.interfaces import BOUNCED, DEFERRED, ITransport, Request, Result
+
+_ENHANCED = re.compile(r"([245])(\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
+
+
+def split_text(text: str, dsn: str) -> tuple[str, str]:
+    """Code and text of a next hop; its class is that of ``dsn``, which also stands in for a code that is not there."""
+    match = _ENHANCED.match(text)
+    return (dsn[0] + match.group(2), text[match.end() :]) if match else (dsn, text)
+
+
+@implementer(ITransport)
+class ErrorTransport:
+    """``defers``: for the service retry."""
+
+    program = "error"
+
+    def __init__(self, *, defers: bool = False) -> None:
+        self._status, self._dsn = (DEFERRED, "4.0.0") if defers else (BOUNCED, "5.0.0")
+
+    async def deliver(self, request: Request) -> Sequence[Result]:
+        dsn, text = split_text(request.nexthop, self._dsn)
+        details = {"diagnostic_type": "X-Postfix", "diagnostic": text}
+        return [Result(self._status, dsn, text, details=dict(details)) for _ in request.indexes]
+
+    async def stop(self) -> None:
+        """Nothing is kept between deliveries."""

@@ -1,0 +1,186 @@
+"""Deliveries that another role makes: the scheduler asks, the executor, which may act as any user, delivers.
+
+    scheduler                                       executor
+    RemoteTransport ── "deliver" ──────────────▶    Executor → the service's transport
+    ForwardDoor     ◀───────────── "forward" ──     RemoteForwarder (local aliases, .forward)
+
+What crosses the line is JSON: a queue ID, facts of the envelope, the recipients concerned, a next hop, and the name
+of a service.  The executor opens the message itself, by the queue ID, and knows only the services of its own
+configuration; anything malformed is refused with ValueError before it is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
+
+from zope.interface import implementer
+
+from gateway.interfaces import IForwarder, ITransport, Request, Result
+from spool.envelope import Client, Envelope, Recipient
+from spool.interfaces import Entry, RecipientState, SpoolError
+
+T = TypeVar("T")
+
+DELIVER, FORWARD = "deliver", "forward"
+_QUEUE_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
+
+
+class Link(Protocol):
+    """The part of gateway.link.Link that is used here."""
+
+    def call(self, name: str, value: Any) -> Awaitable[Any]: ...
+
+
+# --- the executor's side -------------------------------------------------------------------------------------------
+
+
+class Executor:
+    """``transports``: by service name; what is not in it cannot be asked for."""
+
+    def __init__(self, transports: Mapping[str, ITransport]) -> None:
+        self._transports = transports
+
+    async def deliver(self, value: Any) -> list[dict[str, Any]]:
+        """The handler of DELIVER calls.  Raises ValueError."""
+        request = unpack_request(value)
+        transport = self._transports.get(request.service)
+        if transport is None:
+            raise ValueError(f"no such service: {request.service}")
+        return [pack(result) for result in await transport.deliver(request)]
+
+
+@implementer(IForwarder)
+class RemoteForwarder:
+    """Asks the other side to queue a copy."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def forward(self, entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> str:
+        value = {
+            "entry": _pack_entry(entry, []), "prepend": prepend.decode("latin-1"), "sender": sender,
+            "recipients": [pack(recipient) for recipient in recipients],
+        }
+        answer = await self._link.call(FORWARD, value)
+        if "error" in answer:
+            raise SpoolError(str(answer["error"]), no_room=bool(answer.get("no_room")))
+        return str(answer["id"])
+
+
+# --- the scheduler's side --------------------------------------------------------------------------------------------
+
+
+@implementer(ITransport)
+class RemoteTransport:
+    """A service that the executor has.  ``program``: for the log line."""
+
+    def __init__(self, link: Link, program: str) -> None:
+        self.program = program
+        self._link = link
+
+    async def deliver(self, request: Request) -> Sequence[Result]:
+        """See ITransport.  Fails as the link fails."""
+        answer = await self._link.call(DELIVER, pack_request(request))
+        return [unpack(Result, result) for result in answer]
+
+    async def stop(self) -> None:
+        """The executor has nothing that could be ended from here."""
+
+
+class ForwardDoor:
+    """Takes the executor's copies.  ``forwarder``: the real one."""
+
+    def __init__(self, forwarder: IForwarder) -> None:
+        self._forwarder = forwarder
+
+    async def forward(self, value: Any) -> dict[str, Any]:
+        """The handler of FORWARD calls.  Raises ValueError."""
+        entry = _unpack_entry(_part(value, "entry", dict), [])
+        recipients = [unpack(Recipient, recipient) for recipient in _part(value, "recipients", list)]
+        prepend = _part(value, "prepend", str).encode("latin-1")
+        try:
+            queue_id = await self._forwarder.forward(entry, prepend, _part(value, "sender", str), recipients)
+        except SpoolError as error:
+            return {"error": str(error), "no_room": error.no_room}
+        return {"id": queue_id}
+
+
+# --- values as JSON ------------------------------------------------------------------------------------------------
+
+
+def pack_request(request: Request) -> dict[str, Any]:
+    """Only the recipients concerned travel; they are counted anew from 0."""
+    return {
+        "service": request.service, "nexthop": request.nexthop, "addresses": request.addresses,
+        "entry": _pack_entry(request.entry, request.recipients),
+    }
+
+
+def unpack_request(value: Any) -> Request:
+    """Raises ValueError for anything that ``pack_request`` does not make."""
+    addresses = _part(value, "addresses", list)
+    packed = _part(value, "entry", dict)
+    recipients = [unpack(Recipient, recipient) for recipient in _part(packed, "recipients", list)]
+    if len(addresses) != len(recipients) or not all(isinstance(address, str) for address in addresses):
+        raise ValueError("recipients and addresses do not agree")
+    entry = _unpack_entry(packed, recipients)
+    return Request(
+        entry, _part(value, "service", str), _part(value, "nexthop", str), list(range(len(addresses))), addresses
+    )
+
+
+def _pack_entry(entry: Entry, recipients: Sequence[Recipient]) -> dict[str, Any]:
+    envelope = {
+        name: getattr(entry.envelope, name) for name in _names(Envelope) if name not in ("recipients", "client")
+    }
+    return {
+        "id": entry.id, "attempts": entry.attempts, "envelope": envelope, "client": pack(entry.envelope.client),
+        "recipients": [pack(recipient) for recipient in recipients],
+    }
+
+
+def _unpack_entry(value: Any, recipients: list[Recipient]) -> Entry:
+    queue_id = _part(value, "id", str)
+    if not _QUEUE_ID.match(queue_id):
+        raise ValueError("bad queue ID")
+    envelope = unpack(Envelope, _part(value, "envelope", dict))
+    envelope.client = unpack(Client, _part(value, "client", dict))
+    envelope.recipients = recipients
+    states = [RecipientState() for _ in recipients]
+    return Entry(queue_id, envelope, states, attempts=_part(value, "attempts", int))
+
+
+def pack(value: Any) -> dict[str, Any]:
+    """A flat dataclass."""
+    return {name: getattr(value, name) for name in _names(type(value))}
+
+
+def unpack(kind: type[T], value: Any) -> T:
+    """The dataclass again.  Raises ValueError for unknown names and for values that are not plain."""
+    if not isinstance(value, dict) or not set(value) <= set(_names(kind)):
+        raise ValueError(f"not a {kind.__name__}")
+    if not all(isinstance(each, (str, int, float, bool)) or name == "details" for name, each in value.items()):
+        raise ValueError(f"bad value in a {kind.__name__}")
+    try:
+        return kind(**value)
+    except TypeError:
+        raise ValueError(f"not a whole {kind.__name__}") from None
+
+
+def _names(kind: type) -> tuple[str, ...]:
+    if kind not in _KNOWN:
+        _KNOWN[kind] = tuple(each.name for each in fields(kind))
+    return _KNOWN[kind]
+
+
+_KNOWN: dict[type, tuple[str, ...]] = {}
+
+
+def _part(value: Any, name: str, kind: type[T]) -> T:
+    found = value.get(name) if isinstance(value, dict) else None
+    if not isinstance(found, kind):
+        raise ValueError(f"{name} is missing or of the wrong kind")
+    return found

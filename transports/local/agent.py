@@ -1,0 +1,91 @@
+"""LocalTransport, and the order of the ways to deliver: local(8).
+
+An alias; then, for mail that comes by a list with an owner or by a list's file, a message of its own; then the user's
+.forward; the user's mailbox; last what is said about unknown users.  Whatever the ways do, each recipient of the
+request ends with one result, and further ones for the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from zope.interface import implementer
+
+from gateway.addresses.forms import quote, unquote
+from gateway.interfaces import ITransport, Request, Result, TableError
+from spool.interfaces import Content
+from transports.local import aliases, forward, indirect, mailbox, unknown
+from transports.local.place import Delivery, Place, Tools
+from transports.message import header_values
+
+__all__ = ["LocalTransport", "Tools", "deliver_to"]
+
+
+@implementer(ITransport)
+class LocalTransport:
+    program = "local"
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+
+    async def stop(self) -> None:
+        """Nothing is kept between deliveries."""
+
+    async def deliver(self, request: Request) -> Sequence[Result]:
+        """See ITransport."""
+        content = await self._tools.contents.content(request.entry.id)
+        try:
+            been_at = frozenset(unquote(value).lower() for value in header_values(content, b"delivered-to"))
+            results: list[Result] = []
+            for position in range(len(request.indexes)):
+                results += await self._one(request, position, content, been_at)
+            return results
+        finally:
+            content.close()
+
+    async def _one(
+        self, request: Request, position: int, content: Content, been_at: frozenset[str]
+    ) -> Sequence[Result]:
+        delivery = Delivery(self._tools, request, position, content, been_at)
+        delivery.deliver = deliver_to
+        place = Place(
+            recipient=unquote(request.addresses[position]),
+            sender=unquote(request.entry.envelope.sender),
+            original=unquote(delivery.recipient.original) if self._tools.config.original_recipients else "",
+        )
+        await deliver_to(delivery, place)
+        await indirect.finish(delivery, place)
+        return delivery.results()
+
+
+async def deliver_to(delivery: Delivery, place: Place) -> None:
+    """Deliver to ``place.recipient``, an address of this machine."""
+    if not delivery.first_time(f"recipient {place.level} {place.recipient}"):
+        return
+    place = place.at(place.recipient, delivery.config.extensions)
+    if place.recipient.lower() in delivery.been_at:
+        delivery.failed(place, "5.4.6", f"mail forwarding loop for {quote(place.recipient)}")
+    elif not place.user:
+        delivery.failed(place, "5.1.3", f'null username in "{quote(place.recipient)}"')
+    else:
+        try:
+            await _switch(delivery, place)
+        except TableError as error:
+            delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {error}")
+            delivery.failed(place, "4.3.0", "alias database unavailable")
+
+
+async def _switch(delivery: Delivery, place: Place) -> None:
+    if await aliases.deliver(delivery, place, place.local):
+        return
+    if place.extension:
+        unmatched = place.delimiter + place.extension if "alias" in delivery.config.propagated else ""
+        if await aliases.deliver(delivery, replace(place, unmatched=unmatched), place.user, partial=True):
+            return
+        place = replace(place, unmatched=place.delimiter + place.extension)
+    listed_for_another = bool(place.owner) and place.owner.lower() != place.user
+    if listed_for_another or place.within == "include":
+        indirect.add(delivery, place, quote(place.recipient))
+    elif not (await forward.deliver(delivery, place) or await mailbox.deliver(delivery, place)):
+        await unknown.deliver(delivery, place)

@@ -1,0 +1,21 @@
+"""Hands a recipient to another service: mailbox_transport, fallback_transport, and their tables."""
+
+from __future__ import annotations
+
+from gateway.addresses.forms import quote
+from gateway.interfaces import Request
+from transports.local.place import Delivery, Place
+
+
+async def pass_on(delivery: Delivery, place: Place, destination: str) -> None:
+    """``destination``: "service" or "service:nexthop"."""
+    request = delivery.request
+    service, _, nexthop = destination.partition(":")
+    transport = delivery.tools.transports.get(service)
+    if transport is None:
+        delivery.tools.log.warning("local", f"{request.entry.id}: there is no service {service}")
+        delivery.failed(place, "4.3.0", "mail transport unavailable")
+        return
+    index = request.indexes[delivery.position]
+    inner = Request(request.entry, service, nexthop or place.domain, [index], [quote(place.recipient)])
+    delivery.passed(await transport.deliver(inner))

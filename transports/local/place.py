@@ -1,0 +1,232 @@
+"""Where a local delivery stands, and what has become of it.
+
+A Place is what the step at hand knows: the recipient as it is now, with whose rights, by which alias or file it came
+here. It never changes; a step that goes deeper makes another one.  A Delivery is one recipient of a request: it
+gathers results, remembers what was done already, and collects the addresses that are to get a message of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gateway.addresses.forms import quote, split_domain
+from gateway.addresses.syntax import Extensions
+from gateway.config.expand import expand
+from gateway.interfaces import (
+    BOUNCED,
+    DEFERRED,
+    SENT,
+    IContentSource,
+    IForwarder,
+    ILookupTable,
+    IRouter,
+    ITransport,
+    Log,
+    Request,
+    Result,
+)
+from spool.envelope import Recipient
+from spool.interfaces import Content
+from transports.accounts import Accounts, User
+from transports.local.config import LocalConfig
+from transports.process import Identity, Runner
+from transports.store import Store
+from transports.verdict import Verdict
+
+RELAY = "local"
+
+
+@dataclass(slots=True)
+class Tools:
+    """What local delivery works with."""
+
+    config: LocalConfig
+    runner: Runner
+    store: Store
+    contents: IContentSource
+    accounts: Accounts
+    forwarder: IForwarder
+    router: IRouter
+    qualify: Callable[[str], str]
+    """Completes an address (external form) by this machine's rules."""
+    log: Log
+    clock: Any
+    """IReactorTime."""
+    alias_maps: Sequence[ILookupTable] = ()
+    command_maps: Sequence[ILookupTable] = ()
+    transport_maps: Sequence[ILookupTable] = ()
+    fallback_maps: Sequence[ILookupTable] = ()
+    transports: Mapping[str, ITransport] = field(default_factory=dict)
+    """Other services, for mailbox_transport and fallback_transport."""
+
+
+@dataclass(slots=True, frozen=True)
+class Rights:
+    """On whose behalf: the user whose mailbox or .forward file it is, or the owner of a list's file."""
+
+    identity: Identity
+    home: str = ""
+    shell: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Addresses are in internal form."""
+
+    recipient: str
+    sender: str
+    original: str = ""
+    """As the mail system got it; "" = not to be told."""
+    local: str = ""
+    """Local part, lower case."""
+    user: str = ""
+    extension: str = ""
+    delimiter: str = ""
+    domain: str = ""
+    delivered: str = ""
+    """For Delivered-To:."""
+    level: int = 0
+    within: str = ""
+    """What listed this recipient: "alias", "forward", "include"; "" = the request itself."""
+    expanded_from: str = ""
+    """The alias that is being expanded."""
+    owner: str = ""
+    """The list owner or the user on whose behalf mail is sent on; "" = nobody, the sender stays."""
+    unmatched: str = ""
+    """Extension, with its delimiter, to be added to addresses."""
+    rights: Rights | None = None
+
+    def at(self, recipient: str, extensions: Extensions) -> Place:
+        """The same for another recipient, with its parts worked out."""
+        local, domain = split_domain(recipient)
+        local = local.lower()
+        user, extension = extensions.split(local)
+        if "/" in extension:
+            user, extension = local, ""
+        return replace(
+            self, recipient=recipient, local=local, user=user, extension=extension[1:], delimiter=extension[:1],
+            domain=domain.lower(), delivered=self.delivered or recipient,
+        )
+
+    def identity(self, default: Identity) -> Identity:
+        """Whose rights programs and files get here; never root's."""
+        return self.rights.identity if self.rights and self.rights.identity.uid else default
+
+    def values(self) -> dict[str, str]:
+        """What forward_path, luser_relay and command_execution_directory may name."""
+        return {
+            "user": self.user, "home": self.rights.home if self.rights else "", "domain": self.domain,
+            "shell": self.rights.shell if self.rights else "", "recipient": self.recipient, "local": self.local,
+            "extension": self.extension, "recipient_delimiter": self.delimiter,
+        }
+
+    def fill(self, text: str, allowed: frozenset[str]) -> str:
+        """``text`` with these values in it, censored."""
+        values = self.values()
+        return expand(text, lambda name: censored(values.get(name, ""), allowed))
+
+
+def censored(text: str, allowed: frozenset[str]) -> str:
+    """Everything that a shell or a file system might take for more than a name becomes "_"."""
+    if allowed.issuperset(text):
+        return text
+    return "".join(
+        letter if letter in allowed else "_" * len(letter.encode("utf-8", "surrogateescape")) for letter in text
+    )
+
+
+class Delivery:
+    """One recipient of a request."""
+
+    def __init__(
+        self, tools: Tools, request: Request, position: int, content: Content, been_at: frozenset[str]
+    ) -> None:
+        self.tools = tools
+        self.request = request
+        self.position = position
+        self.content = content
+        self.been_at = been_at
+        """Recipients (internal form, lower case) that Delivered-To: fields of the message name."""
+        self.parts: list[Result] = []
+        self.forwards: dict[tuple[str, str], list[Recipient]] = {}
+        """(Delivered-To, sender) → those who get a message of their own."""
+        self.started = tools.clock.seconds()
+        self.deliver: Callable[[Delivery, Place], Awaitable[None]]
+        """Delivers to another local recipient (agent.deliver_to)."""
+        self._seen: set[str] = set()
+        self._users: dict[str, User | None] = {}
+
+    @property
+    def config(self) -> LocalConfig:
+        return self.tools.config
+
+    @property
+    def recipient(self) -> Recipient:
+        return self.request.recipients[self.position]
+
+    @property
+    def only_asked(self) -> bool:
+        """sendmail -bv: say what would be done."""
+        return self.request.entry.envelope.trace == "verify"
+
+    async def user(self, name: str) -> User | None:
+        """The account of that name."""
+        if name not in self._users:
+            self._users[name] = await self.tools.accounts.find(name)
+        return self._users[name]
+
+    def first_time(self, what: str) -> bool:
+        """Whether this has not been done yet for this recipient (the duplicate filter)."""
+        if what in self._seen:
+            return False
+        if len(self._seen) < self.config.remembered or not self.config.remembered:
+            self._seen.add(what)
+        return True
+
+    # --- results ------------------------------------------------------------------------------------------------
+
+    def sent(self, place: Place, reason: str, action: str = "delivered") -> None:
+        self._add(place, Result(SENT, "2.0.0", reason, RELAY, self.started, details={"action": action}))
+
+    def failed(self, place: Place, dsn: str, reason: str) -> None:
+        """Deferred if the code begins with 4, else bounced."""
+        status = DEFERRED if dsn.startswith("4") else BOUNCED
+        details = {"diagnostic_type": "X-Postfix", "diagnostic": reason}
+        self._add(place, Result(status, dsn, reason, RELAY, self.started, details=details))
+
+    def judged(self, place: Place, verdict: Verdict, sent: str) -> None:
+        self._add(place, verdict.result(RELAY, sent=sent, action="delivered", connected=self.started))
+
+    def passed(self, results: Sequence[Result]) -> None:
+        """Another transport's results."""
+        self.parts.extend(results)
+
+    def _add(self, place: Place, result: Result) -> None:
+        address = quote(place.recipient)
+        if address != self.request.addresses[self.position]:
+            result.address = address
+        self.parts.append(result)
+
+    def results(self) -> list[Result]:
+        """One for the recipient (what is worst: deferred before bounced before sent), the others for the log only."""
+        if not self.parts:
+            return [Result(SENT, "2.0.0", "nobody to deliver to", RELAY, self.started, details={"action": "delivered"})]
+        ranks = {DEFERRED: 0, BOUNCED: 1, SENT: 2}
+        main = min(self.parts, key=lambda part: ranks[part.status])
+        for part in self.parts:
+            part.log_only = part.log_only or part is not main
+        return self.parts
+
+
+async def ask(tables: Sequence[ILookupTable], key: str, *, partial: bool = False) -> str | None:
+    """The first table's answer.  ``partial``: the key is part of what is looked for; not every table is asked such.
+    Raises TableError."""
+    for table in tables:
+        if partial and table.whole_keys:
+            continue
+        found: str | None = await table.lookup(key.lower() if table.folds_case else key)
+        if found is not None:
+            return found
+    return None

@@ -1,0 +1,24 @@
+"""Recipients that are neither alias nor user: fallback_transport, luser_relay, and the bounce."""
+
+from __future__ import annotations
+
+from transports.local import expansion
+from transports.local.passing import pass_on
+from transports.local.place import Delivery, Place, ask
+
+
+async def deliver(delivery: Delivery, place: Place) -> None:
+    """Raises TableError."""
+    config, tools = delivery.config, delivery.tools
+    if not delivery.first_time(f"unknown {place.local}"):
+        return
+    service = await ask(tools.fallback_maps, place.user) or config.fallback_transport
+    if service:
+        await pass_on(delivery, place, service)
+    elif config.luser_relay:
+        await expansion.deliver(delivery, place, place.fill(config.luser_relay, config.forward_filter))
+    elif place.user == "postmaster":
+        tools.log.warning("local", "required alias not found: postmaster")
+        delivery.sent(place, "discarded")
+    else:
+        delivery.failed(place, "5.1.1", f'unknown user: "{place.user}"')

@@ -1,0 +1,100 @@
+"""Stores a message in an mbox or a Maildir, with the rights of its owner; see transports.mailbox for how.
+
+``Store.keep`` answers None once the message is on disk, or a Failure with the enhanced status code and the text; a
+failure whose code begins with 4 may go away.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.config import Settings
+from transports.process import Command, Ending, Identity, Runner
+
+_TIME_FOR_WRITING = 600.0
+
+
+@dataclass(slots=True, frozen=True)
+class Box:
+    """A mailbox.  A path that ends with "/" is a Maildir."""
+
+    path: str
+    identity: Identity
+    """Whose rights are used to open it."""
+    limit: int = 0
+    """mbox: bytes of the file; Maildir: of a message; 0 = no limit."""
+    lenient: bool = False
+    """mbox: go on without a dot lock that may not be made; and take what is no regular file."""
+    owner: int | None = None
+    """mbox: the uid that it must have; None = any."""
+    user: tuple[int, int] | None = None
+    """mbox, opened as root: who owns a new file, and writes it."""
+
+    @property
+    def is_maildir(self) -> bool:
+        return self.path.endswith("/")
+
+
+@dataclass(slots=True, frozen=True)
+class Failure:
+    dsn: str
+    text: str
+
+
+@dataclass(slots=True, frozen=True)
+class Locking:
+    """How mboxes are locked; postconf(5) mailbox_delivery_lock and its like."""
+
+    styles: tuple[str, ...] = ("fcntl", "dotlock")
+    attempts: int = 20
+    delay: float = 1.0
+    stale: float = 500.0
+
+    @classmethod
+    def of(cls, settings: Settings, parameter: str) -> Locking:
+        """``parameter``: the name of the list of styles.  Raises ConfigError for a style that is none."""
+        styles = tuple(settings.words(parameter))
+        for style in styles:
+            if style not in ("fcntl", "flock", "dotlock"):
+                raise settings.error(parameter, f"{parameter}: there is no lock style {style}", "fcntl, flock, dotlock")
+        return cls(
+            styles,
+            settings.number("deliver_lock_attempts"),
+            settings.seconds("deliver_lock_delay"),
+            settings.seconds("stale_lock_time"),
+        )
+
+
+class Store:
+    def __init__(self, runner: Runner, locking: Locking) -> None:
+        self._runner = runner
+        self._locking = locking
+
+    async def keep(self, box: Box, blocks: Iterator[bytes]) -> Failure | None:
+        """``blocks``: the message in its stored form."""
+        end = secrets.token_hex(16)
+        spec: dict[str, Any] = {"path": box.path, "end": end, "limit": box.limit}
+        if not box.is_maildir:
+            spec |= {
+                "locks": self._locking.styles, "attempts": self._locking.attempts, "delay": self._locking.delay,
+                "stale": self._locking.stale, "devices": box.lenient, "lenient": box.lenient, "owner": box.owner,
+                "user": box.user,
+            }
+        outcome = await self._runner.run(
+            Command(
+                [], box.identity, stdin=_ended(blocks, end), task="maildir" if box.is_maildir else "mbox", spec=spec,
+                time_limit=self._locking.attempts * self._locking.delay + _TIME_FOR_WRITING,
+            )
+        )
+        if outcome.ending is Ending.EXITED:
+            answer = outcome.answer
+            return Failure(answer["dsn"], answer["text"]) if answer else None
+        return Failure("4.3.0", outcome.text or "writing was cut short")
+
+
+def _ended(blocks: Iterator[bytes], end: str) -> Iterator[bytes]:
+    yield from blocks
+    yield end.encode("ascii")
