@@ -86,7 +86,7 @@ class Session(Channel):
         if idle:
             self._tell_idle_end()
         if not self.opened.called:
-            if self._at is stages.TLS:
+            if self._at is stages.TLS and why.dsn == stages.LOST:
                 self.tls_failed = True
                 why = Verdict("4.7.5", "Cannot start TLS: handshake failure", site=True)
             self.opened.callback(why)

@@ -85,12 +85,15 @@ def refused(reply: Reply, host: str, named: str, *, soften: bool = False) -> Ver
     return Verdict(dsn, f"host {named} refused to talk to me: {reply.text}", reply.text, site=True, host=host)
 
 
+LOST = "4.4.2"
+
+
 def lost(named: str, stage: Stage) -> Verdict:
-    return Verdict("4.4.2", f"lost connection with {named} while {stage.doing}", site=True)
+    return Verdict(LOST, f"lost connection with {named} while {stage.doing}", site=True)
 
 
 def timed_out(named: str, stage: Stage) -> Verdict:
-    return Verdict("4.4.2", f"conversation with {named} timed out while {stage.doing}", site=True)
+    return Verdict(LOST, f"conversation with {named} timed out while {stage.doing}", site=True)
 
 
 def breach(named: str, stage: Stage, what: str) -> Verdict:
