@@ -330,14 +330,14 @@ def _add(request: Request, path: Path, alias: bool, settings: Settings) -> None:
         _say(request.program, f"warning: standard input, line {line}: {what}")
     try:
         known = parse_table(open_text(path), alias=alias, utf8=utf8).entries if path.exists() else {}
-        double = known.keys() & new.entries.keys()
+        double = [key for key in new.entries if key in known]
         if double and "r" in request.flags:
             remove_entries(path, double, alias=alias)
-        elif double:
-            for key in double:
-                del new.entries[key]
-                if "w" not in request.flags:
-                    _say(request.program, f'warning: {path}: duplicate entry: "{key}"')
+            double = []
+        for key in double:
+            del new.entries[key]
+            if "w" not in request.flags:
+                _say(request.program, f'warning: {path}: duplicate entry: "{key}"')
         add_entries(path, new.entries.items(), alias=alias)
     except OSError as error:
         raise Fatal(f"open {path}: {error.strerror}") from None

@@ -10,7 +10,7 @@ would let in or bounce what it must not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,8 @@ class Source:
     open: Callable[[str], Table]
     settings: Settings
     environment: Environment
+    program: str
+    """The tag under which failing look-ups are logged."""
 
 
 class Literals:
@@ -94,8 +96,6 @@ class PatternList:
     def __init__(self, words: Sequence[str], source: Source, title: str) -> None:
         self.title = title
         self._source = source
-        self._problems: list[str] = []
-        self._files: list[Watched[list[Member]]] = []
         self._members = self._compile(words, True, 0)
 
     @property
@@ -115,12 +115,16 @@ class PatternList:
         return bool(verdict)
 
     def findings(self) -> list[Finding]:
-        found = [finding for file in self._files for finding in file.findings()]
+        return list(self._findings(self._members))
+
+    def _findings(self, members: list[Member]) -> Iterator[Finding]:
         place = self._source.settings.place(self.title)
-        return found + [
-            Finding(ERROR, place.file, place.line, f"{self.title}: {what}", "correct the list")
-            for what in self._problems
-        ]
+        for member in members:
+            if isinstance(member, Broken):
+                yield Finding(ERROR, place.file, place.line, f"{self.title}: {member.what}", "correct the list")
+            elif isinstance(member, InFile):
+                found = member.members.findings()
+                yield from found or self._findings(member.members.get())
 
     # --- for subclasses ---------------------------------------------------------------------------------------
 
@@ -184,7 +188,7 @@ class PatternList:
             raise
 
     def _log_problem(self, text: str) -> None:
-        self._source.environment.log.warning("smtpd", text)
+        self._source.environment.log.warning(self._source.program, text)
 
     # --- making -----------------------------------------------------------------------------------------------
 
@@ -207,7 +211,6 @@ class PatternList:
         try:
             self._add(literals, pattern, holds)
         except BadPattern as problem:
-            self._problems.append(str(problem))
             members.append(Broken(str(problem)))
         else:
             if literals is not last:
@@ -222,7 +225,6 @@ class PatternList:
 
         path = absolute(name, self._source.settings)
         watched = Watched(f"{self.title}: {name}", path, parse, self._source.environment)
-        self._files.append(watched)
         return InFile(watched)
 
 

@@ -90,6 +90,8 @@ class _Translator:
             self._interval()
         elif operator == "}":
             self._put("\\}")
+        elif self._atom is None and not self._extended:
+            self._put(escape(operator))
         else:
             self._repeat(operator)
 

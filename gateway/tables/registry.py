@@ -78,20 +78,28 @@ class Tables:
         tables = [self.open(spec, settings, substitution=substitution) for spec in specs]
         return Maps(tables, title=title, program=program, log=self._environment.log)
 
-    def domain_list(self, name: str, settings: Settings, *, words: Sequence[str] | None = None) -> DomainList:
+    def domain_list(
+        self, name: str, settings: Settings, *, words: Sequence[str] | None = None, program: str = "smtpd"
+    ) -> DomainList:
         """A list such as relay_domains.  Whether "example.com" holds its subdomains says
         parent_domain_matches_subdomains.  ``words``: the list itself if it is not the value of ``name``."""
         parent = name in settings.words("parent_domain_matches_subdomains")
-        return self._list(DomainList(self._words(name, settings, words), self._source(settings), name, parent=parent))
+        source = self._source(settings, program)
+        return self._list(DomainList(self._words(name, settings, words), source, name, parent=parent))
 
-    def string_list(self, name: str, settings: Settings, *, words: Sequence[str] | None = None) -> StringList:
+    def string_list(
+        self, name: str, settings: Settings, *, words: Sequence[str] | None = None, program: str = "smtpd"
+    ) -> StringList:
         """A list of names that stand for themselves only, such as mydestination."""
-        return self._list(StringList(self._words(name, settings, words), self._source(settings), name))
+        return self._list(StringList(self._words(name, settings, words), self._source(settings, program), name))
 
-    def address_list(self, name: str, settings: Settings, *, words: Sequence[str] | None = None) -> AddressList:
+    def address_list(
+        self, name: str, settings: Settings, *, words: Sequence[str] | None = None, program: str = "smtpd"
+    ) -> AddressList:
         """A list of networks, and of host names, such as mynetworks."""
         parent = name in settings.words("parent_domain_matches_subdomains")
-        return self._list(AddressList(self._words(name, settings, words), self._source(settings), name, parent=parent))
+        source = self._source(settings, program)
+        return self._list(AddressList(self._words(name, settings, words), source, name, parent=parent))
 
     def findings(self) -> list[Finding]:
         """What is wrong with all tables and lists that are open, each thing once."""
@@ -128,8 +136,8 @@ class Tables:
         finally:
             self._depth -= 1
 
-    def _source(self, settings: Settings) -> Source:
-        return Source(lambda spec: self.open(spec, settings), settings, self._environment)
+    def _source(self, settings: Settings, program: str) -> Source:
+        return Source(lambda spec: self.open(spec, settings), settings, self._environment, program)
 
     def _list(self, made: _AnyList) -> _AnyList:
         self._lists.append(made)

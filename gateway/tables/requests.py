@@ -114,7 +114,11 @@ class Server:
                 return
 
     def close(self) -> None:
-        for connection in [*self._idle, *self._busy]:
+        while self._idle:
+            connection = self._idle[-1]
+            connection.idle_timer.cancel()
+            self._drop(connection)
+        for connection in list(self._busy):
             connection.close()
 
     async def _ask(self, question: bytes) -> bytes:
