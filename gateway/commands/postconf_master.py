@@ -49,7 +49,8 @@ def _items(action: str, service: Service, flags: set[str], configuration: Config
         yield "", layout.service(shown, fold=fold)
     elif action == "F":
         yield from zip(layout.FIELDS[:-1], shown.columns[:-1], strict=True)
-        yield layout.FIELDS[-1], layout.command(shown, fold=fold)
+        label = "" if "h" in flags else f"{service.name}/{service.type}/{layout.FIELDS[-1]} = "
+        yield layout.FIELDS[-1], layout.command(shown, fold=fold, label=label).removeprefix(label)
     else:
         yield from sorted(shown.overrides.items())
 

@@ -31,9 +31,9 @@ def service(entry: Service, *, fold: bool = False) -> str:
     return _with_words(line, entry, fold)
 
 
-def command(entry: Service, *, fold: bool = False) -> str:
-    """The last column and everything behind it."""
-    return _with_words(entry.columns[-1], entry, fold)
+def command(entry: Service, *, fold: bool = False, label: str = "") -> str:
+    """The last column and everything behind it, with ``label`` in front."""
+    return _with_words(label + entry.columns[-1], entry, fold)
 
 
 def _with_words(line: str, entry: Service, fold: bool) -> str:
