@@ -75,7 +75,9 @@ def test_a_table_that_cannot_be_opened_defers(spec: str, why: str) -> None:
     assert table.why in bench.findings[0]
 
 
-@pytest.mark.parametrize("spec", ["static:x", "cidr:{{::/0 x}}", "pcre:{{/a/ b}}", "randmap:{a}", "nosuch:x", "tcp:h:1"])
+@pytest.mark.parametrize(
+    "spec", ["static:x", "cidr:{{::/0 x}}", "pcre:{{/a/ b}}", "randmap:{a}", "nosuch:x", "tcp:h:1"]
+)
 def test_all_provide_the_interface(spec: str) -> None:
     bench = Bench()
     assert verifyObject(ILookupTable, bench.tables.open(spec, bench.settings))
