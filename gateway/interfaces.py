@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from zope.interface import Attribute, Interface
 
 from spool.envelope import Client, Envelope, Recipient
-from spool.interfaces import Content, Entry
+from spool.interfaces import Content, Entry, IContentSource
 
 
 class Log(Protocol):
@@ -154,7 +154,8 @@ class Result:
     """The recipient for the log if it is not the requested one (local: after aliases); "" = as requested."""
     details: dict[str, str] = field(default_factory=dict)
     """For the notification: "remote_mta" ("dns; host"), "diagnostic_type" ("smtp", "X-Postfix", "x-unix"),
-    "diagnostic" (text), "action" ("delivered", "relayed", "expanded", "failed", "delayed")."""
+    "diagnostic" (text), "action" ("delivered", "relayed", "expanded", "failed", "delayed";
+    "passed": the next hop has taken over the notification of success)."""
     destination_down: bool = False
     """The next hop as a whole could not be reached: concurrency feedback is negative (see SCHEDULER_README)."""
     log_only: bool = False
@@ -191,13 +192,6 @@ class ITransport(Interface):
 
     def stop() -> Awaitable[None]:
         """End what is idle (cached connections); deliveries in flight finish by themselves."""
-
-
-class IContentSource(Interface):
-    """How a transport gets at a message: the part of ISpool that it may use."""
-
-    def content(id: str) -> Awaitable[Content]:
-        """See ISpool.content."""
 
 
 class IForwarder(Interface):

@@ -279,8 +279,6 @@ def _failed(verdict: Verdict, relay: str, connected: float = 0.0, uses: int = 1)
     details = {"action": "delayed" if verdict.temporary else "failed"}
     if verdict.reply:
         details |= {"remote_mta": f"dns; {verdict.host}", "diagnostic_type": "smtp", "diagnostic": verdict.reply}
-    else:
-        details |= {"diagnostic_type": "X-Postfix", "diagnostic": verdict.reason}
     return Result(
         status, verdict.dsn, verdict.reason, relay, connected, uses, details=details,
         destination_down=verdict.site and verdict.temporary,
@@ -288,15 +286,12 @@ def _failed(verdict: Verdict, relay: str, connected: float = 0.0, uses: int = 1)
 
 
 def _success_details(verdict: Verdict, outcome: Outcome) -> dict[str, str]:
-    """``dsn_handed_on``: the next host sends the notification of success, if one was asked for (RFC 3461 5.2.1)."""
-    details = {
-        "action": "relayed",
+    """Action "passed": the next host sends the notification of success, if one was asked for (RFC 3461 5.2.1)."""
+    return {
+        "action": "passed" if outcome.handed_on_dsn else "relayed",
         "remote_mta": f"dns; {verdict.host}",
         "diagnostic_type": "smtp",
         "diagnostic": verdict.reply,
     }
-    if outcome.handed_on_dsn:
-        details["dsn_handed_on"] = "yes"
-    return details
 
 

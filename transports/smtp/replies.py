@@ -10,14 +10,19 @@ from __future__ import annotations
 
 import re
 
-from gateway.log import printable
-
 LONGEST_LINE = 2048
 MOST_LINES = 100
 LONGEST_REPLY = 1_000_000
 
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd\u2028\u2029]")
 _LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])|$)")
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?: |$)")
+
+
+def printable(data: bytes) -> str:
+    """What came from outside, as text that can do no harm in a log or a notice."""
+    text = data.decode("utf-8", "replace")
+    return text if text.isascii() and text.isprintable() else _UNSAFE.sub("?", text)
 
 
 class ProtocolError(Exception):
@@ -39,7 +44,7 @@ class Reply:
     @property
     def text(self) -> str:
         """All lines in one, safe to print."""
-        return printable(" ".join([line.decode("utf-8", "replace") for line in self.lines]))
+        return printable(b" ".join(self.lines))
 
     @property
     def dsn(self) -> str:
@@ -93,7 +98,7 @@ class ReplyReader:
         line = line.rstrip(b"\r")[:LONGEST_LINE]
         match = _LINE.match(line)
         if match is None:
-            raise ProtocolError(printable(line[:200].decode("utf-8", "replace")))
+            raise ProtocolError(printable(line[:200]))
         if self._size > LONGEST_REPLY:
             raise ProtocolError("a reply without end")
         if match[2] == b"-":

@@ -30,13 +30,13 @@ def read(*pieces: bytes) -> list[Reply]:
         (b"554 2.1.1 hm\r\n", 554, "5.0.0", "554 2.1.1 hm"),
         (b"450 4.2.1000 x\r\n", 450, "4.0.0", "450 4.2.1000 x"),
         (b"354 hm\r\n", 354, "5.5.0", "354 hm"),
-        (b"200 x\x07y\x9b\xc2\x9b\x1b[2J\r\n", 200, "2.0.0", "200 x?y??" + "?[2J"),
+        (b"200 x\x07y\x9b\xc2\x9b\x1b[2J\r\n", 200, "2.0.0", "200 x?y???[2J"),
     ],
 )
 def test_code_enhanced_code_and_text(wire: bytes, code: int, dsn: str, text: str) -> None:
     (reply,) = read(wire)
     assert (reply.code, reply.dsn) == (code, dsn)
-    assert reply.text.replace("\ufffd", "?") == text
+    assert reply.text == text
 
 
 @pytest.mark.parametrize(
