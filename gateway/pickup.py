@@ -9,6 +9,7 @@ sender.
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -168,7 +169,15 @@ class Pickup:
         said = taken.submission
         return Envelope(
             sender=said.sender,
-            recipients=[Recipient(address, notify=said.notify) for address in said.recipients],
+            recipients=[
+                Recipient(address, orcpt=orcpt, notify=notify)
+                for address, orcpt, notify in zip(
+                    said.recipients,
+                    said.orcpts or itertools.repeat(""),
+                    said.notifies or itertools.repeat(said.notify),
+                    strict=False,
+                )
+            ],
             arrival=min(taken.submitted, self._clock.seconds()),
             client=Client(rewrite_context="remote" if said.remote else "local"),
             full_name=said.full_name,

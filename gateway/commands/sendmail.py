@@ -61,10 +61,12 @@ def main(arguments: list[str], directory: Path | None) -> int:
 def _run(options: Options, directory: Path | None) -> int:
     if options.mode == "mail":
         return _submit(options, directory)
+    if options.mode == "smtp":
+        from gateway.commands.sendmail_smtp import serve  # only here: loads Twisted
+
+        return serve(load_configuration(directory).settings)
     from gateway.commands.main import run
 
-    if options.mode == "smtp":
-        return run("smtp-session", [], directory)
     if options.mode == "aliases":
         name = "postalias" if options.alias_files else "newaliases"
         return run(name, options.alias_files, directory)

@@ -37,6 +37,7 @@ _FIRST_LENGTH = len(_MAGIC) + 1 + 20 + 1 + 10 + 1
 LONGEST_ENVELOPE = 64 * 1024 * 1024
 LONGEST_ADDRESS = 10_000
 
+_TYPES = {"str": str, "int": int, "bool": bool}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -52,6 +53,9 @@ class Submission:
     recipients: list[str]
     full_name: str = ""
     notify: int = 0
+    notifies: list[int] = field(default_factory=list)
+    """If not empty: NOTIFY of each recipient, in the place of ``notify``; and so with ``orcpts``."""
+    orcpts: list[str] = field(default_factory=list)
     ret: str = ""
     envid: str = ""
     encoding: str = ""
@@ -81,11 +85,15 @@ def prepare(queue: Path, uid: int = -1, gid: int = -1) -> None:
             folder.chmod(mode)
 
 
-def drop(queue: Path, submission: Submission, content: Iterable[bytes]) -> str:
+def new_name() -> str:
+    return os.urandom(20).hex()
+
+
+def drop(queue: Path, submission: Submission, content: Iterable[bytes], name: str = "") -> str:
     """Put a message into the maildrop folder of a queue directory; durable when this returns.  The file's name.
     Raises OSError; nothing is left behind then."""
     folder = queue / MAILDROP
-    name = os.urandom(20).hex()
+    name = name or new_name()
     temporary = folder / f"tmp-{name}"
     facts = json.dumps(asdict(submission)).encode("ascii") + b"\n"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -184,20 +192,26 @@ def _submission(facts: Any) -> Submission:
         if one.name not in facts:
             continue
         value = facts[one.name]
-        wanted = {"list[str]": list, "str": str, "int": int, "bool": bool}[str(one.type)]
-        if type(value) is not wanted:
+        kind = str(one.type)
+        members = value if kind.startswith("list[") else [value]
+        wanted = _TYPES[kind.removeprefix("list[").removesuffix("]")]
+        if type(members) is not list or any(type(member) is not wanted for member in members):
             raise ValueError(f"{one.name} is of the wrong type")
-        for text in value if isinstance(value, list) else [value]:
-            if isinstance(value, list | str) and not _is_plain(text):
-                raise ValueError(f"bad characters in {one.name}, or too long")
+        if wanted is str and not all(map(_is_plain, members)):
+            raise ValueError(f"bad characters in {one.name}, or too long")
         values[one.name] = value
     submission = Submission(**values)
     if submission.trace not in ("", "verify", "record") or submission.ret not in ("", "FULL", "HDRS"):
         raise ValueError("unknown trace or ret")
-    if submission.encoding not in ("", "7bit", "8bit") or not 0 <= submission.notify <= 15:
-        raise ValueError("unknown encoding or notify")
+    if submission.encoding not in ("", "7bit", "8bit"):
+        raise ValueError("unknown encoding")
+    if not all(0 <= notify <= 15 for notify in [submission.notify, *submission.notifies]):
+        raise ValueError("unknown notify")
+    for each in (submission.notifies, submission.orcpts):
+        if each and len(each) != len(submission.recipients):
+            raise ValueError("not one for each recipient")
     return submission
 
 
-def _is_plain(text: Any) -> bool:
-    return isinstance(text, str) and len(text) <= LONGEST_ADDRESS and not _CONTROL.search(text)
+def _is_plain(text: str) -> bool:
+    return len(text) <= LONGEST_ADDRESS and not _CONTROL.search(text)

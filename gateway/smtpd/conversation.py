@@ -203,6 +203,7 @@ class Conversation:
             await look_up(peer, service.with_.resolver, service.log, service.program)
         self.know(peer)
         if service.stand_alone:
+            self.lenient = self.channel.framer.lenient = self.options.bare_newline == "no"
             return
         self._begun = True
         self.info(f"connect from {session.client}")

@@ -64,6 +64,13 @@ def test_a_message_is_taken_in(place):
     assert place.way.notified == ["QID1"]
 
 
+def test_what_is_said_of_each_recipient(place):
+    place.drop("a@b", "c@d", notifies=[1, 0], orcpts=["rfc822;x@y", ""])
+    place.pickup.poke()
+    told = [(one.address, one.notify, one.orcpt) for one in place.stored[0].envelope.recipients]
+    assert told == [("a@b", 1, "rfc822;x@y"), ("c@d", 0, "rfc822;c@d")]
+
+
 def test_it_looks_at_start_and_every_minute(place):
     place.drop("a@b")
     place.pickup.start()
@@ -151,6 +158,7 @@ def test_what_is_no_submission_is_set_aside(place, kind):
         '{"sender": 1}', "[]", '{"sender": "a", "recipients": ["\\u0000"]}', '{"sender": "a", "recipients": [1]}',
         '{"sender": "a", "recipients": [], "notify": true}', '{"sender": "a", "recipients": [], "ret": "x"}',
         '{"recipients": []}', '{"sender": "a"}', "[" * 100_000, '{"sender": "%s", "recipients": []}' % ("a" * 20_000),
+        '{"sender": "a", "recipients": ["b"], "notifies": [1, 2]}', '{"sender": "a", "recipients": [], "notify": 16}',
         '{"sender": "a", "recipients": [], "trace": "x"}', '{"sender": "a", "recipients": [], "encoding": "x"}',
     ],
 )  # fmt: skip

@@ -211,6 +211,30 @@ def test_it_refuses_to_be_set_uid(site, monkeypatch, capsys):
     assert "set-uid" in capsys.readouterr().err
 
 
+def test_smtp_on_standard_input(site):
+    with (site.directory / "main.cf").open("a") as file:
+        file.write("compatibility_level = 3.6\nmyhostname = gw.my.domain\n")
+    dialogue = (
+        b"EHLO localhost\nMAIL FROM:<ann@remote.example> RET=HDRS\nRCPT TO:<one@remote.example>\n"
+        b"RCPT TO:<two@remote.example> NOTIFY=NEVER ORCPT=rfc822;2@x\nDATA\nSubject: by -bs\n\nx\n.\nQUIT\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "gateway.commands.main", "sendmail", "-c", str(site.directory), "-bs"],
+        input=dialogue, capture_output=True, check=False,
+    )  # fmt: skip
+    said, content = site.taken()
+    lines = run.stdout.decode().splitlines()
+    assert run.stderr == b"" and run.returncode == 0
+    assert lines[0].startswith("220 gw.my.domain ESMTP ") and lines[-1] == "221 2.0.0 Bye"
+    queue_id = lines[-2].removeprefix("250 2.0.0 Ok: queued as ")
+    assert (said.sender, said.recipients, said.ret) == (
+        "ann@remote.example", ["one@remote.example", "two@remote.example"], "HDRS",
+    )
+    assert (said.notifies, said.orcpts) == ([0, NOTIFY_NEVER], ["", "rfc822;2@x"])
+    assert content.startswith(b"Received: from localhost (localhost [127.0.0.1])\n\tby gw.my.domain (")
+    assert f"id {queue_id};".encode() in content and content.endswith(b"\nSubject: by -bs\n\nx\n")
+
+
 def test_it_starts_without_twisted(site):
     script = (
         "import sys; from gateway.commands import sendmail; "
