@@ -24,6 +24,7 @@ class Bytes:
         self._data = data
         self._at = 0
         self.size = len(data)
+        self.offset = 0
         self.closed = False
 
     def read(self, count: int = -1) -> bytes:

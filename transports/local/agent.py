@@ -61,7 +61,7 @@ class LocalTransport:
 
 async def deliver_to(delivery: Delivery, place: Place) -> None:
     """Deliver to ``place.recipient``, an address of this machine."""
-    if not delivery.first_time(f"recipient {place.level} {place.recipient}"):
+    if not delivery.first_time(f"recipient {place.level} {place.recipient.lower()}"):
         return
     place = place.at(place.recipient, delivery.config.extensions)
     if place.recipient.lower() in delivery.been_at:

@@ -1,0 +1,478 @@
+"""local(8): aliases, .forward, mailboxes, commands, and what is said of each recipient."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from gateway.addresses.syntax import Extensions
+from gateway.config import ConfigError, Settings
+from gateway.interfaces import (
+    BOUNCED,
+    DEFERRED,
+    SENT,
+    AddressClass,
+    IForwarder,
+    ILookupTable,
+    IRouter,
+    ITransport,
+    Request,
+    Result,
+    Route,
+    TableError,
+)
+from gateway.log import MemoryLog
+from spool.envelope import Client, Recipient
+from spool.interfaces import Entry, SpoolError
+from tests.transports.support import NOBODY, Contents, request
+from transports.accounts import Accounts, User
+from transports.local import LocalConfig, LocalTransport, Tools
+from transports.local import command as commands
+from transports.local.expansion import destinations
+from transports.local.place import censored
+from transports.process import Runner
+from transports.store import Locking, Store
+
+HERE = "gw.my.domain"
+MESSAGE = b"Subject: x\n\nFrom a line\n"
+
+
+@implementer(ILookupTable)
+class Table:
+    name = "memory:aliases"
+    folds_case = True
+
+    def __init__(self, entries: Mapping[str, str], *, whole_keys: bool = False) -> None:
+        self._entries = entries
+        self.whole_keys = whole_keys
+
+    async def lookup(self, key: str) -> str | None:
+        if self._entries.get(key) == "AWAY":
+            raise TableError("memory:aliases is away")
+        return self._entries.get(key)
+
+
+@implementer(IForwarder)
+class Forwarder:
+    def __init__(self) -> None:
+        self.copies: list[tuple[str, str, list[str], list[str]]] = []
+        self.full = False
+
+    async def forward(self, entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> str:
+        if self.full:
+            raise SpoolError("no room", no_room=True)
+        self.copies.append((prepend.decode(), sender, [each.address for each in recipients],
+                            [each.original for each in recipients]))
+        return f"COPY{len(self.copies)}"
+
+
+@implementer(IRouter)
+class Router:
+    async def resolve(self, sender: str, recipient: str) -> Route:
+        if recipient.endswith("@trouble.example"):
+            raise TableError("transport_maps are away")
+        here = recipient.lower().endswith(f"@{HERE}")
+        return Route("local" if here else "smtp", "", recipient, AddressClass.LOCAL)
+
+    async def address_class(self, recipient: str) -> AddressClass:
+        return AddressClass.LOCAL
+
+
+class People(Accounts):
+    """joe, jane and root, who live below a folder."""
+
+    def __init__(self, homes: Path) -> None:
+        super().__init__(lambda work: succeed(work()))
+        self._homes = homes
+
+    async def find(self, name: str) -> User | None:
+        if name not in ("joe", "jane", "postmaster-user"):
+            return None
+        return User(name, NOBODY, str(self._homes / name), "/bin/sh")
+
+    async def of_uid(self, uid: int) -> User | None:
+        return User("joe", NOBODY, str(self._homes / "joe"), "/bin/sh")
+
+
+class Local:
+    """A local transport with its surroundings."""
+
+    def __init__(self, runner: Runner, folder: Path, aliases: Mapping[str, str] | None = None, *,
+                 message: bytes = MESSAGE, transports: Mapping[str, ITransport] | None = None, **values: str) -> None:
+        self.folder = folder
+        for name in ("joe", "jane", "mail"):
+            (folder / name).mkdir()
+            (folder / name).chmod(0o777)
+        settings = Settings({"myhostname": HERE, "mail_spool_directory": str(folder / "mail"), "queue_directory": "/",
+                             "default_privs": "nobody", "deliver_lock_delay": "0s", **values})
+        config = LocalConfig.from_settings(settings, {})
+        self.log = MemoryLog()
+        self.forwarder = Forwarder()
+        self.transport = LocalTransport(Tools(
+            config=config, runner=runner, store=Store(runner, Locking(attempts=2, delay=0.01)),
+            contents=Contents({"ID": message}), accounts=People(folder), forwarder=self.forwarder, router=Router(),
+            qualify=lambda address: address if "@" in address else f"{address}@{HERE}", log=self.log, clock=reactor,
+            alias_maps=[Table(aliases or {})], transports=transports or {}))
+
+    async def deliver(self, *addresses: str, **facts: Any) -> list[Result]:
+        full = [address if "@" in address else f"{address}@{HERE}" for address in addresses]
+        return list(await self.transport.deliver(request(*full, service="local", nexthop=HERE, **facts)))
+
+    async def said(self, *addresses: str, **facts: Any) -> list[tuple[str, str, str]]:
+        """Status, code and reason of each recipient's result, the main one, and of the others behind it."""
+        return [(result.status, result.dsn, result.reason) for result in await self.deliver(*addresses, **facts)]
+
+    def mail(self, name: str) -> str:
+        return (self.folder / "mail" / name).read_text()
+
+
+LocalMaker = Callable[..., Local]
+
+
+@pytest.fixture
+def local(runner: Runner, anybodys: Path) -> LocalMaker:
+    return lambda *arguments, **named: Local(runner, anybodys, *arguments, **named)
+
+
+SENT_TO_MAILBOX = (SENT, "2.0.0", "delivered to mailbox")
+
+
+# --- mailboxes -----------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_the_spool(local: LocalMaker) -> None:
+    here = local()
+    verifyObject(ITransport, here.transport)
+    verifyObject(IForwarder, here.forwarder)
+    assert await here.said("Joe", sender="a@client.example") == [SENT_TO_MAILBOX]
+    first, _, rest = here.mail("joe").partition("\n")
+    assert first.startswith("From a@client.example  ")
+    assert rest == ("Return-Path: <a@client.example>\nX-Original-To: Joe@gw.my.domain\nDelivered-To: Joe@gw.my.domain\n"
+                    "Subject: x\n\n>From a line\n\n")
+
+
+@ensureDeferred
+async def test_maildirs(local: LocalMaker) -> None:
+    here = local(home_mailbox="Maildir/")
+    assert await here.said("joe", sender="") == [(SENT, "2.0.0", "delivered to maildir")]
+    (file,) = (here.folder / "joe" / "Maildir" / "new").iterdir()
+    assert file.read_text().startswith("Return-Path: <>\nX-Original-To: joe@") and "\nFrom a line\n" in file.read_text()
+
+
+@ensureDeferred
+async def test_a_spool_of_maildirs(local: LocalMaker, anybodys: Path) -> None:
+    here = local(mail_spool_directory=f"{anybodys}/mail/")
+    assert await here.said("joe") == [(SENT, "2.0.0", "delivered to maildir")]
+    assert len(list((anybodys / "mail" / "joe" / "new").iterdir())) == 1
+
+
+@ensureDeferred
+async def test_an_mbox_in_the_home(local: LocalMaker) -> None:
+    here = local(home_mailbox="inbox", enable_original_recipient="no", prepend_delivered_header="")
+    assert await here.said("joe") == [SENT_TO_MAILBOX]
+    text = (here.folder / "joe" / "inbox").read_text()
+    assert "X-Original-To" not in text and "Delivered-To" not in text
+
+
+@ensureDeferred
+async def test_troubles_with_mailboxes(local: LocalMaker) -> None:
+    here = local(mailbox_size_limit="10")
+    assert await here.said("joe") == [(BOUNCED, "5.2.2", (
+        f"cannot update mailbox {here.folder}/mail/joe for user joe. error writing message: File too large"))]
+    (here.folder / "mail" / "jane.lock").touch()
+    ((status, dsn, reason),) = await here.said("jane")
+    assert (status, dsn) == (DEFERRED, "4.2.0") and "unable to lock for exclusive access" in reason
+
+
+@ensureDeferred
+async def test_extensions(local: LocalMaker) -> None:
+    here = local(recipient_delimiter="+")
+    assert await here.said("joe+list", "joe+a/b") == [
+        SENT_TO_MAILBOX, (BOUNCED, "5.1.1", 'unknown user: "joe+a/b"')]
+
+
+@ensureDeferred
+async def test_unknown_users(local: LocalMaker) -> None:
+    here = local()
+    assert await here.said("Nobody", "postmaster", '""@gw.my.domain') == [
+        (BOUNCED, "5.1.1", 'unknown user: "nobody"'), (SENT, "2.0.0", "discarded"),
+        (BOUNCED, "5.1.3", 'null username in """@gw.my.domain"')]
+    assert "required alias not found: postmaster" in here.log.text
+
+
+@ensureDeferred
+async def test_luser_relay(local: LocalMaker) -> None:
+    here = local(luser_relay="$user@elsewhere.example, jane")
+    results = await here.deliver("No.Body")
+    assert [(r.reason, r.address, r.log_only) for r in results] == [
+        ("delivered to mailbox", "jane@gw.my.domain", False), ("forwarded as COPY1", "", True)]
+    assert here.forwarder.copies[0][2] == ["no.body@elsewhere.example"]
+
+
+@ensureDeferred
+async def test_loops_are_stopped(local: LocalMaker) -> None:
+    here = local(message=b"Delivered-To: JOE@gw.my.domain\n\nx\n")
+    assert await here.said("joe", "jane") == [
+        (BOUNCED, "5.4.6", "mail forwarding loop for joe@gw.my.domain"), SENT_TO_MAILBOX]
+
+
+# --- aliases -------------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_an_alias_for_many(local: LocalMaker) -> None:
+    here = local({"both": "jane, joe@remote.example, jane, Joe"})
+    results = await here.deliver("both", sender="s@x")
+    assert [(r.address, r.reason) for r in results] == [
+        ("jane@gw.my.domain", "delivered to mailbox"), ("Joe@gw.my.domain", "delivered to mailbox"),
+        ("", "forwarded as COPY1")]
+    assert [r.log_only for r in results].count(False) == 1
+    prepended, sender, addresses, originals = here.forwarder.copies[0]
+    assert prepended.startswith(f"Received: by {HERE} (mailgateway)\n\tid %(id)s; ")
+    assert prepended.endswith("\nDelivered-To: both@gw.my.domain\n")
+    assert (sender, addresses, originals) == ("s@x", ["joe@remote.example"], ["both@gw.my.domain"])
+    assert "Delivered-To: both@gw.my.domain\n" in here.mail("jane")
+
+
+@ensureDeferred
+async def test_an_owner_hears_of_trouble(local: LocalMaker, anybodys: Path) -> None:
+    members = anybodys / "members"
+    members.write_text("# the members\njane, someone@remote.example\n\njoe\n")
+    here = local({"list": f":include:{members}", "owner-list": "jane"})
+    results = await here.deliver("list", sender="s@x")
+    assert [(r.status, r.reason, r.address) for r in results] == [(SENT, "forwarded as COPY1", "")]
+    assert here.forwarder.copies[0][1:] == (
+        "owner-list@gw.my.domain", ["jane@gw.my.domain", "someone@remote.example", "joe@gw.my.domain"],
+        ["jane@gw.my.domain", "someone@remote.example", "joe@gw.my.domain"])
+
+
+@ensureDeferred
+async def test_aliases_that_go_round(local: LocalMaker) -> None:
+    here = local({"ping": "pong", "pong": "ping", "joe": "joe, jane"})
+    (result,) = await here.deliver("ping")
+    assert (result.status, result.dsn, result.reason) == (BOUNCED, "5.4.6", "alias database loop for pong")
+    assert result.address == "pong@gw.my.domain"
+    assert [r.reason for r in await here.deliver("joe")] == ["delivered to mailbox"] * 2
+
+
+@ensureDeferred
+async def test_names_of_aliases(local: LocalMaker) -> None:
+    here = local({"upper.case": "jane", "quoted name": "jane", "team": "joe"}, recipient_delimiter="+")
+    assert await here.said("Upper.Case", '"Quoted Name"', "team+x") == [SENT_TO_MAILBOX] * 3
+
+
+@ensureDeferred
+async def test_tables_that_are_away(local: LocalMaker) -> None:
+    here = local({"joe": "AWAY", "far": "x@trouble.example"})
+    assert await here.said("joe", "far") == [
+        (DEFERRED, "4.3.0", "alias database unavailable"), (DEFERRED, "4.3.0", "address resolver failure")]
+
+
+@ensureDeferred
+async def test_a_full_disk_defers(local: LocalMaker) -> None:
+    here = local({"both": "jane, x@remote.example"})
+    here.forwarder.full = True
+    results = await here.deliver("both")
+    main = [result for result in results if not result.log_only]
+    assert [(r.status, r.dsn, r.reason) for r in main] == [(DEFERRED, "4.3.0", "unable to forward message")]
+
+
+@ensureDeferred
+async def test_files_and_commands_of_aliases(local: LocalMaker, anybodys: Path) -> None:
+    here = local({
+        "box": f"{anybodys}/box", "boxes": f"{anybodys}/boxes/", "nothing": "/dev/null", "bad": f"{anybodys}/no/box",
+        "program": f'"|cat > {anybodys}/out; echo said; exit 77"', "simple": "|/bin/true", "builtin": '"|exit 67"',
+        "home": "~/x",
+    })
+    assert await here.said("box", "boxes", "nothing", "program", "simple", "builtin", "home") == [
+        (SENT, "2.0.0", f"delivered to file: {anybodys}/box"), (SENT, "2.0.0", "delivered to maildir"),
+        (SENT, "2.0.0", "delivered to file: /dev/null"),
+        (BOUNCED, "5.7.0", "permission denied. Command output: said "),
+        (SENT, "2.0.0", "delivered to command: /bin/true"), (BOUNCED, "5.1.1", "user unknown"),
+        (BOUNCED, "5.3.5", "bad home directory syntax for: ~/x")]
+    ((status, dsn, reason),) = await here.said("bad")
+    assert (status, dsn) == (DEFERRED, "4.2.0") and reason.startswith("cannot append message to file")
+    out = (anybodys / "out").read_text().split("\n")
+    assert out[0].startswith("From a@client.example  ")
+    assert out[1:4] == ["Return-Path: <a@client.example>", "X-Original-To: program@gw.my.domain",
+                        "Delivered-To: program@gw.my.domain"]
+    assert out[-2:] == ["From a line", ""]
+
+
+@ensureDeferred
+async def test_includes(local: LocalMaker, anybodys: Path) -> None:
+    for name, text, mode in (("members", "x@remote.example, jane\n", 0o644), ("open", "jane\n", 0o666),
+                             ("program", f'"|touch {anybodys}/never"\n/tmp/never\n', 0o644)):
+        (anybodys / name).write_text(text)
+        (anybodys / name).chmod(mode)
+    here = local({name: f":include:{anybodys}/{name}" for name in ("members", "open", "program", "nowhere")}
+                 | {"relative": ":include:x"})
+    assert await here.said("members") == [(SENT, "2.0.0", "forwarded as COPY1")]
+    assert here.forwarder.copies[0][2] == ["x@remote.example", "jane@gw.my.domain"]
+    assert await here.said("program") == [
+        (BOUNCED, "5.7.1", "mail to command is restricted"), (BOUNCED, "5.7.1", "mail to file is restricted")]
+    assert [said[:2] for said in await here.said("open", "nowhere", "relative")] == [
+        (DEFERRED, "4.3.5"), (BOUNCED, "5.3.5"), (BOUNCED, "5.3.5")]
+    assert "world writable" in here.log.text
+
+
+# --- .forward --------------------------------------------------------------------------------------------------------
+
+
+def forward(here: Local, user: str, text: str, name: str = ".forward", mode: int = 0o644) -> None:
+    file = here.folder / user / name
+    file.write_text(text)
+    file.chmod(mode)
+
+
+@ensureDeferred
+async def test_forward_to_others_and_oneself(local: LocalMaker) -> None:
+    here = local()
+    forward(here, "joe", '\\joe, someone@remote.example\n"|exit 0"\n')
+    results = await here.deliver("joe", sender="s@x")
+    assert sorted(result.reason for result in results) == [
+        "delivered to command: exit 0", "delivered to mailbox", "forwarded as COPY1"]
+    assert here.forwarder.copies[0][1:] == ("s@x", ["someone@remote.example"], ["joe@gw.my.domain"])
+
+
+@ensureDeferred
+async def test_forward_to_another_user_is_a_message_of_its_own(local: LocalMaker) -> None:
+    here = local()
+    forward(here, "joe", "jane\n")
+    assert await here.said("joe") == [(SENT, "2.0.0", "forwarded as COPY1")]
+
+
+@ensureDeferred
+async def test_forward_by_extension(local: LocalMaker) -> None:
+    here = local(recipient_delimiter="+")
+    forward(here, "joe", "~/lists\n", ".forward+list")
+    assert await here.said("joe+list", "joe+other") == [
+        (SENT, "2.0.0", f"delivered to file: {here.folder}/joe/lists"), SENT_TO_MAILBOX]
+
+
+@ensureDeferred
+async def test_forward_that_does_not_count(local: LocalMaker) -> None:
+    here = local()
+    forward(here, "joe", "x@remote.example\n", mode=0o666)
+    forward(here, "jane", "\n")
+    assert await here.said("joe", "jane") == [SENT_TO_MAILBOX] * 2
+    assert "is ignored: it is world writable" in here.log.text
+
+
+# --- commands --------------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_mailbox_command(local: LocalMaker, anybodys: Path) -> None:
+    here = local(mailbox_command=f'env > {anybodys}/env; echo "$EXTENSION" > {anybodys}/ext', recipient_delimiter="+",
+                 export_environment="", allow_mail_to_commands="")
+    client = Client(name="mx.client.example", address="192.0.2.7", helo="$(id)", protocol="ESMTP")
+    results = await here.deliver('"joe+a b;id|x"@my.domain', sender='"a;`id`"@client.example', client=client)
+    assert results[0].reason.startswith("delivered to command: env > ")
+    seen = dict(line.split("=", 1) for line in (anybodys / "env").read_text().splitlines())
+    assert {name: value for name, value in seen.items() if name not in ("PATH", "PWD", "_", "SHLVL", "OLDPWD")} == {
+        "USER": "joe", "LOGNAME": "joe", "HOME": f"{anybodys}/joe", "SHELL": "/bin/sh", "EXTENSION": "a_b_id_x",
+        "LOCAL": "joe+a_b_id_x", "DOMAIN": "my.domain", "RECIPIENT": "joe+a_b_id_x@my.domain",
+        "ORIGINAL_RECIPIENT": "joe+a_b_id_x@my.domain", "SENDER": "a__id_@client.example",
+        "CLIENT_HOSTNAME": "mx.client.example", "CLIENT_ADDRESS": "192.0.2.7", "CLIENT_HELO": "__id_",
+        "CLIENT_PROTOCOL": "ESMTP",
+    }
+    assert (anybodys / "ext").read_text() == "a_b_id_x\n"
+
+
+@ensureDeferred
+async def test_commands_that_fail(local: LocalMaker) -> None:
+    here = local({"missing": "|/no/such/program", "slow": '"|sleep 5"', "many": '"|echo 5.7.2 closed; exit 75"'},
+                 command_time_limit="1s")
+    assert await here.said("missing", "slow", "many") == [
+        (DEFERRED, "4.3.0", "temporary failure"),
+        (BOUNCED, "5.3.0", 'Command time limit exceeded: "sleep 5"'), (BOUNCED, "5.7.2", "closed ")]
+    assert "/no/such/program: cannot execute /no/such/program: No such file or directory" in here.log.text
+
+
+def test_when_a_shell_is_needed() -> None:
+    assert commands.split("/bin/x -a b") == (["/bin/x", "-a", "b"], "/bin/x -a b")
+    assert commands.split("/bin/x $EXTENSION") == (["/bin/sh", "-c", "/bin/x $EXTENSION"], "")
+    assert commands.split("/bin/x 'a b'") == (["/bin/sh", "-c", "/bin/x 'a b'"], "")
+    assert commands.split("x", "/bin/rsh -c") == (["/bin/rsh", "-c", "x"], "")
+
+
+@ensureDeferred
+async def test_working_directory(local: LocalMaker, anybodys: Path) -> None:
+    here = local(mailbox_command=f"pwd > {anybodys}/pwd", command_execution_directory="$home")
+    await here.deliver("joe")
+    assert (anybodys / "pwd").read_text() == f"{anybodys}/joe\n"
+
+
+# --- and the rest --------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_verify_delivers_nothing(local: LocalMaker) -> None:
+    here = local({"both": "jane, someone@remote.example", "program": "|/bin/x", "box": "/box"})
+    results = await here.deliver("both", "program", "box", "nobody", trace="verify")
+    assert [(r.reason, r.address) for r in results] == [
+        ("delivers to mailbox", "jane@gw.my.domain"), ("forwards to someone@remote.example", "someone@remote.example"),
+        ("delivers to command: /bin/x", ""), ("delivers to file: /box", ""), ('unknown user: "nobody"', "")]
+    assert here.forwarder.copies == [] and os.listdir(here.folder / "mail") == []
+
+
+@implementer(ITransport)
+class Other:
+    program = "lmtp"
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def deliver(self, request: Request) -> Awaitable[list[Result]]:
+        self.requests.append(request)
+        return succeed([Result(SENT, "2.0.0", "250 ok", "other")])
+
+    async def stop(self) -> None:
+        pass
+
+
+@ensureDeferred
+async def test_other_transports(local: LocalMaker) -> None:
+    other = Other()
+    here = local(transports={"lmtp": other}, fallback_transport="lmtp:unix:/run/lmtp")
+    assert await here.said("Who", "joe") == [(SENT, "2.0.0", "250 ok"), SENT_TO_MAILBOX]
+    assert [(r.nexthop, r.addresses, r.indexes) for r in other.requests] == [
+        ("unix:/run/lmtp", ["Who@gw.my.domain"], [0])]
+
+
+@ensureDeferred
+async def test_a_mailbox_transport_that_is_missing(local: LocalMaker) -> None:
+    assert await local(mailbox_transport="nowhere").said("joe") == [(DEFERRED, "4.3.0", "mail transport unavailable")]
+
+
+def test_destinations() -> None:
+    assert destinations('"|x \'two words\' $HOME", jane joe, :include:/a/b, /file/x/, Joe <joe@x>, "quoted name"') == [
+        "|x 'two words' $HOME", "jane", "joe", ":include:/a/b", "/file/x/", "joe@x", "quoted name"]
+
+
+def test_censored() -> None:
+    allowed = frozenset("abc.")
+    assert censored("a;b\n$c", allowed) == "a_b__c" and censored("ab.c", allowed) == "ab.c"
+    assert censored("aüc", allowed) == "a__c"
+
+
+def test_mistakes_in_the_configuration() -> None:
+    for values, text in (({"allow_mail_to_files": "alias, forwards"}, 'unknown name "forwards"'),
+                         ({"default_privs": "nosuchuser"}, "there is no such account"),
+                         ({"default_privs": "root"}, "must not be root's rights")):
+        if "default_privs" in values and os.geteuid() != 0:
+            continue
+        with pytest.raises(ConfigError, match=text):
+            LocalConfig.from_settings(Settings(values), {})
+    assert LocalConfig.from_settings(Settings({"recipient_delimiter": "+"}), {}).extensions == Extensions("+")
