@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
@@ -75,3 +76,16 @@ def test_every_parameter_of_postfix_is_known_with_its_default(tmp_path: Path) ->
         if name not in OWN_DEFAULTS and value.split() != Settings().raw(name).split()
     }
     assert differing == {}
+
+
+def test_every_name_that_the_code_asks_for_is_in_the_table() -> None:
+    root = Path(parameters.__file__).parents[2]
+    asked = re.compile(r"\.(?:text|raw|number|seconds|flag|words|is_set)\(\s*\"([A-Za-z0-9_]+)\"")
+    unknown = {
+        (name, path.name)
+        for folder in ("gateway", "transports")
+        for path in (root / folder).rglob("*.py")
+        for name in asked.findall(path.read_text("utf-8"))
+        if parameters.find(name) is None and path.parent.name != "config"
+    }
+    assert unknown == set()
