@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pwd
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from twisted.internet.interfaces import IReactorFDSet, IReactorTime, IReadDescri
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
+from gateway.addresses.basis import Tables
 from gateway.config import Settings
 from gateway.content import submission
 from gateway.content.options import IntakeOptions
@@ -41,6 +43,20 @@ InThread = Callable[..., Awaitable[Any]]
 Refused = Callable[[str, Envelope, BinaryIO, Rejected], Awaitable[None]]
 
 
+def authorized_users(
+    settings: Settings, tables: Tables, in_thread: InThread
+) -> Callable[[int], Awaitable[bool]] | None:
+    """What authorized_submit_users says of a user ID; None: everybody may.  Asking raises TableError."""
+    if settings.text("authorized_submit_users") == "static:anyone":
+        return None
+    users = tables.string_list("authorized_submit_users", settings)
+
+    async def authorized(uid: int) -> bool:
+        return await users.match(await in_thread(login_name, uid))
+
+    return authorized
+
+
 @dataclass(slots=True)
 class Taken:
     """A file, opened and read as far as its first block."""
@@ -55,7 +71,7 @@ class Taken:
 class Pickup:
     """``directory``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere.
     ``refused``: returns to its sender what cleanup refuses (gateway.notices).  ``authorized``: whether a user may
-    submit mail (authorized_submit_users), asked with the login name or number."""
+    submit mail (authorized_users), asked with the user ID."""
 
     def __init__(
         self,
@@ -210,6 +226,14 @@ class Pickup:
 
 
 # --- what blocks: for a thread ------------------------------------------------------------------------------------
+
+
+def login_name(uid: int) -> str:
+    """ "unknown" for a user ID without an account."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return "unknown"
 
 
 def list_submissions(folder: Path, abandoned: float) -> list[str]:

@@ -4,8 +4,8 @@ Needs no set-uid bit, and refuses to run with one: the message goes as a file in
 (gateway.content.submission), safe when this ends with 0, whether the gateway runs or not.  All else that sendmail is
 asked for (-bp, -bi, -q …) is done by the command for it.
 
-Exit status: 0 queued; 69 too large; 78 configuration; 75 for everything else, as Postfix's: the text on standard error
-says what.  Loads nothing of Twisted, so that it starts fast.
+Exit status: 0 queued; 69 too large; 77 not authorized; 78 configuration; 75 for everything else, as Postfix's: the
+text on standard error says what.  Loads nothing of Twisted, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import pwd
 import re
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,7 +30,7 @@ from gateway.content.submission import Submission
 
 SUMMARY = "hand in a message (and -bp, -bi, -bs, -q …), as other programs expect it"
 
-EX_UNAVAILABLE, EX_TEMPFAIL = 69, 75
+EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 69, 75, 77
 
 BLOCK = 65536
 LONGEST_HEADER = 16 * 1024 * 1024
@@ -117,11 +118,40 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
             raise Fatal(f"{recipient}: a recipient address cannot begin with '-'")
     if not envelope.recipients:
         raise Fatal("no recipient address")
+    refuse_unauthorized(settings)
     queue = Path(settings.text("queue_directory"))
     if not (queue / submission.MAILDROP).is_dir():
         submission.prepare(queue)  # nobody has started the gateway here yet
     submission.drop(queue, envelope, _limited(itertools.chain([start], content), settings.number("message_size_limit")))
     submission.poke(queue)
+
+
+def refuse_unauthorized(settings: Settings) -> None:
+    """Tell users who may not submit mail at once (authorized_submit_users); the gateway itself asks again, for sure."""
+    if settings.text("authorized_submit_users") == "static:anyone":
+        return
+    # Only here: most sites let everybody.
+    from gateway.interfaces import TableError
+    from gateway.log import MailLog
+    from gateway.tables.registry import Tables
+
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = "unknown"
+    try:
+        tables = Tables(clock=_Clock(), log=MailLog("", lambda data: None))
+        allowed = tables.string_list("authorized_submit_users", settings).match_now(name)
+    except TableError:
+        return
+    if allowed is False:
+        raise Fatal(f"User {name}({uid}) is not allowed to submit mail", EX_NOPERM)
+
+
+class _Clock:
+    def seconds(self) -> float:
+        return time.monotonic()
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------

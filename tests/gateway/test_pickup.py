@@ -9,9 +9,9 @@ from twisted.internet.defer import Deferred
 from gateway.content import submission
 from gateway.content.submission import Submission, SubmissionError
 from gateway.interfaces import Rejected
-from gateway.pickup import ABANDONED, BLOCK, INTERVAL, Pickup, PokeSocket
+from gateway.pickup import ABANDONED, BLOCK, INTERVAL, Pickup, PokeSocket, authorized_users
 from spool.interfaces import SpoolError
-from tests.gateway.content.support import NOW, Way
+from tests.gateway.content.support import NOW, Way, now
 
 
 async def in_thread(function, *arguments):
@@ -227,6 +227,17 @@ def test_users_who_may_not_submit(tmp_path):
     name = place.drop("a@b.example")
     place.pickup.poke()
     assert not place.stored and place.names == [f"broken-{name}"]
+
+
+def test_authorized_submit_users(tmp_path):
+    def ask(value, uid=0):
+        way = Way(authorized_submit_users=value)
+        authorized = authorized_users(way.settings, way.tables, in_thread)
+        return authorized and now(authorized(uid))
+
+    assert ask("static:anyone") is None
+    assert ask("root, joe") and ask("!joe, static:all") and not ask("!root, static:all")
+    assert ask("unknown", 999_999_999) and not ask("root", 999_999_999)
 
 
 def test_without_the_folder_it_says_so(tmp_path):

@@ -205,6 +205,14 @@ def test_an_account_without_a_name(site, monkeypatch, capsys):
     assert "no login name found for user ID 999999999: say with -f" in capsys.readouterr().err
 
 
+def test_users_who_may_not_submit(site, capsys):
+    with (site.directory / "main.cf").open("a") as file:
+        file.write("authorized_submit_users = nobody-at-all\n")
+    assert site("a@b") == 77
+    assert "is not allowed to submit mail" in capsys.readouterr().err
+    assert not site.folder.exists()
+
+
 def test_it_refuses_to_be_set_uid(site, monkeypatch, capsys):
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert site("a@b") == 75
