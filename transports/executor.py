@@ -5,8 +5,9 @@
     ForwardDoor     ◀───────────── "forward" ──     RemoteForwarder (local aliases, .forward)
 
 What crosses the line is JSON: a queue ID, facts of the envelope, the recipients concerned, a next hop, and the name
-of a service.  The executor opens the message itself, by the queue ID, and knows only the services of its own
-configuration; anything malformed is refused with ValueError before it is looked at.
+of a service.  The executor opens the message itself, by the queue ID (with a hint that may name a folder of the spool
+and nothing else), and knows only the services of its own configuration; anything malformed is refused with ValueError
+before it is looked at.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 DELIVER, FORWARD = "deliver", "forward"
 _QUEUE_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
+_PLACE = re.compile(r"[a-z]+/[a-z]+/[A-Za-z0-9_.:,=-]+\Z")
 
 
 class Link(Protocol):
@@ -64,7 +66,10 @@ class RemoteForwarder:
             "entry": _pack_entry(entry, []), "prepend": prepend.decode("latin-1"), "sender": sender,
             "recipients": [pack(recipient) for recipient in recipients],
         }
-        answer = await self._link.call(FORWARD, value)
+        try:
+            answer = await self._link.call(FORWARD, value)
+        except Exception as error:
+            raise SpoolError(f"the queue cannot be reached: {error}") from error
         if "error" in answer:
             raise SpoolError(str(answer["error"]), no_room=bool(answer.get("no_room")))
         return str(answer["id"])
@@ -137,7 +142,8 @@ def _pack_entry(entry: Entry, recipients: Sequence[Recipient]) -> dict[str, Any]
         name: getattr(entry.envelope, name) for name in _names(Envelope) if name not in ("recipients", "client")
     }
     return {
-        "id": entry.id, "attempts": entry.attempts, "envelope": envelope, "client": pack(entry.envelope.client),
+        "id": entry.id, "where": entry.where, "attempts": entry.attempts,
+        "envelope": envelope, "client": pack(entry.envelope.client),
         "recipients": [pack(recipient) for recipient in recipients],
     }
 
@@ -146,11 +152,14 @@ def _unpack_entry(value: Any, recipients: list[Recipient]) -> Entry:
     queue_id = _part(value, "id", str)
     if not _QUEUE_ID.match(queue_id):
         raise ValueError("bad queue ID")
+    where = _part(value, "where", str)
+    if where and not (_PLACE.match(where) and queue_id in where):
+        raise ValueError("bad place of a message")
     envelope = unpack(Envelope, _part(value, "envelope", dict))
     envelope.client = unpack(Client, _part(value, "client", dict))
     envelope.recipients = recipients
     states = [RecipientState() for _ in recipients]
-    return Entry(queue_id, envelope, states, attempts=_part(value, "attempts", int))
+    return Entry(queue_id, envelope, states, attempts=_part(value, "attempts", int), where=where)
 
 
 def pack(value: Any) -> dict[str, Any]:

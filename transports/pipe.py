@@ -131,7 +131,7 @@ class PipeTransport:
             return [_own(DEFERRED, "4.3.5", "mail system configuration error", service.name)] * count
         if envelope.trace == "verify":
             return [_own(SENT, "2.0.0", f"delivers to command: {service.argv[0]}", service.name)] * count
-        content = await self._contents.content(request.entry.id)
+        content = await self._contents.content(request.entry.id, request.entry.where)
         try:
             return await self._deliver(request, content)
         finally:

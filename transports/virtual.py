@@ -88,7 +88,7 @@ class VirtualTransport:
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport."""
-        content = await self._contents.content(request.entry.id)
+        content = await self._contents.content(request.entry.id, request.entry.where)
         try:
             return [await self._one(request, at, content) for at in range(len(request.indexes))]
         finally:

@@ -51,7 +51,7 @@ class Contents:
         self._messages = messages
         self.opened: list[Bytes] = []
 
-    async def content(self, id: str) -> Content:
+    async def content(self, id: str, where: str = "") -> Content:
         self.opened.append(Bytes(self._messages[id]))
         return self.opened[-1]
 

@@ -70,12 +70,12 @@ class Recording:
 @settings(max_examples=50)
 @given(ENVELOPES, st.lists(st.integers(0, 2), unique=True, min_size=1))
 def test_requests(envelope: Envelope, indexes: list[int]) -> None:
-    entry = Entry("4jYkqr_1", envelope, [RecipientState()] * 3, attempts=2)
+    entry = Entry("4jYkqr_1", envelope, [RecipientState()] * 3, attempts=2, where="active/new/4jYkqr_1")
     request = Request(entry, "uucp", "hub!leaf", indexes, [f"{index}@x" for index in indexes])
     back = unpack_request(json.loads(json.dumps(pack_request(request))))
     assert back.recipients == request.recipients
-    assert (back.addresses, back.nexthop, back.service, back.entry.id, back.entry.attempts) == (
-        request.addresses, "hub!leaf", "uucp", "4jYkqr_1", 2)
+    assert (back.addresses, back.nexthop, back.service, back.entry.id, back.entry.attempts, back.entry.where) == (
+        request.addresses, "hub!leaf", "uucp", "4jYkqr_1", 2, "active/new/4jYkqr_1")
     back.entry.envelope.recipients = envelope.recipients
     assert back.entry.envelope == envelope
 
@@ -118,6 +118,8 @@ async def test_forwarding_goes_the_other_way() -> None:
     entry = request().entry
     assert await remote.forward(entry, b"X: \xff\n", "o@x", [Recipient("m@x", "o@x")]) == "NEW"
     assert real.seen == [("ID", "s@x", b"X: \xff\n", "o@x", [Recipient("m@x", "o@x")])]
+    with pytest.raises(SpoolError, match="cannot be reached"):
+        await RemoteForwarder(Line()).forward(entry, b"", "o@x", [])
     with pytest.raises(SpoolError, match="no room") as caught:
         await remote.forward(entry, b"", "full@x", [])
     assert caught.value.no_room
@@ -144,6 +146,7 @@ def changed_entry(**parts: Any) -> Any:
     changed(addresses=["a", "b"]), changed(addresses=[1]), changed(addresses="c@D"),
     changed_entry(id="../../etc/passwd"), changed_entry(id=""), changed_entry(id=5), changed_entry(envelope={}),
     changed_entry(envelope={"sender": "x", "argv": "y"}), changed_entry(envelope={"sender": ["x"]}),
+    changed_entry(where="../new/ID"), changed_entry(where="active/new/OTHER"), changed_entry(where=None),
     changed_entry(recipients=[{"nobody": 1}]), changed_entry(client={"name": None}), changed_entry(attempts="1"),
 ])
 @ensureDeferred

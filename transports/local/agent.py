@@ -34,7 +34,7 @@ class LocalTransport:
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport."""
-        content = await self._tools.contents.content(request.entry.id)
+        content = await self._tools.contents.content(request.entry.id, request.entry.where)
         try:
             been_at = frozenset(unquote(value).lower() for value in header_values(content, b"delivered-to"))
             results: list[Result] = []
