@@ -7,11 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zope.interface.verify import verifyObject
 
+from gateway.addresses.rewriting import Rewriting
+from gateway.content.cleanup import Cleanup
 from gateway.content.intake import IN_MEMORY
 from gateway.content.options import INTERNAL, IntakeOptions
 from gateway.interfaces import ICleanup, IIntake, Rejected
 from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Client, Envelope, Recipient
 from spool.interfaces import SpoolError
+from spool.memory import MemorySpool
 from tests.gateway.content.support import Way, now
 
 REMOTE = Client("client.example", "198.51.100.7", helo="client", protocol="ESMTP", rewrite_context="remote")
@@ -281,6 +284,30 @@ def test_characters_that_are_not_wanted():
     with pytest.raises(Rejected, match="550 5.7.1 disallowed character"):
         way.receive(b"\nx\1\n")
     assert Way(cleanup_replace_stray_cr_lf="no").receive(b"\na\rb\n", client=REMOTE).data == b"\na\rb\n"
+
+
+def test_into_a_real_spool():
+    """What is notified can be leased, and read back as it was written."""
+    way = Way()
+    spool = MemorySpool(reactor=way.clock)
+    adopted = []
+    cleanup = Cleanup(
+        way.settings, spool, Rewriting.from_settings(way.settings, way.tables), way.log, way.clock,
+        notify=lambda id, envelope: adopted.append(spool.adopt(id, envelope)),
+    )  # fmt: skip
+
+    async def work():
+        intake = await cleanup.begin("pickup", Envelope("joe", [Recipient("ann")]))
+        intake.write(b"Subject: x\n\n" + b"y" * 3 * IN_MEMORY)
+        assert not intake.full
+        return await intake.finish()
+
+    id = now(work())
+    assert [entry.id for entry in adopted] == [id]
+    assert adopted[0].envelope.recipients[0].address == "ann@gw.my.domain"
+    content = now(spool.content(id))
+    data = content.read()
+    assert len(data) == adopted[0].envelope.size == content.size and data.startswith(b"Subject: x\nMessage-Id: <")
 
 
 def test_aborting():
