@@ -59,7 +59,8 @@ class Connector:
             bind = (own, 0) if own else None
             self._reactor.connectTCP(peer.address, peer.port, factory, timeout=patience, bindAddress=bind)
         else:
-            self._reactor.connectUNIX(peer.address, factory, timeout=patience)
+            path = os.path.join(self._options.directory, peer.address)
+            self._reactor.connectUNIX(path, factory, timeout=patience)
         return session, await outcome
 
 

@@ -39,6 +39,8 @@ class Options:
     own_name: str
     """myhostname: for loop detection."""
     helo: bytes
+    directory: str
+    """queue_directory: what the path of a local socket is relative to."""
     port: int
     times: Times
     fallback: list[str]
@@ -84,6 +86,7 @@ class Options:
             lmtp=lmtp,
             own_name=settings.text("myhostname"),
             helo=helo_name.encode("ascii"),
+            directory=settings.text("queue_directory"),
             port=port_number(settings.text(prefix + "tcp_port")),
             times=_times(settings, prefix, lmtp),
             fallback=settings.words(prefix + "fallback_relay"),

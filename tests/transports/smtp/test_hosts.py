@@ -228,6 +228,13 @@ def test_lmtp_next_hops() -> None:
     assert parse("h", default_port=24, lmtp=True) == NextHop("h", 24)
 
 
+def test_local_sockets_lie_in_the_queue_directory() -> None:
+    world = World(lmtp=True, queue_directory="/spool")
+    (result,) = world.send("unix:private/lmtp")
+    assert world.net.asked == ["/spool/private/lmtp"]
+    assert result.reason == "connect to gw.test[private/lmtp]: Connection refused"
+
+
 @pytest.mark.parametrize("text", ["[x", "[x]y", "[]", ":25", "x:99999", "x:0"])
 def test_bad_next_hops(text: str) -> None:
     with pytest.raises(ValueError):
