@@ -1,4 +1,5 @@
-"""The accounts of this machine, looked up in threads: a directory service that is slow holds nobody up."""
+"""Accounts of this machine and their folders, looked at in threads: a directory service or a server of homes that is
+slow holds nobody up."""
 
 from __future__ import annotations
 
@@ -38,6 +39,11 @@ class Accounts:
         found: User | None = await self._in_thread(lambda: _by_uid(uid))
         return found
 
+    async def look_at(self, path: str) -> os.stat_result | None:
+        """What stat(2) says; None if nothing can be seen there."""
+        found: os.stat_result | None = await self._in_thread(lambda: _stat(path))
+        return found
+
     async def first_present(self, paths: Sequence[str]) -> str | None:
         """The first path at which something is, as far as can be seen (what cannot be looked at may be there)."""
         found: str | None = await self._in_thread(lambda: next(filter(_may_exist, paths), None))
@@ -55,6 +61,13 @@ def _by_uid(uid: int) -> User | None:
     try:
         return _user(pwd.getpwuid(uid))
     except KeyError:
+        return None
+
+
+def _stat(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)
+    except OSError:
         return None
 
 

@@ -28,24 +28,30 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     if user is None:
         return False
     place = replace(place, rights=Rights(user.identity, user.home, user.shell))
-    if config.require_home and not os.path.isdir(user.home):
+    if config.require_home and not await _is_folder(delivery, user.home):
         delivery.failed(place, "4.3.0", f"cannot access home directory of user {user.name}")
         return True
     line = await ask(tools.command_maps, place.user) or config.mailbox_command
     if line:
         await command.deliver(delivery, replace(place, within=""), line)
     else:
-        await files.keep(delivery, place, _box(delivery, user), files.MAILBOX)
+        await files.keep(delivery, place, await _box(delivery, user), files.MAILBOX)
     return True
 
 
-def _box(delivery: Delivery, user: User) -> Box:
+async def _is_folder(delivery: Delivery, path: str) -> bool:
+    found = await delivery.tools.accounts.look_at(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+async def _box(delivery: Delivery, user: User) -> Box:
     config = delivery.config
     if config.home_mailbox:
         return Box(f"{user.home}/{config.home_mailbox}", user.identity, config.size_limit, owner=_owner(delivery, user))
     folder = config.spool_directory
     path = f"{folder.rstrip('/')}/{user.name}" + ("/" if folder.endswith("/") else "")
-    identity, new_owner = _spool_rights(folder, user.identity)
+    found = await delivery.tools.accounts.look_at(folder)
+    identity, new_owner = _spool_rights(found, user.identity, maildirs=folder.endswith("/"))
     return Box(path, identity, config.size_limit, owner=_owner(delivery, user), user=new_owner)
 
 
@@ -53,13 +59,12 @@ def _owner(delivery: Delivery, user: User) -> int | None:
     return user.identity.uid if delivery.config.strict_owner else None
 
 
-def _spool_rights(folder: str, user: Identity) -> tuple[Identity, tuple[int, int] | None]:
-    """With the least rights that do in that folder: the user's where everybody or a group may write, else root's."""
-    try:
-        found = os.stat(folder)
-    except OSError:
-        return user, None
-    if folder.endswith("/") or found.st_mode & stat.S_IWOTH:
+def _spool_rights(
+    found: os.stat_result | None, user: Identity, *, maildirs: bool
+) -> tuple[Identity, tuple[int, int] | None]:
+    """With the least rights that do in that folder: the user's where everybody or a group may write, else root's; and
+    whose the mailbox is to be, if it is root who makes it."""
+    if found is None or maildirs or found.st_mode & stat.S_IWOTH:
         return user, None
     if found.st_mode & stat.S_IWGRP:
         return Identity(user.uid, found.st_gid), None
