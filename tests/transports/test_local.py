@@ -184,6 +184,29 @@ async def test_an_mbox_in_the_home(local: LocalMaker) -> None:
     assert "X-Original-To" not in text and "Delivered-To" not in text
 
 
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+@pytest.mark.parametrize("mode, group", [(0o2775, 8), (0o755, NOBODY.gid)])
+@ensureDeferred
+async def test_whose_a_new_mailbox_is(runner: Runner, anybodys: Path, mode: int, group: int) -> None:
+    """Where a group may write, the user does with that group's rights; where only root may, root makes the file."""
+    here = Local(runner, anybodys)
+    os.chown(here.folder / "mail", 0, 8)
+    (here.folder / "mail").chmod(mode)
+    assert await here.said("joe", "joe") == [SENT_TO_MAILBOX] * 2
+    found = (here.folder / "mail" / "joe").stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (NOBODY.uid, group, 0o600)
+    assert os.listdir(here.folder / "mail") == ["joe"]
+
+
+@ensureDeferred
+async def test_a_home_that_is_required(local: LocalMaker) -> None:
+    here = local(require_home_directory="yes")
+    (here.folder / "jane").rmdir()
+    assert await here.said("joe", "jane") == [
+        SENT_TO_MAILBOX, (DEFERRED, "4.3.0", "cannot access home directory of user jane")]
+
+
 @ensureDeferred
 async def test_troubles_with_mailboxes(local: LocalMaker) -> None:
     here = local(mailbox_size_limit="10")
