@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,22 +55,20 @@ def become(account: Account) -> None:
 QUEUE_FOLDERS = {"public": 0o755, "private": 0o700, "maildrop": 0o1733}
 
 
-def prepare_directories(queue: Path, data: Path, owner: Account) -> None:
-    """Make what is missing, owned as it must be.  Raises AccountError for what cannot be mended."""
-    for path, mode in ((queue, 0o755), (data, 0o700), *((queue / name, mode) for name, mode in QUEUE_FOLDERS.items())):
+def prepare_directories(queue: Path, data: Path, spool_folders: Iterable[str], owner: Account) -> None:
+    """Make what is missing, and give it the owner and mode that it must have.  The queue directory itself stays
+    root's, so that nobody can put another folder in its place.  Raises AccountError for what cannot be mended."""
+    wanted = {queue: 0o755, data: 0o700}
+    wanted |= {queue / name: 0o700 for name in spool_folders}
+    wanted |= {queue / name: mode for name, mode in QUEUE_FOLDERS.items()}
+    for path, mode in wanted.items():
         try:
             if not path.is_dir():
                 path.mkdir(parents=True)
                 path.chmod(mode)
-                _give(path, owner, only_below=queue)
-            elif path.name in QUEUE_FOLDERS:
+            if path not in (queue, data):
                 path.chmod(mode)
-                _give(path, owner, only_below=queue)
+            if os.geteuid() == 0 and path != queue and path.stat().st_uid != owner.uid:
+                os.chown(path, owner.uid, owner.gid)
         except OSError as error:
             raise AccountError(f"{path}: {error.strerror}: make it, owned by {owner.name}") from None
-
-
-def _give(path: Path, owner: Account, only_below: Path) -> None:
-    """The queue directory itself stays root's, so that nobody can put another folder in its place."""
-    if os.geteuid() == 0 and path != only_below:
-        os.chown(path, owner.uid, owner.gid)

@@ -108,7 +108,15 @@ class IDraft(Interface):
         """Forget it.  Idempotent; no effect after a commit."""
 
 
-class ISpool(Interface):
+class IContentSource(Interface):
+    """How a transport gets at a message: the part of ISpool that it may use."""
+
+    def content(id: str, where: str = "") -> Awaitable[Content]:
+        """Open the message of an entry.  The caller closes it.  Raises SpoolError when it is gone or unreadable.
+        A process that does not hold the lease gives ``entry.where`` along, to spare a search."""
+
+
+class ISpool(IContentSource):
     """See spool.maildir for the provider on disk and spool.memory for the one without."""
 
     def draft(envelope: Envelope) -> IDraft:
@@ -121,10 +129,6 @@ class ISpool(Interface):
     def adopt(id: str, envelope: Envelope) -> Entry | None:
         """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
         leased already or its state is not known to be fresh (then the next claim() will find it)."""
-
-    def content(id: str, where: str = "") -> Awaitable[Content]:
-        """Open the message of an entry.  The caller closes it.  Raises SpoolError when it is gone or unreadable.
-        A process that does not hold the lease gives ``entry.where`` along, to spare a search."""
 
     def progress(id: str, results: list[Progress]) -> Awaitable[None]:
         """Record results durably.  The caller reports (logs, notifies) only after this fired.  Raises SpoolError when

@@ -20,8 +20,8 @@ compatibility_level = 3.11
 queue_directory = {folder}/spool
 data_directory = {folder}/data
 maillog_file = {folder}/maillog
-mail_owner = {user}
-default_privs = {user}
+mail_owner = {owner}
+default_privs = {owner}
 inet_interfaces = loopback-only
 inet_protocols = ipv4
 mydestination = $myhostname, localhost.$mydomain, localhost
@@ -61,10 +61,10 @@ def builtin(working_directory: Path | None = None) -> Configuration:
         user = pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         user = str(os.geteuid())
-    root = "" if user == "root" else f", {{ root = {user} }}"
-    return from_texts(
-        _MAIN_CF.format(folder=folder, user=user, root=root), _MASTER_CF.format(port=PORT), folder
-    )
+    # Root's own mail is root's, but neither the queue nor commands may be.
+    owner, root = ("nobody", "") if user == "root" else (user, f", {{ root = {user} }}")
+    main = _MAIN_CF.format(folder=folder, user=user, owner=owner, root=root)
+    return from_texts(main, _MASTER_CF.format(port=PORT), folder)
 
 
 def configured_directory(given: Path | None) -> Path | None:

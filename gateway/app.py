@@ -1,0 +1,256 @@
+"""The twistd plug-in: `twistd mailgateway [--config-directory DIR]`.
+
+Started by root with a configuration directory it becomes the master of several roles (gateway.master); started by
+anybody else, or without a directory, it does everything itself (gateway.roles.Single).  Whatever makes it impossible to
+start is told in one line before anything is started.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.python import usage
+
+from gateway import __version__
+from gateway.config import ConfigError, Configuration, Finding
+from gateway.config.builtin import PORT, configured_directory, load_configuration
+from gateway.config.check import check
+from gateway.config.findings import ERROR
+from gateway.listeners import ListenError, bind_inet, bind_unix, interface_addresses, service_addresses
+from gateway.log import MailLog
+from gateway.master import Master, Plan
+from gateway.parts import make_log
+from gateway.privileges import AccountError, mail_owner, prepare_directories
+from gateway.role import catch_errors
+from gateway.roles import Single
+from spool.names import FOLDERS
+from spool.store import JOURNALS
+
+STOP_GRACE = 8.0  # seconds that running deliveries have when the gateway is told to stop
+
+
+class Options(usage.Options):
+    optParameters = [
+        ["config-directory", "c", None, "Where main.cf and master.cf are; else $MAIL_CONFIG, or built-in defaults"]
+    ]
+    longdesc = "A mail gateway that reads Postfix's configuration."
+
+
+def makeService(options: Options) -> Service:
+    """Called by twistd.  Exits with one line if it cannot start."""
+    from twisted.internet import reactor
+
+    given = options["config-directory"]
+    try:
+        configuration = load_configuration(Path(given).absolute() if given else None)
+        refuse_errors(check(configuration))
+        configured = given is not None or configured_directory(None) is not None
+        if not configured:
+            configuration.directory.mkdir(exist_ok=True)
+        return Gateway(configuration, configured, reactor)
+    except (ConfigError, AccountError, ListenError, OSError) as error:
+        sys.exit(f"mailgateway: fatal: {error}")
+
+
+def refuse_errors(findings: list[Finding]) -> None:
+    """Raises ConfigError for the first error."""
+    for finding in findings:
+        if finding.severity == ERROR:
+            raise ConfigError(finding.what, finding.mend, file=finding.file, line=finding.line)
+
+
+class Gateway(Service):
+    """The gateway within twistd."""
+
+    name = "mailgateway"
+
+    def __init__(self, configuration: Configuration, configured: bool, reactor: Any) -> None:
+        self.configuration = configuration
+        self.configured = configured
+        self.reactor = reactor
+        self.split = configured and os.geteuid() == 0
+        self.owner = mail_owner(configuration.settings.text("mail_owner"))
+        self.log: MailLog = make_log(configuration.settings, reactor)
+        self.sockets: dict[str, socket.socket] = {}
+        self._lock: Any = None
+        self._single: Single | None = None
+        self._retired: list[Deferred[Any]] = []
+        self._master: Master | None = None
+
+    # --- start -----------------------------------------------------------------------------------------------------
+
+    def privilegedStartService(self) -> None:
+        """Everything that needs root's rights, or that must fail at once.  Failures end the process."""
+        os.umask(0o077)
+        catch_errors(self.log, "master")
+        try:
+            self._take_place(self.configuration)
+        except (ConfigError, AccountError, ListenError, OSError) as error:
+            self._fail(str(error))
+
+    def _fail(self, text: str) -> None:
+        self.log.fatal("master", text)
+        print(f"mailgateway: fatal: {text}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def _take_place(self, configuration: Configuration) -> None:
+        settings = configuration.settings
+        queue, data = Path(settings.text("queue_directory")), Path(settings.text("data_directory"))
+        prepare_directories(queue, data, (*FOLDERS, JOURNALS), self.owner)
+        self._lock = lock(data / "master.lock")
+        self.sockets = self._bind(configuration, {})
+
+    def _bind(self, configuration: Configuration, known: dict[str, socket.socket]) -> dict[str, socket.socket]:
+        """All sockets of a configuration by name; those that are bound already are taken over.  Raises ListenError."""
+        settings = configuration.settings
+        wanted: dict[str, Callable[[], socket.socket]] = {}
+        interfaces = interface_addresses(settings.words("inet_interfaces"), settings.words("inet_protocols"))
+        for service in configuration.services:
+            if service.type == "inet" and service.command.rpartition("/")[2] == "smtpd":
+                for address in service_addresses(service.name, interfaces):
+                    wanted[f"inet:{address}@{service.name}"] = partial(bind_inet, address)
+        queue = Path(settings.text("queue_directory"))
+        owner = (self.owner.uid, self.owner.gid) if os.geteuid() == 0 else None
+        for name, folder, mode in UNIX_SOCKETS:
+            path = queue / folder / name
+            wanted[f"{path}"] = partial(bind_unix, path, mode=mode, owner=owner, datagram=name == "pickup")
+        made: dict[str, socket.socket] = {}
+        try:
+            for name, bind in wanted.items():
+                if name not in known:
+                    made[name] = bind()
+        except ListenError:
+            for one in made.values():
+                one.close()
+            raise
+        return {name: known.get(name) or made[name] for name in wanted}
+
+    def startService(self) -> None:
+        super().startService()
+        signal.signal(signal.SIGHUP, lambda number, frame: self.reactor.callFromThread(self.reload))
+        where = self.configuration.directory if self.configured else "(built in)"
+        self.log.info("master", f"daemon started -- version {__version__}, configuration {where}")
+        if self.split:
+            self._master = Master(self.reactor, self.log, self._requested)
+        try:
+            self._run(self.configuration)
+        except (ConfigError, AccountError, ListenError, OSError) as error:
+            self._fail(str(error))
+        print(self._introduction(), flush=True)
+
+    def _run(self, configuration: Configuration) -> None:
+        if self._master is not None:
+            self._master.start(configuration.directory, self._plans())
+            return
+        single = Single(configuration, self.reactor, self.log, self._requested)
+        single.start({name: os.dup(one.fileno()) for name, one in self._named().items()})
+        self._single = single
+
+    def _named(self) -> dict[str, socket.socket]:
+        """The sockets by the names that roles know."""
+        return {
+            name if name.startswith("inet:") else name.rpartition("/")[2]: one for name, one in self.sockets.items()
+        }
+
+    def _plans(self) -> list[Plan]:
+        named = self._named()
+        inet = {name: one for name, one in named.items() if name.startswith("inet:")}
+        receivers = len(os.sched_getaffinity(0)) if inet else 0
+        scheduler = {name: named[name] for name in ("control", "scheduler", "pickup")}
+        return [
+            Plan("executor", 1, {"executor": named["executor"]}),
+            Plan("scheduler", 1, scheduler),
+            *(Plan("receiver", number, inet) for number in range(1, receivers + 1)),
+        ]
+
+    def _introduction(self) -> str:
+        settings = self.configuration.settings
+        inet = [name[5:].partition("@")[0] for name in self.sockets if name.startswith("inet:")]
+        log = settings.text("maillog_file") or "standard error"
+        told = [
+            f"mailgateway {__version__}: SMTP on {', '.join(dict.fromkeys(inet)) or 'no port'}",
+            f"  spool in {settings.text('queue_directory')}, log in {log}",
+        ]
+        if not self.configured:
+            told.append(f"  a first message: swaks --server 127.0.0.1:{PORT} --to {self.owner.name}@localhost")
+        return "\n".join(told)
+
+    # --- reload and stop -------------------------------------------------------------------------------------------
+
+    def _requested(self, what: str) -> None:
+        """An administrator's command, by the control socket."""
+        if what == "reload":
+            self.reload()
+        elif what == "stop":
+            self.reactor.callLater(0, self.reactor.stop)
+
+    def reload(self) -> None:
+        """Take up a changed configuration.  One that cannot be used is refused whole, with the reason in the log."""
+        try:
+            configuration = load_configuration(self.configuration.directory if self.configured else None)
+            refuse_errors(check(configuration))
+            bound = self._bind(configuration, self.sockets)
+        except (ConfigError, AccountError, ListenError, OSError) as error:
+            self.log.error("master", f"reload refused, the old configuration stays: {error}")
+            return
+        self.log.info("master", f"reload -- version {__version__}, configuration {configuration.directory}")
+        old, self.sockets, self.configuration = self.sockets, bound, configuration
+        if self._single is not None:
+            retiring, self._single = self._single, None
+            self._retired.append(retiring.retire().addBoth(lambda ignored: self._run(configuration)))
+        else:
+            self._run(configuration)
+        for name, one in old.items():
+            if name not in bound:
+                one.close()
+
+    def stopService(self) -> Deferred[Any] | None:
+        """Runs when twistd stops; the deliveries that are running have STOP_GRACE seconds."""
+        super().stopService()
+        self.log.info("master", "terminating on signal 15")
+        for one in self.sockets.values():
+            one.close()
+        if self._master is not None:
+            stopped = self._master.stop(STOP_GRACE)
+        elif self._single is not None:
+            stopped = self._single.retire()
+            self.reactor.callLater(STOP_GRACE, self._leave)
+        else:
+            return None
+        return stopped.addBoth(lambda ignored: self.log.flush())
+
+    def _leave(self) -> None:
+        """What did not end in time is cut off; nothing is lost by that."""
+        self.log.flush()
+        os._exit(0)
+
+
+# Name, folder below queue_directory, mode.
+UNIX_SOCKETS = (
+    ("control", "public", 0o666), ("pickup", "public", 0o622), ("scheduler", "private", 0o600),
+    ("executor", "private", 0o600),
+)
+
+
+def lock(path: Path) -> Any:
+    """Hold the lock that says that this data directory is in use.  Raises AccountError if it is."""
+    file = open(path, "w")  # noqa: SIM115 (it is open as long as the process lives)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise AccountError(f"{path}: locked: a gateway with this data_directory is running already") from None
+    return file
+
+
+__all__ = ["Gateway", "Options", "makeService"]

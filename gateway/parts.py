@@ -1,0 +1,354 @@
+"""The object graph of one configuration in one process: each collaborator is made when it is first asked for.
+
+This is the one place where the gateway is composed (with gateway.roles, which says what each role needs of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from gateway.addresses.basis import Basis
+from gateway.addresses.recipients import Recipients
+from gateway.addresses.resolve import Router
+from gateway.addresses.rewriting import Rewriting, blind_copies
+from gateway.config import Configuration, Service, Settings
+from gateway.config.networks import own_interfaces
+from gateway.content.checks import Checks
+from gateway.content.cleanup import Cleanup
+from gateway.content.forwarding import Forwarder
+from gateway.dns import DNSResolver
+from gateway.interfaces import Envelope, IForwarder, ITransport
+from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
+from gateway.notices.notices import Notices
+from gateway.pickup import Pickup
+from gateway.scheduler.backoff import RetryTimes
+from gateway.scheduler.destination import Feedback, Limits
+from gateway.scheduler.scheduler import Policy, Scheduler
+from gateway.scheduler.transport_queue import Done, TransportQueue
+from gateway.smtpd.limits import ClientLimits
+from gateway.smtpd.server import SmtpdFactory, make_smtpd
+from gateway.smtpd.service import Collaborators
+from gateway.tables.registry import Tables
+from spool.maildir import MaildirSpool
+from transports.accounts import Accounts
+from transports.discard import DiscardTransport
+from transports.error import ErrorTransport
+from transports.executor import RemoteTransport
+from transports.local import LocalConfig, LocalTransport, Tools
+from transports.pipe import PipeService, PipeTransport
+from transports.process import Runner
+from transports.programs import Guards
+from transports.smtp import SMTPTransport
+from transports.store import Locking, Store
+from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
+
+# What runs as root in split mode, because each delivery runs as somebody else.
+EXECUTED = frozenset({"pipe", "local", "virtual"})
+
+BLOCKING_THREADS = 4
+
+
+def make_log(settings: Settings, reactor: Any) -> MailLog:
+    """The mail log that main.cf asks for.  Opened at once: later nobody may have the right to.  Raises OSError."""
+    path = settings.text("maillog_file")
+    if path:
+        write = stderr_writer if path in ("/dev/stderr", "/dev/stdout") else file_writer(path)
+    else:
+        write = syslog_writer(settings.text("syslog_facility")) if settings.is_set("syslog_facility") else stderr_writer
+    return MailLog(
+        settings.text("syslog_name"),
+        write,
+        None if reactor is None else lambda flush: reactor.callLater(0, flush),
+        host=settings.text("myhostname"),
+        as_json=settings.text("log_format") == "json",
+    )
+
+
+def program_of(service: Service, configuration: Configuration) -> str:
+    """What stands behind "syslog_name/" in the log lines of a service: its command, and what a syslog_name of its
+    own adds, such as "relay/smtp"."""
+    command = service.command.rpartition("/")[2]
+    base = configuration.settings.text("syslog_name") + "/"
+    own = configuration.service_settings(service).text("syslog_name")
+    return f"{own.removeprefix(base)}/{command}" if own.startswith(base) else command
+
+
+class Parts:
+    """``notify`` tells the scheduler of a new message; ``flush_site`` does what ETRN asks for.  ``executor``: the link
+    to the role that runs EXECUTED services, or None where they run here."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        reactor: Any,
+        log: MailLog,
+        *,
+        notify: Callable[[str, Envelope], None],
+        flush_site: Callable[[str], Awaitable[str]],
+        spool: MaildirSpool | None = None,
+        executor: Any = None,
+        forwarder: IForwarder | None = None,
+    ) -> None:
+        self.configuration = configuration
+        self.settings = configuration.settings
+        self.reactor = reactor
+        self.log = log
+        self.notify = notify
+        self.flush_site = flush_site
+        self.queue_directory = Path(self.settings.text("queue_directory"))
+        self.spool = spool or MaildirSpool(
+            self.queue_directory, reactor=reactor, report=lambda text: log.warning("qmgr", text)
+        )
+        self._executor = executor
+        self._forwarder = forwarder
+        self._pool = ThreadPool(0, BLOCKING_THREADS, "blocking")
+
+    def start(self) -> None:
+        """Start threads.  Raises OSError when the spool cannot be used."""
+        self.spool.start()
+        self._pool.start()
+
+    async def stop(self) -> None:
+        """End what is idle, when nothing is going on any more."""
+        for transport in self.transports.values():
+            await transport.stop()
+        self.runner.close()
+        self.tables.close()
+        self._pool.stop()
+        await self.spool.stop()
+
+    def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """For what blocks: accounts, small files, syncs of foreign spools."""
+        return deferToThreadPool(self.reactor, self._pool, function, *arguments)
+
+    # --- addresses and tables ------------------------------------------------------------------------------------
+
+    @cached_property
+    def own_addresses(self) -> frozenset[str]:
+        proxies = self.settings.words("proxy_interfaces")
+        return frozenset([*(str(one.ip) for one in own_interfaces(self.settings)), *proxies])
+
+    @cached_property
+    def resolver(self) -> DNSResolver:
+        return DNSResolver(self.reactor, self.settings)
+
+    @cached_property
+    def tables(self) -> Tables:
+        return Tables(clock=self.reactor, log=self.log, reactor=self.reactor, resolver=self.resolver)
+
+    @cached_property
+    def basis(self) -> Basis:
+        return Basis.of(self.settings, self.tables, self.own_addresses)
+
+    @cached_property
+    def rewriting(self) -> Rewriting:
+        return Rewriting.from_settings(self.settings, self.tables, self.own_addresses, self.log)
+
+    @cached_property
+    def router(self) -> Router:
+        return Router.from_settings(self.settings, self.tables, self.own_addresses, self.log)
+
+    # --- in ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        return Cleanup(
+            self.settings, self.spool, self.rewriting, self.log, self.reactor, notify=self.notify,
+            checks=Checks.of(self.settings, self.tables),
+            sender_bcc=blind_copies("sender_bcc_maps", self.settings, self.tables, self.own_addresses),
+            recipient_bcc=blind_copies("recipient_bcc_maps", self.settings, self.tables, self.own_addresses),
+        )
+
+    @cached_property
+    def notices(self) -> Notices:
+        return Notices(self.settings, self.cleanup, self.spool, self.log, self.reactor)
+
+    @cached_property
+    def pickup(self) -> Pickup:
+        return Pickup(
+            self.settings, self.queue_directory, self.cleanup, self.log, self.reactor, self.in_thread,
+            refused=self.notices.refused,
+        )
+
+    def smtpd_factories(self) -> dict[str, SmtpdFactory]:
+        """For each smtpd line of master.cf, by the service's name.  Raises ConfigError or RestrictionError."""
+        settings = self.settings
+        limits = ClientLimits(
+            self.reactor.seconds,
+            settings.seconds("anvil_rate_time_unit"),
+            settings.number("smtpd_client_ipv4_prefix_length"),
+            settings.number("smtpd_client_ipv6_prefix_length"),
+        )
+        found = {}
+        for service in self.configuration.services:
+            if service.type != "inet" or service.command.rpartition("/")[2] != "smtpd":
+                continue
+            own = self.configuration.service_settings(service)
+            collaborators = Collaborators(
+                cleanup=self.cleanup,
+                addresses=Recipients.from_settings(own, self.tables, self.own_addresses, self.log),
+                tables=self.tables,
+                resolver=self.resolver,
+                log=self.log,
+                clock=self.reactor,
+                limits=limits,
+                own_addresses=self.own_addresses,
+                free_bytes=self.spool.free_bytes,
+                flush_site=self.flush_site,
+            )
+            found[service.name] = make_smtpd(
+                own, collaborators, name=service.name, program=program_of(service, self.configuration),
+                process_limit=self._process_limit(service),
+            )
+        return found
+
+    # --- out -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def runner(self) -> Runner:
+        return Runner(self.reactor)
+
+    @cached_property
+    def guards(self) -> Guards:
+        return Guards(self.in_thread)
+
+    @cached_property
+    def accounts(self) -> Accounts:
+        return Accounts(self.in_thread)
+
+    @cached_property
+    def forwarder(self) -> IForwarder:
+        return self._forwarder or Forwarder(self.cleanup, self.spool)
+
+    @cached_property
+    def transports(self) -> Mapping[str, ITransport]:
+        """Every delivery service of master.cf, by name."""
+        made: dict[str, ITransport] = {}
+        for service in self.configuration.services:
+            command = service.command.rpartition("/")[2]
+            if service.type == "inet" or command not in MAKERS:
+                continue
+            if command in EXECUTED and self._executor is not None:
+                made[service.name] = RemoteTransport(self._executor, program_of(service, self.configuration))
+            else:
+                made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
+        return made
+
+    def scheduler(self) -> Scheduler:
+        """A new scheduler on the spool.  It does nothing until it is started."""
+        settings = self.settings
+        times = RetryTimes(
+            settings.seconds("minimal_backoff_time"),
+            settings.seconds("maximal_backoff_time"),
+            settings.seconds("maximal_queue_lifetime"),
+            settings.seconds("bounce_queue_lifetime"),
+            settings.seconds("delay_warning_time"),
+        )
+        policy = Policy(
+            times,
+            settings.number("qmgr_message_active_limit"),
+            settings.seconds("queue_run_delay"),
+            frozenset(settings.words("defer_transports")),
+        )
+        return Scheduler(self.spool, self.router, self.notices, policy, self.reactor, self.log, self._queues)
+
+    def _queues(self, done: Done) -> dict[str, TransportQueue]:
+        retry_time = self.settings.seconds("minimal_backoff_time")
+        return {
+            name: TransportQueue(
+                name, transport, self._limits(name), process_limit=self._process_limit(self._service(name)),
+                retry_time=retry_time, clock=self.reactor, log=self.log, done=done,
+            )
+            for name, transport in self.transports.items()
+        }
+
+    def _service(self, name: str) -> Service:
+        service = self.configuration.service(name)
+        assert service is not None
+        return service
+
+    def _process_limit(self, service: Service) -> int:
+        return self.settings.number("default_process_limit") if service.maxproc is None else service.maxproc
+
+    def _limits(self, name: str) -> Limits:
+        settings = self.settings
+        return Limits(
+            initial_concurrency=settings.transport_number(name, "initial_destination_concurrency"),
+            concurrency=settings.transport_number(name, "destination_concurrency_limit"),
+            recipients=settings.transport_number(name, "destination_recipient_limit"),
+            failed_cohorts=settings.transport_number(name, "destination_concurrency_failed_cohort_limit"),
+            positive=Feedback.parse(settings.transport_text(name, "destination_concurrency_positive_feedback")),
+            negative=Feedback.parse(settings.transport_text(name, "destination_concurrency_negative_feedback")),
+            rate_delay=settings.transport_seconds(name, "destination_rate_delay"),
+        )
+
+
+Maker = Callable[[Parts, Service, Settings, Mapping[str, ITransport]], ITransport]
+
+
+def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    made: ITransport = SMTPTransport(
+        settings, service.name, parts.resolver.for_service(settings), parts.spool, parts.log, parts.reactor,
+        parts.own_addresses, lmtp=service.command.endswith("lmtp"), program=program_of(service, parts.configuration),
+    )
+    return made
+
+
+def _pipe(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    made: ITransport = PipeTransport(
+        PipeService.from_service(service, settings), parts.runner, parts.spool, parts.guards, parts.log, parts.reactor
+    )
+    return made
+
+
+def _local(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    def tables(parameter: str) -> list[Any]:
+        return [parts.tables.open(name, settings) for name in settings.words(parameter)]
+
+    config = LocalConfig.from_settings(settings)
+    made: ITransport = LocalTransport(
+        Tools(
+            config, parts.runner, Store(parts.runner, config.locking), parts.spool, parts.accounts, parts.forwarder,
+            parts.router, parts.basis.qualify, parts.log, parts.reactor,
+            tables("alias_maps"), tables("mailbox_command_maps"), tables("mailbox_transport_maps"),
+            tables("fallback_transport_maps"), others,
+        )
+    )
+    return made
+
+
+def _virtual(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    def tables(parameter: str) -> list[Any]:
+        return [parts.tables.open(name, settings) for name in settings.words(parameter)]
+
+    made: ITransport = VirtualTransport(
+        VirtualConfig.from_settings(settings),
+        VirtualTables(tables("virtual_mailbox_maps"), tables("virtual_uid_maps"), tables("virtual_gid_maps")),
+        Store(parts.runner, Locking.of(settings, "virtual_mailbox_lock")),
+        parts.spool, parts.log, parts.reactor,
+    )
+    return made
+
+
+def _error(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    made: ITransport = ErrorTransport(defers=service.name == "retry")
+    return made
+
+
+def _discard(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    made: ITransport = DiscardTransport()
+    return made
+
+
+# What makes a delivery service, by its command in master.cf.
+MAKERS: dict[str, Maker] = {
+    "smtp": _smtp, "lmtp": _smtp, "pipe": _pipe, "local": _local, "virtual": _virtual, "error": _error,
+    "discard": _discard,
+}

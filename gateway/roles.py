@@ -1,0 +1,288 @@
+"""What each role does with the parts: receiver, scheduler, executor, or all in one process.
+
+A role is composed while it still has root's rights, started with the listening sockets it was given (by name:
+"inet:ADDRESS@SERVICE", "control", "scheduler", "executor", "pickup"), and ends with ``retire``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from gateway.administration import Administration
+from gateway.config import Configuration
+from gateway.interfaces import Envelope
+from gateway.link import LinkClient, LinkServer
+from gateway.log import MailLog
+from gateway.parts import EXECUTED, Parts
+from gateway.privileges import mail_owner
+from spool import format
+from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteForwarder
+
+ACCEPT_AT_ONCE = 8  # connections a turn: the sockets are shared, so that no receiver takes all
+RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
+
+QUEUED, FLUSH_SITE = "queued", "flush-site"
+SCHEDULER_SOCKET, EXECUTOR_SOCKET = "private/scheduler", "private/executor"
+
+Request = Callable[[str], None]
+
+
+class Role:
+    """``master``: the link to the master, once there is one."""
+
+    master: Any = None
+
+    def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
+        self.configuration = configuration
+        self.reactor = reactor
+        self.log = log
+        self._ports: list[Any] = []
+
+    def notes(self) -> dict[str, Callable[[Any], None]]:
+        """What the master may tell this role."""
+        return {}
+
+    def start(self, descriptors: Mapping[str, int]) -> None:
+        raise NotImplementedError
+
+    def retire(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._retire())
+
+    async def _retire(self) -> None:
+        raise NotImplementedError
+
+    def listen(self, descriptor: int, family: int, factory: Factory[Any]) -> None:
+        """Take connections from a socket that is bound already."""
+        port = self.reactor.adoptStreamPort(descriptor, family, factory)
+        port.numberAccepts = ACCEPT_AT_ONCE
+        os.close(descriptor)
+        self._ports.append(port)
+
+    async def stop_listening(self) -> None:
+        ports, self._ports = self._ports, []
+        for port in ports:
+            port.stopListening()
+
+    def connect(self, path: str, client: LinkClient) -> None:
+        self.reactor.connectUNIX(os.path.join(self.configuration.settings.text("queue_directory"), path), client)
+
+
+class Receiver(Role):
+    """The SMTP servers."""
+
+    def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
+        super().__init__(configuration, reactor, log)
+        self.scheduler = LinkClient(reactor)
+        self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
+        self.factories = self.parts.smtpd_factories()
+
+    def _notify(self, queue_id: str, envelope: Envelope) -> None:
+        self.scheduler.note(QUEUED, [queue_id, format.encode(envelope, envelope.size).decode("ascii")])
+
+    async def _flush_site(self, site: str) -> str:
+        return str(await self.scheduler.call(FLUSH_SITE, site))
+
+    def start(self, descriptors: Mapping[str, int]) -> None:
+        self.parts.start()
+        self.connect(SCHEDULER_SOCKET, self.scheduler)
+        listen_for_smtp(self, descriptors, self.factories)
+
+    async def _retire(self) -> None:
+        await self.stop_listening()
+        for factory in self.factories.values():
+            await factory.stop(RETIRE_GRACE)
+        await self.parts.spool.stop()
+        self.scheduler.close()
+
+
+class SchedulerRole(Role):
+    """The queue, and everything that needs no rights: SMTP client, pickup, notices, administration."""
+
+    def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
+        super().__init__(configuration, reactor, log)
+        self.executor = LinkClient(reactor, calls={FORWARD: self._forward})
+        self.parts = Parts(
+            configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, executor=self.executor
+        )
+        self.scheduler = self.parts.scheduler()
+        self._door = ForwardDoor(self.parts.forwarder)
+        self.administration = Administration(
+            self.parts.settings, self.parts.spool, self.scheduler, self.parts.pickup, self._request, log
+        )
+
+    def _notify(self, queue_id: str, envelope: Envelope) -> None:
+        self.scheduler.announce(queue_id, envelope)
+
+    async def _flush_site(self, site: str) -> str:
+        return await self.administration.flush_site(site)
+
+    async def _forward(self, value: Any) -> Any:
+        return await self._door.forward(value)
+
+    def _request(self, what: str) -> None:
+        self.master.note("request", what)
+
+    def _queued(self, value: Any) -> None:
+        self.scheduler.announce(value[0], format.decode(value[1].encode("ascii")))
+
+    def start(self, descriptors: Mapping[str, int]) -> None:
+        self.parts.start()
+        allowed = frozenset({0, os.geteuid()})
+        receivers = LinkServer(
+            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site}, notes={QUEUED: self._queued}
+        )
+        self.listen(descriptors["scheduler"], socket.AF_UNIX, receivers)
+        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory(self.reactor))
+        self.connect(EXECUTOR_SOCKET, self.executor)
+        self.pokes = Datagrams(self.reactor, descriptors["pickup"], self.parts.pickup.poke)
+        self.parts.pickup.start()
+        self.scheduler.start()
+
+    async def _retire(self) -> None:
+        await self.stop_listening()
+        self.pokes.stop()
+        await self.parts.pickup.stop()
+        await self.scheduler.stop()
+        self.executor.close()
+        await self.parts.stop()
+
+
+class ExecutorRole(Role):
+    """Programs and mailboxes.  It runs as root, and takes nothing but a queue ID, recipients and a service's name."""
+
+    def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
+        super().__init__(configuration, reactor, log)
+        owner = mail_owner(configuration.settings.text("mail_owner"))
+        self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls={DELIVER: self._deliver})
+        self.parts = Parts(
+            configuration, reactor, log, notify=lambda queue_id, envelope: None, flush_site=_nowhere,
+            forwarder=RemoteForwarder(self),
+        )
+        self._busy = 0
+        self._idle: Deferred[None] | None = None
+        own = {one.name for one in configuration.services if one.command.rpartition("/")[2] in EXECUTED}
+        self._executor = Executor({name: one for name, one in self.parts.transports.items() if name in own})
+
+    async def call(self, name: str, value: Any) -> Any:
+        """Ask the scheduler that is connected now (see RemoteForwarder)."""
+        link = next(iter(self.server.links), None)
+        if link is None:
+            raise ConnectionError("the scheduler is away")
+        return await link.call(name, value)
+
+    async def _deliver(self, value: Any) -> Any:
+        self._busy += 1
+        try:
+            return await self._executor.deliver(value)
+        finally:
+            self._busy -= 1
+            if not self._busy and self._idle is not None:
+                self._idle.callback(None)
+
+    def start(self, descriptors: Mapping[str, int]) -> None:
+        self.parts.start()
+        self.listen(descriptors["executor"], socket.AF_UNIX, self.server)
+
+    async def _retire(self) -> None:
+        await self.stop_listening()
+        if self._busy:
+            self._idle = Deferred()
+            await self._idle
+        await self.parts.stop()
+
+
+async def _nowhere(site: str) -> str:
+    return "unable"
+
+
+class Single(Role):
+    """Everything in one process: what twistd runs for anybody but root."""
+
+    def __init__(self, configuration: Configuration, reactor: Any, log: MailLog, request: Request) -> None:
+        super().__init__(configuration, reactor, log)
+        self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
+        self.factories = self.parts.smtpd_factories()
+        self.scheduler = self.parts.scheduler()
+        self.administration = Administration(
+            self.parts.settings, self.parts.spool, self.scheduler, self.parts.pickup, request, log
+        )
+
+    def _notify(self, queue_id: str, envelope: Envelope) -> None:
+        self.scheduler.announce(queue_id, envelope)
+
+    async def _flush_site(self, site: str) -> str:
+        return await self.administration.flush_site(site)
+
+    def start(self, descriptors: Mapping[str, int]) -> None:
+        self.parts.start()
+        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory(self.reactor))
+        self.pokes = Datagrams(self.reactor, descriptors["pickup"], self.parts.pickup.poke)
+        listen_for_smtp(self, descriptors, self.factories)
+        self.parts.pickup.start()
+        self.scheduler.start()
+
+    async def _retire(self) -> None:
+        await self.stop_listening()
+        self.pokes.stop()
+        for factory in self.factories.values():
+            await factory.stop(RETIRE_GRACE)
+        await self.parts.pickup.stop()
+        await self.scheduler.stop()
+        await self.parts.stop()
+
+
+ROLES: dict[str, Callable[[Configuration, Any, MailLog], Role]] = {
+    "receiver": Receiver, "scheduler": SchedulerRole, "executor": ExecutorRole,
+}
+
+
+def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]]) -> None:
+    for name, descriptor in descriptors.items():
+        kind, _, rest = name.partition(":")
+        if kind == "inet":
+            with socket.socket(fileno=os.dup(descriptor)) as bound:
+                family = bound.family
+            role.listen(descriptor, family, factories[rest.partition("@")[2]])
+
+
+@implementer(IReadDescriptor)
+class Datagrams:
+    """Calls ``poke`` for each datagram at a UNIX socket, whatever it says."""
+
+    def __init__(self, reactor: Any, descriptor: int, poke: Callable[[], object]) -> None:
+        self._reactor = reactor
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(False)
+        self._poke = poke
+        reactor.addReader(self)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def doRead(self) -> None:
+        try:
+            while self._socket.recv(16):
+                pass
+        except BlockingIOError:
+            pass
+        self._poke()
+
+    def connectionLost(self, reason: object) -> None:
+        self._socket.close()
+
+    def logPrefix(self) -> str:
+        return "pickup"
+
+    def stop(self) -> None:
+        self._reactor.removeReader(self)
+        self._socket.close()
+
+
