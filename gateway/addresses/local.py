@@ -1,0 +1,52 @@
+"""Which domains are this machine's: mydestination, and address literals of its own addresses; postconf(5).
+
+``own_addresses``: inet_interfaces and proxy_interfaces, worked out.  Matching may need a table: awaitable, TableError.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Protocol
+
+from gateway.addresses.syntax import literal_address
+
+
+class DomainList(Protocol):
+    """See gateway.tables."""
+
+    async def match(self, name: str) -> bool: ...
+
+    def match_now(self, name: str) -> bool | None: ...
+
+
+class LocalDomains:
+    """``origin``: myorigin, whose users have bare names in tables too."""
+
+    def __init__(self, destinations: DomainList, own_addresses: Iterable[str] = (), origin: str = "") -> None:
+        self._destinations = destinations
+        self._own = frozenset(map(str, map(ipaddress.ip_address, own_addresses)))
+        self._origin = origin.lower()
+
+    async def match(self, domain: str) -> bool:
+        """Whether mail for that domain is delivered here."""
+        domain = _without_dot(domain)
+        if not domain:
+            return False
+        known = self._destinations.match_now(domain)
+        if known is None:
+            known = await self._destinations.match(domain)
+        return known or (domain.startswith("[") and literal_address(domain) in self._own)
+
+    async def has_bare_names(self, domain: str) -> bool:
+        """Whether "user" in a table stands for user@domain, too."""
+        return domain.lower() == self._origin or await self.match(domain)
+
+
+def _without_dot(domain: str) -> str:
+    """One dot at the end does not count, two do."""
+    if domain.endswith("."):
+        domain = domain[:-1]
+        if domain.endswith("."):
+            return ""
+    return domain

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.addresses.headers import AddressField, extract_recipients, is_simple
+from gateway.addresses.qualify import Qualifier, Rules
+from tests.gateway.addresses.support import cases
+
+_PIECES = ["a", "b", "@", ".", ",", ";", ":", "<", ">", "(", ")", '"', "[", "]", "\\", " ", "\n ", "%", "!", "é", "c.d"]
+_VALUES = st.lists(st.sampled_from(_PIECES), max_size=20).map("".join)
+
+
+def rewritten(value: bytes) -> bytes:
+    qualify = Qualifier(Rules("my.domain", "my.domain"))
+    field = AddressField(value)
+    field.replace([qualify(address) for address in field.addresses])
+    return field.render("To")
+
+
+@pytest.mark.parametrize(("value", "expected"), cases("headers"))
+def test_rewritten_as_postfix_does(value: str, expected: str) -> None:
+    assert rewritten(value.encode()) == expected.encode()
+
+
+def test_nothing_changed_nothing_touched() -> None:
+    value = b' Joe\xff  <joe@a.b>  ,\n\t"x"  (odd  spacing) <\te@c.d >;  :'
+    field = AddressField(value)
+    field.replace(list(field.addresses))
+    assert field.render("From") is value
+
+
+def test_too_many_tokens_are_left_alone() -> None:
+    value = b", ".join([b"joe"] * 100)
+    field = AddressField(value, limit=50)
+    assert field.addresses == []
+    assert field.render("To") is value
+
+
+@given(_VALUES)
+@settings(max_examples=300)
+def test_any_value_can_be_rewritten(text: str) -> None:
+    value = text.encode()
+    field = AddressField(value)
+    field.replace([f"{number}@new.example" for number in range(len(field.addresses))])
+    result = field.render("To")
+    if not field.addresses:
+        assert result is value
+    again = AddressField(result)
+    assert again.addresses == field.addresses
+    assert not re.search(rb"\n(?![ \t])", result)
+
+
+@given(_VALUES)
+@settings(max_examples=300)
+def test_what_is_simple_needs_no_rewriting(text: str) -> None:
+    value = text.encode()
+    if is_simple(value):
+        assert rewritten(value) is value
+
+
+def test_what_most_mail_has_is_simple() -> None:
+    for value in (b"a@b.c", b"Joe Doe <joe@b.c>", b'"Doe, Joe" <joe@b.c>, x@y.z,\n\tJ. Q. <q@r.s>', b"<a@b.c>"):
+        assert is_simple(value)
+    for value in (b"a", b"a@b", b"a b@c.d", b"Joe <a>", b"a@b.c (x)", b"g: a@b.c;"):
+        assert not is_simple(value)
+
+
+def test_extraction() -> None:
+    fields = [
+        ("to", b'Jane <jane>, someone@elsewhere.example, "a b"@c'),
+        ("cc", b"bob (Bob), G: x@y, z;"),
+        ("bcc", b"secret"),
+        ("from", b"me"),
+        ("apparently-to", b"nobody"),
+    ]
+    found = ["jane", "someone@elsewhere.example", '"a b"@c', "bob", "x@y", "z", "secret"]
+    assert extract_recipients(fields) == found
+    assert extract_recipients([*fields, ("resent-cc", b"again")]) == ["again"]
