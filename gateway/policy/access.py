@@ -67,8 +67,16 @@ class Access:
             found = await self._first(session, self._networks(address), subject, kind)
         return found or DUNNO
 
-    async def domain(self, session: Session, name: str, kind: str) -> Verdict:
-        return await self._first(session, self._domains(name), name, kind) or DUNNO
+    async def domain(self, session: Session, name: str, kind: str, subject: str | None = None) -> Verdict:
+        """``subject``: what the reply names if it is not the domain."""
+        return await self._first(session, self._domains(name), name if subject is None else subject, kind) or DUNNO
+
+    async def network(self, session: Session, address: str, kind: str, subject: str) -> Verdict:
+        return await self._first(session, self._networks(address), subject, kind) or DUNNO
+
+    async def word(self, session: Session, word: str, kind: str) -> Verdict:
+        """A key without parts."""
+        return await self._first(session, iter(((word, True),)), word, kind) or DUNNO
 
     async def null_sender(self, session: Session) -> Verdict:
         return await self._first(session, iter(((self._null_key, True),)), "", facts.SENDER) or DUNNO
@@ -223,7 +231,9 @@ class Access:
             words = split_words(value)
             if not words:
                 raise RestrictionError(f'access table {self.spec} entry "{key}" has empty value')
-            return compile_list(self.tools, words, self.spec, self._default, in_table=True)
+            if any(":" in word for word in words):
+                raise RestrictionError(f"access table {self.spec} has entry with lookup table: {value}")
+            return compile_list(self.tools, words, self.spec, self._default)
         except (RestrictionError, ValueError) as error:
             self.tools.log.warning(PROGRAM, str(error))
             return None
@@ -286,9 +296,7 @@ async def _etrn(access: Access, session: Session) -> Verdict:
 
 async def _sasl(access: Access, session: Session) -> Verdict:
     name = session.sasl_username
-    if not name:
-        return DUNNO
-    return await access._first(session, iter(((name, True),)), name, "SASL login name") or DUNNO
+    return await access.word(session, name, "SASL login name") if name else DUNNO
 
 
 _register("check_client_access", _client)

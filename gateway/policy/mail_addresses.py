@@ -177,5 +177,3 @@ def unknown_sender_domain(tools: Toolbox, arguments: Arguments) -> IRestriction:
 @restriction("reject_unknown_recipient_domain")
 def unknown_recipient_domain(tools: Toolbox, arguments: Arguments) -> IRestriction:
     return _unknown_domain(tools, "reject_unknown_recipient_domain", RECIPIENT, lambda session: session.recipient)
-
-

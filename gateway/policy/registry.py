@@ -116,11 +116,8 @@ class Plain:
         return self._answer(session)
 
 
-def compile_list(
-    tools: Toolbox, words: Sequence[str], list_name: str, default_access: str = "", in_table: bool = False
-) -> list[Item]:
-    """``default_access``: the restriction that a bare "type:name" stands for in this list ("" = none).
-    ``in_table``: the list stands in an access table, where no further tables may be named."""
+def compile_list(tools: Toolbox, words: Sequence[str], list_name: str, default_access: str = "") -> list[Item]:
+    """``default_access``: the restriction that a bare "type:name" stands for in this list ("" = none)."""
     items: list[Item] = []
     arguments = Arguments(words, list_name)
     warn = False
@@ -130,7 +127,7 @@ def compile_list(
             warn = True
             continue
         if ":" in word and not word.startswith("{"):
-            made = _by_table(tools, arguments, word, default_access, in_table)
+            made = _by_table(tools, arguments, word, default_access)
         elif name in RESTRICTIONS:
             made = RESTRICTIONS[name](tools, arguments)
         elif (members := _class(tools, word)) is not None:
@@ -146,12 +143,10 @@ def _always(name: str, verdict: Verdict) -> IRestriction:
     return Plain(name, lambda _: verdict)
 
 
-def _by_table(tools: Toolbox, arguments: Arguments, word: str, default: str, in_table: bool) -> IRestriction:
+def _by_table(tools: Toolbox, arguments: Arguments, word: str, default: str) -> IRestriction:
     kind, _, name = word.partition(":")
     if kind == "python" and name in tools.plugins:
         return tools.plugins[name](tools.settings, name)
-    if in_table:
-        raise RestrictionError(f"access table {arguments.list_name} has entry with lookup table: {word}")
     if not default:
         raise RestrictionError(
             f"{arguments.list_name}: specify one of (check_client_access, check_helo_access, check_sender_access, "

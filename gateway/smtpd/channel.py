@@ -205,7 +205,7 @@ class Channel(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self.closing:
             return
-        self._budget = BUDGET
+        self._budget = BUDGET - 1
         framer = self.framer
         framer.feed(data)
         if self._line_wanted is not None:
@@ -215,7 +215,7 @@ class Channel(Protocol):
                     self._line_wanted.callback(line)
         elif self._bytes_wanted is not None and not self._bytes_wanted.called:
             self._bytes_wanted.callback(None)
-        if self._reading and len(framer) > HIGH_WATER:
+        if self._reading and len(framer) > HIGH_WATER and not self.closing:
             self._reading = False
             pause = getattr(self.transport, "pauseProducing", None)
             if pause is not None:

@@ -49,6 +49,8 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
         transaction.received = decoder.raw
         if content:
             intake.write(content)
+            if intake.full:
+                await intake.drained()
     if decoder.rest:
         channel.framer.give_back(decoder.rest)
     return await _finish(self, transaction, decoder.bare_lf, "")
@@ -78,6 +80,8 @@ async def bdat(self: Conversation, tokens: list[Token]) -> str | None:
         content = transaction.chunks.decode(block)
         if content:
             transaction.intake.write(content)
+            if transaction.intake.full:
+                await transaction.intake.drained()
     if not last:
         self.session.where = "BDAT"
         return f"250 2.0.0 Ok: {size} bytes"
@@ -274,9 +278,7 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
     except (Gone, TableError):
         raise
     except Exception as error:
-        self.service.log.error(
-            self.service.program, f"{session.queue_id}: internal: {type(error).__name__}: {error}"
-        )
+        self.service.log.error(self.service.program, f"{session.queue_id}: internal: {type(error).__name__}: {error}")
         return WRITE_ERROR
     finally:
         self.forget()

@@ -45,9 +45,7 @@ class Command(NamedTuple):
 
 def escape(data: bytes) -> str:
     """Bytes for a log line, as Postfix writes them there."""
-    return "".join(
-        _ESCAPES.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}") for byte in data
-    )
+    return "".join(_ESCAPES.get(byte) or (chr(byte) if 32 <= byte < 127 else f"\\{byte:03o}") for byte in data)
 
 
 class Conversation:
@@ -167,7 +165,7 @@ class Conversation:
         self.channel.close()
 
     def _statistics(self) -> str:
-        """ ehlo=1 mail=1/2 … commands=5/6"""
+        """ehlo=1 mail=1/2 … commands=5/6"""
         counts = self.counts
         parts, good, total = "", 0, 0
         for name in (*self._commands, "unknown"):

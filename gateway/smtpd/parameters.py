@@ -94,7 +94,7 @@ def _envid(found: MailParameters, value: str, dsn: bool) -> None:
     if not dsn:
         raise BadParameter(_DSN_OFF)
     try:
-        envid = xtext_decode(value)
+        envid = _decoded(value)
     except AddressError:
         envid = ""
     if found.envid or not envid or _UNSAFE.search(envid):
@@ -143,10 +143,15 @@ def _orcpt(value: str) -> str:
         if kind.lower() == "utf-8":  # RFC 6533 3
             address = _UTF8_ESCAPE.sub(lambda match: chr(int(match[1], 16)), coded)
         else:
-            address = xtext_decode(coded)
+            address = _decoded(coded)
     except (AddressError, ValueError, OverflowError):
         return ""
     return f"{kind};{address}" if address and address.isprintable() else ""
+
+
+def _decoded(text: str) -> str:
+    """xtext, in which a bare "=" is let pass, as many clients send it.  Raises AddressError."""
+    return xtext_decode(text.replace("=", "+3D"))
 
 
 def safe(text: str) -> str:

@@ -59,7 +59,7 @@ async def look_up(peer: Peer, resolver: IResolver, log: Log, program: str) -> No
     refused = f"hostname {name} does not resolve to address {peer.address}"
     try:
         # Names of this machine's hosts file count as well as those of the DNS.
-        addresses = await getattr(resolver, "native", resolver.addresses)(name)
+        addresses = await resolver.native(name)
     except DNSError as error:
         words = "Temporary failure in name resolution" if error.temporary else "Name or service not known"
         log.warning(program, f"{refused}: {words}")

@@ -159,5 +159,3 @@ async def auth(self: Conversation, tokens: list[Token]) -> str:
     if self.options.helo_required and self.session.helo is None:
         return "503 5.5.1 Error: send HELO/EHLO first"
     return "503 5.5.1 Error: authentication not enabled"
-
-

@@ -40,6 +40,7 @@ class Intake:
         self.hold, self.discard, self.copies = options.hold, options.discard, list(options.copies)
         self.blocks: list[bytes] = []
         self.state = "open"
+        self.room: Any = None
 
     @property
     def content(self) -> bytes:
@@ -47,6 +48,13 @@ class Intake:
 
     def write(self, block: bytes) -> None:
         self.blocks.append(block)
+
+    @property
+    def full(self) -> bool:
+        return self.room is not None
+
+    async def drained(self) -> None:
+        await self.room
 
     async def finish(self) -> str:
         if self.owner.wait is not None:
@@ -88,6 +96,8 @@ class Cleanup:
 class Resolver:
     """Answers from dicts; what is not there does not exist.  A value of None is a temporary error."""
 
+    disabled = False
+
     def __init__(self) -> None:
         self.names: dict[str, str | None] = {}
         self.hosts: dict[str, list[str] | None] = {}
@@ -111,6 +121,9 @@ class Resolver:
 
     async def addresses(self, host: str) -> list[str]:
         return await self._get(self.hosts, host)
+
+    async def native(self, host: str) -> list[str]:
+        return await self.addresses(host)
 
     async def hostname(self, address: str) -> str:
         return await self._get(self.names, address)
