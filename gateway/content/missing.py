@@ -29,7 +29,9 @@ def from_value(envelope: Envelope, style: str) -> str:
 
     An envelope address may hold a quoted local part, which is valid in a header as it is (RFC 5322 3.4.1).
     """
-    address = envelope.sender or MAILER_DAEMON
+    if not envelope.sender:
+        return MAILER_DAEMON
+    address = envelope.sender
     name = _CONTROLS.sub(" ", envelope.full_name).strip()
     if not name:
         return address

@@ -130,7 +130,7 @@ def test_a_missing_from(name, style, value):
 
 
 def test_a_missing_from_without_a_sender():
-    assert b"From: MAILER-DAEMON\n" in Way().receive(b"\n", sender="").data
+    assert b"From: MAILER-DAEMON\n" in Way().receive(b"\n", sender="", full_name="Joe").data
 
 
 def test_a_missing_recipient_field_is_added_when_configured():
