@@ -111,12 +111,13 @@ class Domains:
         tokens, is_local = await self._stripped(scan(quote(unquote(address))))
         plain = internal(tokens)
         domain = plain.rpartition("@")[2]
+        first = next((at for at, character in enumerate(plain) if character in "@!%"), 0)
+        routed = plain[first + 1 :] != domain
         if self._numeric and is_numeric(domain):
             plain, domain = f"{plain[: -len(domain)]}[{domain}]", f"[{domain}]"
             is_local = is_local or await self._basis.local.match(domain)
-            return Destination(plain, domain, is_local, broken=False, routed=False)
-        first = next((at for at, character in enumerate(plain) if character in "@!%"), 0)
-        return self._checked(plain, domain, is_local, plain[first + 1 :] != domain)
+            return Destination(plain, domain, is_local, broken=False, routed=routed)
+        return self._checked(plain, domain, is_local, routed)
 
     def _checked(self, address: str, domain: str, is_local: bool, routed: bool) -> Destination:
         if domain.startswith("["):

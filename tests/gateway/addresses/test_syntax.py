@@ -88,7 +88,7 @@ def test_any_text_is_a_path_or_an_address_error(text: str, strict: bool, empty: 
         return
     assert empty or address
     assert not any(ord(character) < 32 or ord(character) == 127 for character in address)
-    if address:
+    if valid_domain(address.rpartition("@")[2]):
         assert parse_path(f"<{address}>") == address
 
 
