@@ -40,8 +40,15 @@ _SIMPLE = re.compile(
     rb"(?:(?>%b[ \t]*+|%b<%b>[ \t]*+)(?:,[ \t\n]*+|\Z))++\Z" % (_MAILBOX, _NAME, _MAILBOX)
 )
 
+_ADDRESS = re.compile(_MAILBOX)
+
 is_simple = _SIMPLE.match
 """Whether a value is nothing but user@site.domain and "Name <user@site.domain>" between commas: in standard form."""
+
+
+def simple_addresses(value: bytes) -> list[str]:
+    """The addresses of a value that is_simple(), and whatever looks like one in a quoted name."""
+    return [address.decode("ascii") for address in _ADDRESS.findall(value)]
 
 
 class AddressField:

@@ -106,8 +106,7 @@ class Domains:
         """``address``: in external form, as rewritten."""
         if is_plain(address) and not self._numeric:
             domain = address.rpartition("@")[2]
-            if not await self._basis.local.match(domain):
-                return self._checked(address, domain, False, False)
+            return self._checked(address, domain, await self._basis.local.match(domain), False)
         tokens, is_local = await self._stripped(scan(quote(unquote(address))))
         plain = internal(tokens)
         domain = plain.rpartition("@")[2]

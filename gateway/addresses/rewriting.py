@@ -22,7 +22,7 @@ from zope.interface import implementer
 from gateway.addresses.basis import Basis, Tables
 from gateway.addresses.find import AddressFinder
 from gateway.addresses.forms import unquote
-from gateway.addresses.headers import RECIPIENT_FIELDS, SENDER_FIELDS, AddressField, is_simple
+from gateway.addresses.headers import RECIPIENT_FIELDS, SENDER_FIELDS, AddressField, is_simple, simple_addresses
 from gateway.addresses.mapping import AddressMap
 from gateway.addresses.masquerade import Masquerade
 from gateway.addresses.qualify import Qualifier, Rules
@@ -151,10 +151,18 @@ class Rewriting:
         qualify = self._local if context == "local" else self._remote if context == "remote" else None
         if place is None or qualify is None:
             return value
-        if not self._further(place) and is_simple(value):
-            return value
+        known: dict[str, str] = {}
+        if is_simple(value):
+            if self._further(place):
+                known = {address: await self._through(address, place) for address in simple_addresses(value)}
+            if all(old == new for old, new in known.items()):
+                return value
         field = AddressField(value, self._token_limit)
-        field.replace([await self._through(qualify(address), place) for address in field.addresses])
+        results = []
+        for address in field.addresses:
+            new = known.get(address)
+            results.append(await self._through(qualify(address), place) if new is None else new)
+        field.replace(results)
         return field.render(name)
 
     def _further(self, place: Place) -> list[Any]:
