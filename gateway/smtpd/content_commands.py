@@ -282,6 +282,7 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
         return WRITE_ERROR
     finally:
         self.forget()
+        self.fresh_start()
 
 
 def _late_decisions(self: Conversation, intake: Any) -> None:

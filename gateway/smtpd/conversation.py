@@ -16,6 +16,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from gateway.interfaces import TableError
@@ -26,6 +27,7 @@ from gateway.smtpd.peer import Peer, look_up
 from gateway.smtpd.service import Service
 from gateway.smtpd.tokens import Token, tokenize
 from gateway.smtpd.transaction import Transaction
+from gateway.smtpd.transcript import CLASSES, Transcript
 
 LAST, LIMITED, BEFORE_TLS = 1, 2, 4
 """Of a command: nothing may be sent behind it without waiting; too many are junk; allowed before STARTTLS."""
@@ -76,6 +78,9 @@ class Conversation:
         self._junk = 0
         self._denied: str | None = None
         self._begun = False
+        self._transcript: Transcript | None = None
+        if service.with_.report_session is not None and not CLASSES.isdisjoint(service.options.notify_classes):
+            self._transcript = Transcript()
         self._must_encrypt = service.options.tls_level == "encrypt" and not service.stand_alone
 
     # --- for the handlers ----------------------------------------------------------------------------------------
@@ -89,6 +94,8 @@ class Conversation:
             text = f"{text[:3]}-{text[4:]}\n{text[:4]}{options.reject_footer}"
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             await deferLater(self.service.with_.clock, options.error_sleep)
+        if self._transcript is not None:
+            self._transcript.said(text)
         if text.isascii() and text.isprintable():
             self.channel.write(text[:_LONGEST_REPLY].encode("ascii") + b"\r\n")
         else:
@@ -108,6 +115,29 @@ class Conversation:
     def accepted(self) -> None:
         """A message was taken: earlier errors are forgiven."""
         self._errors = self._junk = 0
+        if self._transcript is not None:
+            self._transcript.errors.clear()
+
+    def fresh_start(self) -> None:
+        """HELO, RSET, the end of a message: a long transcript is begun anew."""
+        if self._transcript is not None and len(self._transcript.lines) > self.options.history_limit:
+            self._report()
+
+    def _report(self) -> None:
+        """Tell the postmaster, if it is something that he wants to hear."""
+        transcript, report = self._transcript, self.service.with_.report_session
+        if transcript is None or report is None:
+            return
+        if not transcript.errors.isdisjoint(self.options.notify_classes):
+            telling = report(set(transcript.errors), self.session.client, list(transcript.lines))
+            Deferred.fromCoroutine(self._told(telling))
+        transcript.forget()
+
+    async def _told(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except Exception as error:
+            self.warning(f"cannot notify the postmaster: {type(error).__name__}: {error}")
 
     def info(self, text: str) -> None:
         self.service.log.info(self.service.program, text)
@@ -160,6 +190,8 @@ class Conversation:
             self.transaction = None
         if self.network:
             self.service.with_.limits.disconnect(self.service.name, self.network)
+        if not self.service.stand_alone:
+            self._report()
         if self._begun:
             self.info(f"disconnect from {session.client}{self._statistics()}")
         self.channel.close()
@@ -288,6 +320,8 @@ class Conversation:
         except UnicodeDecodeError:
             await self._error("500 5.5.2 Error: bad UTF-8 syntax")
             return
+        if self._transcript is not None:
+            self._transcript.heard(line)
         if self.service.command_filter is not None:
             line = await self._filtered(line)
         tokens = tokenize(line)

@@ -44,6 +44,8 @@ class Options:
     reject_footer: str
     verp_delimiters: str
     content_filter: str
+    notify_classes: frozenset[str]
+    history_limit: int
     strict_smtputf8: bool
     received_tls: bool
     received_sasl: bool
@@ -90,6 +92,8 @@ class Options:
             reject_footer=text("smtpd_reject_footer"),
             verp_delimiters=text("default_verp_delimiters"),
             content_filter=text("content_filter"),
+            notify_classes=frozenset(word.lower() for word in settings.words("notify_classes")),
+            history_limit=number("smtpd_history_flush_threshold"),
             strict_smtputf8=flag("strict_smtputf8"),
             received_tls=flag("smtpd_tls_received_header"),
             received_sasl=flag("smtpd_sasl_authenticated_header"),

@@ -6,6 +6,7 @@ A Service never changes.  A reload makes another one, which new connections get;
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +48,8 @@ class Collaborators:
     """Room on the spool's file system."""
     flush_site: Callable[[str], Awaitable[str]] = _no_flush
     """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
+    report_session: Callable[[AbstractSet[str], str, Sequence[str]], Awaitable[None]] | None = None
+    """Tells the postmaster of a session with errors: their classes, NAME[ADDRESS], the transcript's lines."""
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
 
 

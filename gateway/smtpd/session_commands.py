@@ -48,6 +48,7 @@ async def _hello(self: Conversation, tokens: list[Token]) -> str | None:
         if refusal is not None:
             return refusal
     self.forget()
+    self.fresh_start()
     self.session.helo = name
     return None
 
@@ -77,6 +78,7 @@ async def rset(self: Conversation, tokens: list[Token]) -> str:
     if len(tokens) != 1:
         return "501 5.5.4 Syntax: RSET"
     self.forget()
+    self.fresh_start()
     return "250 2.0.0 Ok"
 
 

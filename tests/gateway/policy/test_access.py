@@ -108,7 +108,9 @@ def test_helo() -> None:
 def test_a_name_that_is_only_claimed_permits_nothing() -> None:
     rig = Rig(
         smtpd_peername_lookup="yes",
-        smtpd_recipient_restrictions="check_reverse_client_hostname_access inline:{good.test=OK,bad.test=REJECT} reject",
+        smtpd_restriction_classes="claimed",
+        claimed="check_reverse_client_hostname_access inline:{good.test=OK,bad.test=REJECT}",
+        smtpd_recipient_restrictions="claimed, reject",
     )
     rig.resolver.names |= {"192.0.2.7": "good.test", "192.0.2.8": "bad.test"}
     assert recipient(rig) == "554 5.7.1 <joe@gw.test>: Recipient address rejected: Access denied"

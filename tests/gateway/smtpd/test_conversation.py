@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from twisted.internet.defer import Deferred
 
 from gateway.interfaces import Rejected
 from gateway.smtpd.channel import BUDGET, GRACE, HIGH_WATER
+from gateway.smtpd.server import make_service
+from gateway.smtpd.transcript import error_class
 from spool.envelope import NOTIFY_FAILURE, NOTIFY_SUCCESS
 from spool.interfaces import SpoolError
 from tests.gateway.smtpd.rig import Client, Rig
@@ -552,3 +557,73 @@ def test_nothing_after_quit() -> None:
     client.say("EHLO x")
     assert client.send(b"QUIT\r\nMAIL FROM:<a@b.test>\r\n") == "221 2.0.0 Bye\n"
     assert client.send(b"NOOP\r\n") == ""
+
+
+# --- the postmaster hears of it ---------------------------------------------------------------------------------------
+
+
+def reported(rig: Rig) -> list[tuple[set[str], str, list[str]]]:
+    """Install somebody who listens; what he was told."""
+    told: list[tuple[set[str], str, list[str]]] = []
+
+    async def report(errors: Any, peer: str, lines: Any) -> None:
+        told.append((set(errors), peer, list(lines)))
+
+    service = make_service(rig.settings, replace(rig.collaborators(), report_session=report))
+    rig.factory.reload(service)
+    return told
+
+
+def test_the_postmaster_is_told_of_resource_errors() -> None:
+    rig = Rig(free=0)
+    told = reported(rig)
+    client = rig.connect()
+    client.say("HELO x", "MAIL FROM:<a@b.test>", "AUTH PLAIN c2VjcmV0", "QUIT")
+    assert told == [
+        (
+            {"resource", "protocol"},
+            "unknown[192.0.2.7]",
+            [
+                " Out: 220 gw.test ESMTP mailgateway", " In:  HELO x", " Out: 250 gw.test",
+                " In:  MAIL FROM:<a@b.test>", " Out: 452 4.3.1 Insufficient system storage",
+                " In:  AUTH *", " Out: 503 5.5.1 Error: authentication not enabled",
+                " In:  QUIT", " Out: 221 2.0.0 Bye",
+            ],
+        )
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("classes, number", [("", 0), ("policy", 1), ("protocol", 0)])
+def test_only_what_notify_classes_names_is_reported(classes: str, number: int) -> None:
+    rig = Rig(notify_classes=classes)
+    told = reported(rig)
+    rig.connect().say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<x@else.test>", "QUIT")
+    assert len(told) == number
+
+
+def test_a_transcript_does_not_grow_for_ever() -> None:
+    rig = Rig(notify_classes="policy", smtpd_history_flush_threshold="20", smtpd_junk_command_limit="1000")
+    told = reported(rig)
+    client = rig.connect()
+    client.say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<x@else.test>", *["RSET"] * 30)
+    assert len(told) == 1
+    client.say("QUIT")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize(
+    "reply, kind",
+    [
+        ("452 4.3.1 Insufficient system storage", "resource"),
+        ("451 4.3.0 Error: queue file write error", "resource"),
+        ("451 4.3.5 Server configuration error", "software"),
+        ("451 4.3.0 <x>: Temporary lookup failure", "data"),
+        ("500 5.5.2 Error: command not recognized", "protocol"),
+        ("501 Syntax: EHLO hostname", "protocol"),
+        ("501 5.1.3 Bad recipient address syntax", "protocol"),
+        ("554 5.7.1 <x@y>: Relay access denied", "policy"),
+        ("550 5.1.1 <x@y>: Recipient address rejected", "policy"),
+    ],
+)
+def test_classes_of_errors(reply: str, kind: str) -> None:
+    assert error_class(reply) == kind
