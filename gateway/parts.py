@@ -27,7 +27,7 @@ from gateway.dns import DNSResolver
 from gateway.interfaces import Envelope, IForwarder, ITransport
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
-from gateway.pickup import Pickup
+from gateway.pickup import Pickup, authorized_users
 from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
@@ -175,6 +175,7 @@ class Parts:
         return Pickup(
             self.settings, self.queue_directory, self.cleanup, self.log, self.reactor, self.in_thread,
             refused=self.notices.refused,
+            authorized=authorized_users(self.settings, self.tables, self.in_thread),
         )
 
     def smtpd_factories(self) -> dict[str, SmtpdFactory]:
@@ -202,6 +203,7 @@ class Parts:
                 own_addresses=self.own_addresses,
                 free_bytes=self.spool.free_bytes,
                 flush_site=self.flush_site,
+                report_session=self.notices.session,
             )
             found[service.name] = make_smtpd(
                 own, collaborators, name=service.name, program=program_of(service, self.configuration),

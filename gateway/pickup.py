@@ -277,21 +277,14 @@ def _rewind(file: BinaryIO) -> None:
 
 
 @implementer(IReadDescriptor)
-class PokeSocket:
-    """The datagram socket ``public/pickup``, which anybody may write to: any datagram calls ``poke``."""
+class Pokes:
+    """Calls ``poke`` for each datagram at a socket that is bound already, whatever it says: anybody may write there."""
 
-    def __init__(self, directory: Path, poke: Callable[[], None], reactor: IReactorFDSet) -> None:
-        self._poke = poke
+    def __init__(self, reactor: IReactorFDSet, bound: socket.socket, poke: Callable[[], object]) -> None:
         self._reactor = reactor
-        self._path = directory / submission.PUBLIC / submission.POKE
-        self._path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        folder = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._socket.bind(f"/proc/self/fd/{folder}/{submission.POKE}")  # paths can be longer than socket names
-        finally:
-            os.close(folder)
-        self._path.chmod(0o666)
+        self._socket = bound
+        self._socket.setblocking(False)
+        self._poke = poke
         reactor.addReader(self)
 
     def fileno(self) -> int:
@@ -314,4 +307,3 @@ class PokeSocket:
     def stop(self) -> None:
         self._reactor.removeReader(self)
         self._socket.close()
-        self._path.unlink(missing_ok=True)

@@ -12,9 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.protocol import Factory
-from zope.interface import implementer
 
 from gateway.administration import Administration
 from gateway.config import Configuration
@@ -22,7 +20,10 @@ from gateway.interfaces import Envelope
 from gateway.link import LinkClient, LinkServer
 from gateway.log import MailLog
 from gateway.parts import EXECUTED, Parts
+from gateway.pickup import Pokes
 from gateway.privileges import mail_owner
+from gateway.scheduler.scheduler import Scheduler
+from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE, UNABLE
 from spool import format
 from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteForwarder
 
@@ -114,15 +115,13 @@ class SchedulerRole(Role):
         )
         self.scheduler = self.parts.scheduler()
         self._door = ForwardDoor(self.parts.forwarder)
-        self.administration = Administration(
-            self.parts.settings, self.parts.spool, self.scheduler, self.parts.pickup, self._request, log
-        )
+        self.administration = administration(self.parts, self.scheduler, self._request)
 
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
         self.scheduler.announce(queue_id, envelope)
 
     async def _flush_site(self, site: str) -> str:
-        return await self.administration.flush_site(site)
+        return await etrn(self.parts, self.administration, site)
 
     async def _forward(self, value: Any) -> Any:
         return await self._door.forward(value)
@@ -140,9 +139,9 @@ class SchedulerRole(Role):
             self.reactor, allowed, calls={FLUSH_SITE: self._flush_site}, notes={QUEUED: self._queued}
         )
         self.listen(descriptors["scheduler"], socket.AF_UNIX, receivers)
-        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory(self.reactor))
+        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
         self.connect(EXECUTOR_SOCKET, self.executor)
-        self.pokes = Datagrams(self.reactor, descriptors["pickup"], self.parts.pickup.poke)
+        self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
         self.parts.pickup.start()
         self.scheduler.start()
 
@@ -200,7 +199,7 @@ class ExecutorRole(Role):
 
 
 async def _nowhere(site: str) -> str:
-    return "unable"
+    return UNABLE
 
 
 class Single(Role):
@@ -211,20 +210,18 @@ class Single(Role):
         self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
         self.factories = self.parts.smtpd_factories()
         self.scheduler = self.parts.scheduler()
-        self.administration = Administration(
-            self.parts.settings, self.parts.spool, self.scheduler, self.parts.pickup, request, log
-        )
+        self.administration = administration(self.parts, self.scheduler, request)
 
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
         self.scheduler.announce(queue_id, envelope)
 
     async def _flush_site(self, site: str) -> str:
-        return await self.administration.flush_site(site)
+        return await etrn(self.parts, self.administration, site)
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
-        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory(self.reactor))
-        self.pokes = Datagrams(self.reactor, descriptors["pickup"], self.parts.pickup.poke)
+        self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
+        self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
         listen_for_smtp(self, descriptors, self.factories)
         self.parts.pickup.start()
         self.scheduler.start()
@@ -244,6 +241,21 @@ ROLES: dict[str, Callable[[Configuration, Any, MailLog], Role]] = {
 }
 
 
+def administration(parts: Parts, scheduler: Scheduler, request: Request) -> Administration:
+    return Administration(
+        parts.settings, parts.spool, scheduler, parts.pickup, parts.tables, parts.log, in_thread=parts.in_thread,
+        request=request,
+    )
+
+
+async def etrn(parts: Parts, administration: Administration, site: str) -> str:
+    """What smtpd's ETRN asks for: fast_flush_domains says which sites may; RFC 1985."""
+    if not await parts.tables.domain_list("fast_flush_domains", parts.settings).match(site):
+        return NOT_ELIGIBLE
+    await administration.flush_domain(site)
+    return FLUSHED
+
+
 def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]]) -> None:
     for name, descriptor in descriptors.items():
         kind, _, rest = name.partition(":")
@@ -251,38 +263,3 @@ def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mappi
             with socket.socket(fileno=os.dup(descriptor)) as bound:
                 family = bound.family
             role.listen(descriptor, family, factories[rest.partition("@")[2]])
-
-
-@implementer(IReadDescriptor)
-class Datagrams:
-    """Calls ``poke`` for each datagram at a UNIX socket, whatever it says."""
-
-    def __init__(self, reactor: Any, descriptor: int, poke: Callable[[], object]) -> None:
-        self._reactor = reactor
-        self._socket = socket.socket(fileno=descriptor)
-        self._socket.setblocking(False)
-        self._poke = poke
-        reactor.addReader(self)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def doRead(self) -> None:
-        try:
-            while self._socket.recv(16):
-                pass
-        except BlockingIOError:
-            pass
-        self._poke()
-
-    def connectionLost(self, reason: object) -> None:
-        self._socket.close()
-
-    def logPrefix(self) -> str:
-        return "pickup"
-
-    def stop(self) -> None:
-        self._reactor.removeReader(self)
-        self._socket.close()
-
-

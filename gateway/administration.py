@@ -1,0 +1,159 @@
+"""What administrators' commands can ask a running gateway for, by the control socket (gateway.control).
+
+Everybody may list the queue and flush it (authorized_mailq_users, authorized_flush_users); everything else is for root
+and the mail owner.  Changes go through the spool, and the scheduler is told, so that they are safe while mail is being
+delivered: what is in flight ends by itself, and nothing of it is recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from gateway.config import Settings
+from gateway.control import Handler, Refused, control_factory, listed_object
+from gateway.interfaces import Log
+from gateway.pickup import Pickup, list_submissions
+from gateway.scheduler.scheduler import Scheduler
+from gateway.tables import StringList
+from gateway.tables.registry import Tables
+from spool.interfaces import QUEUE_NAMES, ISpool, SpoolError
+
+ENDS_ATTEMPT = frozenset({"delete", "hold", "requeue"})
+"""Changes after which an attempt that is going on is not the scheduler's any more."""
+
+
+class Administration:
+    """``request`` passes "reload" and "stop" on to whoever can do that; ``in_thread`` runs what blocks."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: ISpool,
+        scheduler: Scheduler,
+        pickup: Pickup,
+        tables: Tables,
+        log: Log,
+        *,
+        in_thread: Callable[..., Any],
+        request: Callable[[str], None],
+    ) -> None:
+        self._spool = spool
+        self._scheduler = scheduler
+        self._pickup = pickup
+        self._request = request
+        self._log = log
+        self._in_thread = in_thread
+        self._maildrop = Path(settings.text("queue_directory")) / "maildrop"
+        self._lookers = tables.string_list("authorized_mailq_users", settings)
+        self._flushers = tables.string_list("authorized_flush_users", settings)
+
+    def factory(self) -> Any:
+        """The server of the control socket."""
+        handlers: dict[str, Handler] = {
+            "list": self._list, "flush": self._flush, "flush-site": self._flush_site, "flush-id": self._flush_id,
+            "poke": self._poke, "status": self._status,
+            "reload": self._passed_on("reload"), "stop": self._passed_on("stop"),
+        }
+        for action in ("delete", "hold", "release", "requeue", "expire"):
+            handlers[action] = self._changing(action)
+        return control_factory(handlers, trouble=lambda text: self._log.error("qmgr", text))
+
+    # --- who may -------------------------------------------------------------------------------------------------
+
+    def _administrators_only(self, uid: int) -> None:
+        if uid not in (0, os.geteuid()):
+            raise Refused("only root and the mail owner may do this")
+
+    async def _must_be_among(self, uid: int, users: StringList, what: str) -> None:
+        if uid in (0, os.geteuid()):
+            return
+        if not await users.match(await self._in_thread(user_name, uid)):
+            raise Refused(f"User {user_name(uid)}(uid={uid}) is not allowed to {what}")
+
+    # --- the queue -----------------------------------------------------------------------------------------------
+
+    async def _list(self, uid: int, arguments: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        await self._must_be_among(uid, self._lookers, "view the mail queue")
+        return self._listed()
+
+    async def _listed(self) -> AsyncIterator[dict[str, Any]]:
+        for name in await self._in_thread(list_submissions, self._maildrop, 0.0):
+            yield {
+                "queue_name": "maildrop", "queue_id": name, "arrival_time": 0, "message_size": 0,
+                "forced_expire": False, "sender": "", "recipients": [],
+            }
+        async for some in self._spool.slices():
+            for one in some:
+                item = listed_object(one)
+                if self._scheduler.is_active(one.id):
+                    item["queue_name"] = "active"
+                yield item
+
+    async def _flush(self, uid: int, arguments: dict[str, Any]) -> int:
+        await self._must_be_among(uid, self._flushers, "flush the mail queue")
+        return await self._scheduler.flush()
+
+    async def _flush_id(self, uid: int, arguments: dict[str, Any]) -> int:
+        await self._must_be_among(uid, self._flushers, "flush the mail queue")
+        return await self._scheduler.flush(str(arguments.get("id", "")))
+
+    async def _flush_site(self, uid: int, arguments: dict[str, Any]) -> int:
+        await self._must_be_among(uid, self._flushers, "flush the mail queue")
+        return await self.flush_domain(str(arguments.get("site", "")))
+
+    async def flush_domain(self, site: str) -> int:
+        """Try what is deferred for a domain now; the number of messages."""
+        wanted, flushed = site.lower().strip("[]"), 0
+        async for some in self._spool.slices():
+            for one in some:
+                waiting = (
+                    recipient.address for recipient, state in zip(one.envelope.recipients, one.states, strict=True)
+                    if not state.done
+                )
+                if one.queue == "deferred" and any(to.rpartition("@")[2].lower() == wanted for to in waiting):
+                    flushed += await self._scheduler.flush(one.id)
+        return flushed
+
+    def _changing(self, action: str) -> Handler:
+        async def change(uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
+            self._administrators_only(uid)
+            given, queues = arguments.get("ids"), [str(name) for name in arguments.get("queues") or QUEUE_NAMES]
+            ids = None if given is None else [str(one) for one in given]
+            try:
+                changes = await self._spool.change(action, ids, queues)
+            except SpoolError as error:
+                raise Refused(str(error)) from None
+            if action in ENDS_ATTEMPT:
+                for one in changes.ids:
+                    self._scheduler.forget(one)
+            self._scheduler.poke()
+            return {"count": changes.count, "ids": changes.ids}
+
+        return change
+
+    # --- the gateway ---------------------------------------------------------------------------------------------
+
+    async def _poke(self, uid: int, arguments: dict[str, Any]) -> None:
+        self._pickup.poke()
+        self._scheduler.poke()
+
+    async def _status(self, uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"pid": os.getpid(), **self._scheduler.status()}
+
+    def _passed_on(self, what: str) -> Handler:
+        async def request(uid: int, arguments: dict[str, Any]) -> None:
+            self._administrators_only(uid)
+            self._request(what)
+
+        return request
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
