@@ -165,10 +165,10 @@ class ISpool(IContentSource):
     def due_now(id: str | None = None) -> Awaitable[int]:
         """Make one deferred entry, or all, due at once; the number of entries affected."""
 
-    def change(action: str, ids: Sequence[str] | None, queues: Sequence[str] = ...) -> Awaitable[int]:
+    def change(action: str, ids: Sequence[str] | None, queues: Sequence[str] = ...) -> Awaitable[Changes]:
         """The same for many messages at once, or for all (None), that are in ``queues`` (of QUEUE_NAMES): "delete",
-        "hold", "release", "requeue", "expire" or "flush"; the number of messages changed.  Raises SpoolError if a
-        message could not be changed; others may have been."""
+        "hold", "release", "requeue", "expire" or "flush".  Raises SpoolError if a message could not be changed; others
+        may have been."""
 
     def listing() -> Awaitable[list[Listed]]:
         """All that is in the spool, oldest first, without waiting for or disturbing leases."""
@@ -186,6 +186,15 @@ class ISpool(IContentSource):
 
     def free_bytes() -> int:
         """Room on the disk (queue_minfree); as it was a second ago at most.  Raises SpoolError."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What ISpool.change() has changed."""
+
+    count: int = 0
+    ids: list[str] = field(default_factory=list)
+    """Those that were asked for by ID; of "all" messages, those that were leased."""
 
 
 @dataclass(slots=True)

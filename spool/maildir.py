@@ -56,6 +56,7 @@ from spool.envelope import Envelope
 from spool.files import Files
 from spool.interfaces import (
     QUEUE_NAMES,
+    Changes,
     Content,
     Entry,
     ISpool,
@@ -114,8 +115,9 @@ class MaildirSpool:
             report=lambda text: reactor.callFromThread(report, text),
         )
         self._own_pool = None if threads is not None else ThreadPool(0, 4, "spool")
-        self._threads: Any = threads if threads is not None else self._own_pool
-        self._group = Group(self.store.files, self._threads, reactor)
+        pool: Any = threads if threads is not None else self._own_pool
+        self._threads: Threads = pool
+        self._group = Group(self.store.files, pool, reactor)
         self._ids = ids.Generator(reactor.seconds, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
@@ -368,32 +370,33 @@ class MaildirSpool:
     # --- administration ------------------------------------------------------------------------------------------
 
     async def hold(self, id: str) -> bool:
-        return await self.change("hold", [id]) > 0
+        return (await self.change("hold", [id])).count > 0
 
     async def unhold(self, id: str) -> bool:
-        return await self.change("release", [id]) > 0
+        return (await self.change("release", [id])).count > 0
 
     async def delete(self, id: str) -> bool:
-        return await self.change("delete", [id]) > 0
+        return (await self.change("delete", [id])).count > 0
 
     async def requeue(self, id: str) -> bool:
-        return await self.change("requeue", [id]) > 0
+        return (await self.change("requeue", [id])).count > 0
 
     async def expire(self, id: str) -> bool:
-        return await self.change("expire", [id]) > 0
+        return (await self.change("expire", [id])).count > 0
 
     async def due_now(self, id: str | None = None) -> int:
-        return await self.change("flush", None if id is None else [id])
+        return (await self.change("flush", None if id is None else [id])).count
 
-    async def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str] = QUEUE_NAMES) -> int:
+    async def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str] = QUEUE_NAMES) -> Changes:
         leased = {id: self._leases[id] for id in (self._leases if ids is None else ids) if id in self._leases}
-        count = 0
+        changes = Changes()
         if leased and "active" in queues:
-            count = await self._change_leased(action, leased)
+            changes.ids = await self._change_leased(action, leased)
+            changes.count = len(changes.ids)
         folders = [folder for folder in QUEUES if folder in queues]
         wanted = None if ids is None else [id for id in ids if id not in leased]
         if not folders or wanted == []:
-            return count
+            return changes
         changed = await in_thread(
             self._threads, self._reactor, change, self.store, action, wanted, folders, None, frozenset(leased)
         )
@@ -406,16 +409,18 @@ class MaildirSpool:
             self._look_soon()
         if changed.error is not None:
             raise changed.error
-        return count + changed.count
+        changes.count += changed.count
+        changes.ids += changed.places
+        return changes
 
-    async def _change_leased(self, action: str, leased: dict[str, _Lease]) -> int:
-        """Change what is being delivered."""
+    async def _change_leased(self, action: str, leased: dict[str, _Lease]) -> list[str]:
+        """Change what is being delivered; the IDs of what was changed."""
         if action == "requeue":
             for lease in leased.values():
                 lease.requeue = True
-            return len(leased)
+            return list(leased)
         if action not in ("delete", "hold", "expire"):
-            return 0
+            return []
         known = {id: lease.place for id, lease in leased.items()}
         changed = await in_thread(self._threads, self._reactor, change, self.store, action, list(known), QUEUES, known)
         for id, place in changed.places.items():
@@ -433,7 +438,7 @@ class MaildirSpool:
                         self._ended.popitem(last=False)
         if changed.error is not None:
             raise changed.error
-        return changed.count
+        return list(changed.places)
 
     async def set_aside(self, id: str, why: str) -> None:
         known = self._place(id)

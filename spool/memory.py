@@ -20,6 +20,7 @@ from spool.content import MemoryContent
 from spool.envelope import Envelope
 from spool.interfaces import (
     QUEUE_NAMES,
+    Changes,
     Content,
     Entry,
     IDraft,
@@ -172,28 +173,32 @@ class MemorySpool:
     # --- administration ----------------------------------------------------------------------------------------
 
     async def hold(self, id: str) -> bool:
-        return await self.change("hold", [id]) > 0
+        return (await self.change("hold", [id])).count > 0
 
     async def unhold(self, id: str) -> bool:
-        return await self.change("release", [id]) > 0
+        return (await self.change("release", [id])).count > 0
 
     async def delete(self, id: str) -> bool:
-        return await self.change("delete", [id]) > 0
+        return (await self.change("delete", [id])).count > 0
 
     async def requeue(self, id: str) -> bool:
-        return await self.change("requeue", [id]) > 0
+        return (await self.change("requeue", [id])).count > 0
 
     async def expire(self, id: str) -> bool:
-        return await self.change("expire", [id]) > 0
+        return (await self.change("expire", [id])).count > 0
 
     async def due_now(self, id: str | None = None) -> int:
-        return await self.change("flush", None if id is None else [id])
+        return (await self.change("flush", None if id is None else [id])).count
 
-    async def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str] = QUEUE_NAMES) -> int:
+    async def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str] = QUEUE_NAMES) -> Changes:
         wanted = list(self._messages if ids is None else dict.fromkeys(ids))
-        return sum(
-            self._change(action, id) for id in wanted if id in self._messages and self._queue(id) in queues
-        )
+        leased = set(self._leased)
+        changed = [
+            id
+            for id in wanted
+            if id in self._messages and self._queue(id) in queues and self._change(action, id)
+        ]
+        return Changes(len(changed), [id for id in changed if ids is not None or id in leased])
 
     def _queue(self, id: str) -> str:
         return "active" if id in self._leased else self._messages[id].queue

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from spool.envelope import Envelope, Recipient
-from spool.interfaces import IDraft, ISpool, Progress, RecipientState, SpoolError
+from spool.interfaces import Changes, IDraft, ISpool, Progress, RecipientState, SpoolError
 from spool.maildir import MaildirSpool
 from spool.memory import MemorySpool
 
@@ -407,13 +407,13 @@ def test_change_is_bound_to_queues(spool: Any, reactor: Reactor, store: Callable
     new = store()
     queues = {one.id: one.queue for one in reactor.run(spool.listing())}
     assert queues == {active: "active", waiting: "deferred", held: "hold", new: "incoming"}
-    assert reactor.run(spool.change("delete", None, ["nowhere"])) == 0
-    assert reactor.run(spool.change("delete", [active], ["incoming", "deferred", "hold"])) == 0
-    assert reactor.run(spool.change("delete", [waiting, held, waiting], ["deferred"])) == 1
-    assert reactor.run(spool.change("delete", None, ["active"])) == 1
-    assert reactor.run(spool.change("hold", None, ["incoming"])) == 1
+    assert reactor.run(spool.change("delete", None, ["nowhere"])) == Changes()
+    assert reactor.run(spool.change("delete", [active], ["incoming", "deferred", "hold"])) == Changes()
+    assert reactor.run(spool.change("delete", [waiting, held, waiting], ["deferred"])) == Changes(1, [waiting])
+    assert reactor.run(spool.change("delete", None, ["active"])) == Changes(1, [active])
+    assert reactor.run(spool.change("hold", None, ["incoming"])) == Changes(1)
     assert {one.id: one.queue for one in reactor.run(spool.listing())} == {held: "hold", new: "hold"}
-    assert reactor.run(spool.change("delete", None)) == 2
+    assert reactor.run(spool.change("delete", None)).count == 2
     assert reactor.run(spool.listing()) == []
 
 
