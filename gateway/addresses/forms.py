@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 
-_DOT_STRING = re.compile(r'[^\x00-\x20\x7f()<>@,;:\\".\[\]]++(?:\.[^\x00-\x20\x7f()<>@,;:\\".\[\]]++)*+\Z')
+# Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
+_ATOM = r'[^\x00-\x20\x7f()<>@,;:\\".\[\]]++'
+_DOT_STRING = re.compile(rf"{_ATOM}(?>(?:\.{_ATOM})*)\Z")
 _TO_ESCAPE = re.compile(r'(["\\\r])')
 _QUOTING = re.compile(r'"|\\(.?)', re.DOTALL)
 

@@ -34,10 +34,10 @@ RECIPIENT_FIELDS = frozenset(
 _EXTRACTED = frozenset(("to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc"))
 _FOLD_AT = 70
 _ATOM = rb"[0-9A-Za-z_+=~/&{}'*#$^?-]++"
-_MAILBOX = rb"%b(?:\.%b)*+@[0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)++" % (_ATOM, _ATOM)
-_NAME = rb'(?:[0-9A-Za-z_+=~/&{}\'*#$^?. -]|"[^"\\\r\n]*+"|[\x80-\xff])*+'
+_MAILBOX = rb"%b(?>(?:\.%b)*)@[0-9A-Za-z_-]++(?>(?:\.[0-9A-Za-z_-]++)+)" % (_ATOM, _ATOM)
+_NAME = rb'(?>(?:[0-9A-Za-z_+=~/&{}\'*#$^?. -]++|"[^"\\\r\n]*+"|[\x80-\xff])*)'
 _SIMPLE = re.compile(
-    rb"(?:(?>%b[ \t]*+|%b<%b>[ \t]*+)(?:,[ \t\n]*+|\Z))++\Z" % (_MAILBOX, _NAME, _MAILBOX)
+    rb"(?>(?:(?>%b[ \t]*+|%b<%b>[ \t]*+)(?:,[ \t\n]*+|\Z))+)\Z" % (_MAILBOX, _NAME, _MAILBOX)
 )
 
 _ADDRESS = re.compile(_MAILBOX)

@@ -23,7 +23,7 @@ from gateway.addresses.tokens import LITERAL, QUOTED, Token, internal, scan
 from gateway.config import Settings
 
 _WORD = r"[0-9A-Za-z_+=~/&{}'*#$^?-]++"
-_PLAIN = re.compile(rf"{_WORD}(?:\.{_WORD})*+@[0-9A-Za-z_-]++(?:\.[0-9A-Za-z_-]++)++\Z")
+_PLAIN = re.compile(rf"{_WORD}(?>(?:\.{_WORD})*)@[0-9A-Za-z_-]++(?>(?:\.[0-9A-Za-z_-]++)+)\Z")
 _MOST_KEPT = 4096
 
 is_plain = _PLAIN.match

@@ -151,7 +151,8 @@ def is_utf8(text: str) -> bool:
 
 # --- paths -----------------------------------------------------------------------------------------------------
 
-_SIMPLE_PATH = re.compile(r"<([0-9A-Za-z_+=~/&?{}'*#$^-]++(?:\.[0-9A-Za-z_+=~/&?{}'*#$^-]++)*+@[0-9A-Za-z.-]++)>\Z")
+_WORD = r"[0-9A-Za-z_+=~/&?{}'*#$^-]++"
+_SIMPLE_PATH = re.compile(rf"<({_WORD}(?>(?:\.{_WORD})*)@[0-9A-Za-z.-]++)>\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -192,7 +193,7 @@ def parse_path(text: str, *, strict: bool = False, allow_empty: bool = False) ->
 
 _TO_XTEXT = re.compile(rb"[^!-*,-<>-~]")
 _FROM_XTEXT = re.compile(r"\+([0-9A-F]{2})")
-_XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*+\Z")
+_XTEXT = re.compile(r"(?>(?:[!-*,-<>-~]|\+[0-9A-F]{2})*)\Z")
 
 
 def xtext_encode(text: str) -> str:

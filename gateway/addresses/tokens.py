@@ -26,11 +26,11 @@ _WORDS = frozenset((ATOM, QUOTED, LITERAL))
 _TOKEN = re.compile(
     r"""
       [ \t\r\n]+
-    | "(?P<quoted>(?:[^"\\]|\\.)*+)(?:"|\\?\Z)
-    | \[(?P<literal>(?:[^\]\\]|\\.)*+)(?:\]|\\?\Z)
+    | "(?P<quoted>(?>(?:[^"\\]++|\\.)*))(?:"|\\?\Z)
+    | \[(?P<literal>(?>(?:[^\]\\]++|\\.)*))(?:\]|\\?\Z)
     | (?P<comment>\()
     | (?P<operator>[|%!)<>@,;:.\]])
-    | (?P<atom>(?:[^ \t\r\n|%!"(),:;<>@.\[\]\\]|\\.)++(?:\\\Z)?|\\\Z)
+    | (?P<atom>(?>(?:[^ \t\r\n|%!"(),:;<>@.\[\]\\]++|\\.)+)(?:\\\Z)?|\\\Z)
     """,
     re.DOTALL | re.VERBOSE,
 )
@@ -228,7 +228,9 @@ def external_list(nodes: Sequence[Node], comma: str) -> str:
             address = addresses[-1].external()
             if len(text) - len(address) > _MAX_BESIDE:
                 text = f"<{address}>"
-        members.append(text)
+        members.append(text + " " if member and member[-1].kind == GROUP else text)
+    if nodes and nodes[-1].kind == GROUP:
+        members[-1] = members[-1].removesuffix(" ")
     return comma.join(members)
 
 

@@ -65,7 +65,8 @@ def test_what_is_simple_needs_no_rewriting(text: str) -> None:
 def test_what_most_mail_has_is_simple() -> None:
     for value in (b"a@b.c", b"Joe Doe <joe@b.c>", b'"Doe, Joe" <joe@b.c>, x@y.z,\n\tJ. Q. <q@r.s>', b"<a@b.c>"):
         assert is_simple(value)
-    for value in (b"a", b"a@b", b"a b@c.d", b"Joe <a>", b"a@b.c (x)", b"g: a@b.c;"):
+    odd = (b"a", b"a@b", b"a b@c.d", b"Joe <a>", b"a@b.c (x)", b"g: a@b.c;", b"a.@b.c", b"a@b.", b"<a.@b.c>")
+    for value in (*odd, b'"x" y" <a@b.c>', b"a@b.c,, x@y.z", b"a@b.c; x@y.z"):
         assert not is_simple(value)
 
 

@@ -48,3 +48,9 @@ def test_the_memory_is_bounded() -> None:
     for number in range(10000):
         qualify(f"user{number}")
     assert len(qualify._known) <= 4096
+
+
+def test_what_is_not_plain() -> None:
+    odd = 'a.@b.c .a@b.c a@b.c. a@b a@b..c a@@b.c a%b@c.d a!b@c.d "a"@b.c a@[1.2]'
+    for address in [*odd.split(), "a b@c.d"]:
+        assert not is_plain(address), address

@@ -209,3 +209,10 @@ def test_xtext_is_undone(data: bytes) -> None:
     assert encoded.isprintable()
     if not any(byte < 32 or byte == 127 for byte in data):
         assert xtext_decode(encoded) == text
+
+
+def test_half_matched_words_are_not_let_through() -> None:
+    """Possessive groups would: the short cuts for plain addresses must not take these for plain."""
+    assert parse_path("<dotted.@far.tld>") == '"dotted."@far.tld'
+    with pytest.raises(AddressError):
+        xtext_decode("a+2")
