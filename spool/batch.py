@@ -81,7 +81,7 @@ def spool_error(error: OSError) -> SpoolError:
 
 
 class Threads(Protocol):
-    """The part of twisted.python.threadpool.ThreadPool that is used."""
+    """spool.threads.WorkerThreads, or a ThreadPool of Twisted's."""
 
     def callInThread(self, function: Any, *arguments: Any) -> Any: ...
 
@@ -92,7 +92,7 @@ class Group:
     ``reactor``: callLater, callFromThread.  All methods are for the reactor's thread.
     """
 
-    def __init__(self, files: Files, threads: Threads, reactor: Any, workers: int = 2) -> None:
+    def __init__(self, files: Files, threads: Threads, reactor: Any, workers: int = 3) -> None:
         self._files = files
         self._threads = threads
         self._reactor = reactor
@@ -152,14 +152,14 @@ class Group:
 
 
 def in_thread(threads: Threads, reactor: Any, function: Any, *arguments: Any) -> Deferred[Any]:
-    """The result of a function that is called in a thread."""
+    """The result of a function that is called in a thread.  Its OSErrors come as SpoolErrors."""
     done: Deferred[Any] = Deferred()
 
     def work() -> None:
         try:
             result = function(*arguments)
         except Exception as error:
-            reactor.callFromThread(done.errback, error)
+            reactor.callFromThread(done.errback, spool_error(error) if isinstance(error, OSError) else error)
         else:
             reactor.callFromThread(done.callback, result)
 

@@ -71,7 +71,7 @@ class _Change:
     def __init__(self, store: Store, action: str, known: Mapping[str, Place]) -> None:
         self._store = store
         self._action = action
-        self._now = store.clock()
+        self._now = int(store.clock())  # names hold whole seconds: due now, not within the next one
         self.known = known
         self.changed = Changed()
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from spool import format
-from spool.batch import Group, Threads, in_thread, spool_error
+from spool.batch import Group, Threads, in_thread
 from spool.envelope import Envelope
 from spool.files import Files
 from spool.interfaces import IDraft, SpoolError
@@ -110,7 +110,7 @@ class Draft:
 
     def _failed(self, failure: Any) -> None:
         error = failure.value
-        self._error = spool_error(error) if isinstance(error, OSError) else SpoolError(f"internal error: {error!r}")
+        self._error = error if isinstance(error, SpoolError) else SpoolError(f"internal error: {error!r}")
         self._writing = False
         self._blocks.clear()
         self._in_memory = 0

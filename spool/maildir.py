@@ -44,7 +44,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from twisted.internet.defer import DeferredLock
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from spool import ids, journal, names, upkeep
@@ -70,6 +69,7 @@ from spool.names import DEFERRED, HOLD, INCOMING, Place
 from spool.recent import FRESH, Contents, Settled
 from spool.shelf import Shelf
 from spool.store import NAMES_AT_ONCE, QUEUES, SLICE, Found, NotYet, Store, due_time
+from spool.threads import WorkerThreads
 
 LOOK_INCOMING, LOOK_DEFERRED = 10.0, 60.0
 """Seconds between looks into folders for what others have put there."""
@@ -93,7 +93,7 @@ class _Lease:
 @implementer(ISpool)
 class MaildirSpool:
     """``reactor``: seconds, callLater, callFromThread.  ``threads``: where waiting for the disk is done; without it
-    start() makes a pool of its own.  ``report`` gets one line of text for each trouble."""
+    there are threads of its own.  ``report`` gets one line of text for each trouble."""
 
     def __init__(
         self,
@@ -114,10 +114,11 @@ class MaildirSpool:
             clock=reactor.seconds,
             report=lambda text: reactor.callFromThread(report, text),
         )
-        self._own_pool = None if threads is not None else ThreadPool(0, 4, "spool")
-        pool: Any = threads if threads is not None else self._own_pool
-        self._threads: Threads = pool
-        self._group = Group(self.store.files, pool, reactor)
+        self._own_threads: WorkerThreads | None = None
+        if threads is None:
+            threads = self._own_threads = WorkerThreads()
+        self._threads: Threads = threads
+        self._group = Group(self.store.files, self._threads, reactor)
         self._ids = ids.Generator(reactor.seconds, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
@@ -134,17 +135,15 @@ class MaildirSpool:
     # --- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Make missing folders and start threads.  Raises OSError when there can be no spool here."""
+        """Make missing folders.  Raises OSError when there can be no spool here."""
         self.store.make_folders()
-        if self._own_pool is not None:
-            self._own_pool.start()
 
     async def stop(self) -> None:
         """End when what has been asked for is done."""
         await self._claiming.run(lambda: None)
         await self._group.drained()
-        if self._own_pool is not None:
-            self._own_pool.stop()
+        if self._own_threads is not None:
+            self._own_threads.stop()
 
     # --- in -----------------------------------------------------------------------------------------------------
 
@@ -237,9 +236,9 @@ class MaildirSpool:
             began = self._reactor.seconds()
             try:
                 found = await in_thread(self._threads, self._reactor, self.store.smallest, shelf.folder, shelf.most)
-            except OSError as error:
+            except SpoolError as error:
                 shelf.scan_failed(now)
-                self._report(f"cannot look through {shelf.folder}: {spool_error(error)}")
+                self._report(f"cannot look through {shelf.folder}: {error}")
                 continue
             shelf.end_scan(found, now, self._reactor.seconds() - began)
             looked = True
@@ -333,12 +332,9 @@ class MaildirSpool:
         if kept is not None:
             return MemoryContent(*kept, lambda: self._open(self._place(id) or Place(INCOMING, id)))
         known = self._place(id, where)
-        try:
-            if known is not None and self._settled.is_fresh(id):
-                return self._open(known)
-            return await in_thread(self._threads, self._reactor, self._open_cold, id, known)
-        except OSError as error:
-            raise spool_error(error) from error
+        if known is not None and self._settled.is_fresh(id):
+            return self._open(known)
+        return await in_thread(self._threads, self._reactor, self._open_cold, id, known)
 
     def _place(self, id: str, where: str = "") -> Place | None:
         lease = self._leases.get(id) or self._ended.get(id)

@@ -24,6 +24,7 @@ from spool.batch import spool_error
 from spool.envelope import Envelope
 from spool.files import Files
 from spool.interfaces import Listed, RecipientState, SpoolError
+from spool.jobs import shut
 from spool.names import CORRUPT, DEFERRED, FOLDERS, HOLD, INCOMING, Place
 
 JOURNALS = "progress"
@@ -149,7 +150,7 @@ class Store:
         except OSError as error:
             raise self._trouble(error) from error
         finally:
-            self.files.close(descriptor)
+            shut(self.files, descriptor)
         return self._replayed(place, envelope)
 
     def _envelope(self, descriptor: int) -> Envelope:
@@ -183,7 +184,7 @@ class Store:
         except OSError as error:
             raise self._trouble(error) from error
         finally:
-            self.files.close(descriptor)
+            shut(self.files, descriptor)
         replayed = journal.replay(data, envelope)
         if replayed.damaged:
             self.report(f"{place.id}: {replayed.damaged} damaged lines in its journal are skipped")

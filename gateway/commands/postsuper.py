@@ -73,7 +73,7 @@ def main(arguments: list[str], directory: Path | None) -> int:
     except Fatal as error:
         voice.fatal(str(error))
         return error.status
-    except (SpoolError, Refused, Down, PermissionError) as error:
+    except (SpoolError, Refused, Down, OSError) as error:
         voice.fatal(str(error))
         return 1
 

@@ -393,7 +393,7 @@ def running(place: Place) -> Iterator[tuple[Place, list[Any]]]:
     )
     yield place, asked
     port.stopListening()
-    spool._own_pool.stop()
+    spool._own_threads.stop()
 
 
 async def call(run: Run, command: Any, *arguments: str) -> tuple[int, str, str]:
