@@ -116,6 +116,12 @@ class _Decoder:
         return plain
 
 
+def _lenient_ends(block: bytes) -> bytes:
+    """With LF for any number of CR and LF."""
+    block = block.replace(b"\r\n", b"\n")
+    return _LENIENT_LINE_END.sub(b"\n", block) if b"\r\n" in block else block
+
+
 class Data(_Decoder):
     """The decoder of one message's DATA."""
 
@@ -166,8 +172,7 @@ class Data(_Decoder):
         if not block:
             return block
         if self.lenient:
-            if b"\r\n" in block:
-                block = _LENIENT_LINE_END.sub(b"\n", block)
+            block = _lenient_ends(block)
         else:
             block = self._plain_ends(block)
         if self._replace_cr and b"\r" in block:
@@ -202,10 +207,7 @@ class Chunks(_Decoder):
         return self._convert(block)
 
     def _convert(self, block: bytes) -> bytes:
-        if self.lenient and b"\r\n" in block:
-            block = _LENIENT_LINE_END.sub(b"\n", block)
-        elif not self.lenient:
-            block = self._plain_ends(block)
+        block = _lenient_ends(block) if self.lenient else self._plain_ends(block)
         if self._replace_cr and b"\r" in block:
             block = block.replace(b"\r", b" ")
         return block

@@ -18,27 +18,34 @@ from gateway.content.dates import mail_date
 from gateway.policy.session import Session
 from gateway.smtpd.options import Options
 
-_UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]|(?<!\A)\t")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def received(options: Options, session: Session, recipient: str, arrival: float, smtputf8: bool) -> list[bytes]:
     """The header's lines, without line ends.  ``recipient``: the only one, "" if there are several."""
     address = f"IPv6:{session.client_address}" if ":" in session.client_address else session.client_address
     helo = session.helo if session.helo is not None else session.client_name
-    lines = [f"Received: from {helo} ({session.client_name} [{address}])"]
+    lines = [f"from {helo} ({session.client_name} [{address}])"]
     tls = session.tls
     if tls is not None and options.received_tls:
         bits = f"{tls.cipher_bits}/{tls.algorithm_bits} bits"
-        lines.append(f"\t(using {tls.protocol} with cipher {tls.cipher} ({bits}))")
-        lines.append("\t(No client certificate requested)")
+        lines.append(f"(using {tls.protocol} with cipher {tls.cipher} ({bits}))")
+        lines.append("(No client certificate requested)")
     if session.sasl_username and options.received_sasl:
-        lines.append(f"\t(Authenticated sender: {session.sasl_username})")
-    by = f"\tby {options.hostname} ({options.mail_name}) with {_protocol(session, smtputf8)} id %(id)s"
+        lines.append(f"(Authenticated sender: {session.sasl_username})")
+    by = f"by {options.hostname} ({options.mail_name}) with {_protocol(session, smtputf8)} id %(id)s"
     if recipient:
-        lines += [by, f"\tfor <{recipient}>; {mail_date(arrival)}"]
+        lines += [by, f"for <{recipient}>; {mail_date(arrival)}"]
     else:
         lines.append(f"{by}; {mail_date(arrival)}")
-    return [_UNSAFE.sub("?", line).encode() for line in lines]
+    first, *others = map(_encoded, lines)
+    return [b"Received: " + first, *(b"\t" + line for line in others)]
+
+
+def _encoded(line: str) -> bytes:
+    if line.isascii() and line.isprintable():
+        return line.encode("ascii")
+    return _UNSAFE.sub("?", line).encode()
 
 
 def _protocol(session: Session, smtputf8: bool) -> str:
