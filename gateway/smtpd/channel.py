@@ -57,6 +57,8 @@ class Channel(Protocol):
         self.timeout = timeout
         self.deadline = math.inf
         """When waiting for the client ends (clock seconds)."""
+        self._request_until = math.inf
+        self._data_rate = 1
         self.lost = False
         self.closing = False
         self.farewell = ""
@@ -107,6 +109,15 @@ class Channel(Protocol):
                 self.deadline = math.inf
         return self.framer.take(most)
 
+    def limit_request(self, seconds: float, data_rate: int) -> None:
+        """smtpd_per_request_deadline: all of the message has this much time, and more for each byte that comes, by
+        ``data_rate`` bytes a second."""
+        self._request_until = self._clock.seconds() + seconds
+        self._data_rate = data_rate
+
+    def end_request(self) -> None:
+        self._request_until = math.inf
+
     async def next_turn(self) -> None:
         """Let others have a turn."""
         turn: Deferred[None] = Deferred()
@@ -154,7 +165,7 @@ class Channel(Protocol):
     def _wait(self) -> None:
         if self.lost or self.closing:
             raise Gone(LOST)
-        self.deadline = self._clock.seconds() + self.timeout
+        self.deadline = min(self._clock.seconds() + self.timeout, self._request_until)
         self._resume()
 
     async def _room(self) -> None:
@@ -206,6 +217,7 @@ class Channel(Protocol):
         if self.closing:
             return
         self._budget = BUDGET - 1
+        self._request_until += len(data) / self._data_rate
         framer = self.framer
         framer.feed(data)
         if self._line_wanted is not None:

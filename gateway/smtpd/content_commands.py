@@ -44,6 +44,8 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
     self.session.where = "DATA content"
     decoder = Data(self.lenient, self.options.replace_stray_cr, self.options.bare_newline == "reject")
     channel = self.channel
+    if self.options.per_request_deadline:
+        channel.limit_request(self.options.timeout, self.options.min_data_rate)
     while not decoder.done:
         content = decoder.decode(await channel.read_some())
         transaction.received = decoder.raw
@@ -51,6 +53,7 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
             intake.write(content)
             if intake.full:
                 await intake.drained()
+    channel.end_request()
     if decoder.rest:
         channel.framer.give_back(decoder.rest)
     return await _finish(self, transaction, decoder.bare_lf, "")

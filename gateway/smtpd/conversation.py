@@ -23,6 +23,7 @@ from gateway.interfaces import TableError
 from gateway.policy.session import NAME_OK, Session
 from gateway.smtpd import limits, tls
 from gateway.smtpd.channel import STOPPED, TIMEOUT, Channel, Gone
+from gateway.smtpd.footer import with_footer
 from gateway.smtpd.peer import Peer, look_up
 from gateway.smtpd.service import Service
 from gateway.smtpd.tokens import Token, tokenize
@@ -73,6 +74,8 @@ class Conversation:
         self.xclient_allowed = self.xforward_allowed = self.verp_allowed = False
         self.forwarded: dict[str, str] = {}
         """What XFORWARD said of the client, for the log and the envelope."""
+        self.discarded = self.options.discard_keywords
+        """EHLO keywords that this client is not told of."""
         self._commands = commands
         self._errors = 0
         self._junk = 0
@@ -91,7 +94,8 @@ class Conversation:
         if options.soft_bounce and text[0] == "5":
             text = f"4{text[1:4]}4{text[5:]}" if text[4:6] == "5." else f"4{text[1:]}"
         if options.reject_footer and text[0] in "45":
-            text = f"{text[:3]}-{text[4:]}\n{text[:4]}{options.reject_footer}"
+            now = self.service.with_.clock.seconds()
+            text = with_footer(text, options.reject_footer, self.session, options.hostname, now)
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             await deferLater(self.service.with_.clock, options.error_sleep)
         if self._transcript is not None:
@@ -154,7 +158,8 @@ class Conversation:
         return count if count > limit else 0
 
     def offers(self, keyword: str) -> bool:
-        return keyword not in self.options.discard_keywords
+        """Whether this client is offered an extension of SMTP (name in lower case)."""
+        return keyword not in self.discarded
 
     # --- the whole of it -----------------------------------------------------------------------------------------
 
@@ -213,6 +218,10 @@ class Conversation:
         if self.hangup:
             return
         if self.options.tls_wrapper and not self.service.stand_alone:
+            if self.service.tls_context is None:
+                what = f"from {self.session.client} for service {self.service.name}"
+                self.warning(f"Wrapper-mode request dropped {what}. TLS context initialization failed.")
+                return
             await self.begin_tls()
         await self._greet()
         while not self.hangup:
@@ -264,6 +273,18 @@ class Conversation:
         self.verp_allowed = await _listed(service.verp_clients, peer)
         if self.options.bare_newline == "no" or await _listed(service.lenient_clients, peer):
             self.lenient = self.channel.framer.lenient = True
+        if service.discard_maps:
+            await self._discard_keywords()
+
+    async def _discard_keywords(self) -> None:
+        """smtpd_discard_ehlo_keyword_address_maps."""
+        try:
+            found = await self.service.discard_maps.find(self.peer.address)
+        except TableError as error:
+            self.warning(f"don't know if EHLO features should be announced to {self.session.client}: {error}")
+            return
+        if found is not None:
+            self.discarded = frozenset(found.value.lower().replace(",", " ").split())
 
     async def _count_connection(self) -> None:
         service, host = self.service, self.options.hostname

@@ -32,7 +32,6 @@ class Options:
     peername_lookup: bool
     port_logging: bool
     discard_keywords: frozenset[str]
-    forbidden_commands: tuple[str, ...]
     noop_commands: tuple[str, ...]
     command_filter: str
     forbid_pipelining: bool
@@ -81,7 +80,6 @@ class Options:
             peername_lookup=flag("smtpd_peername_lookup"),
             port_logging=flag("smtpd_client_port_logging"),
             discard_keywords=frozenset(discard),
-            forbidden_commands=tuple(settings.words("smtpd_forbidden_commands")),
             noop_commands=tuple(word.upper() for word in settings.words("smtpd_noop_commands")),
             command_filter=text("smtpd_command_filter"),
             forbid_pipelining=flag("smtpd_forbid_unauth_pipelining"),
@@ -89,7 +87,7 @@ class Options:
             bare_newline_code=number("smtpd_forbid_bare_newline_reject_code"),
             replace_stray_cr=flag("cleanup_replace_stray_cr_lf"),
             soft_bounce=flag("soft_bounce"),
-            reject_footer=text("smtpd_reject_footer"),
+            reject_footer=settings.raw("smtpd_reject_footer"),
             verp_delimiters=text("default_verp_delimiters"),
             content_filter=text("content_filter"),
             notify_classes=frozenset(word.lower() for word in settings.words("notify_classes")),

@@ -22,7 +22,7 @@ from gateway.policy.registry import Toolbox
 from gateway.smtpd.limits import ClientLimits
 from gateway.smtpd.options import Options
 from gateway.smtpd.tls import server_context
-from gateway.tables import AddressList, StringList, Tables
+from gateway.tables import AddressList, Maps, StringList, Tables
 
 FLUSHED, NOT_ELIGIBLE, UNABLE = "flushed", "not eligible", "unable"
 """What ``flush_site`` answers to ETRN."""
@@ -72,6 +72,8 @@ class Service:
     xforward_clients: AddressList
     verp_clients: AddressList
     networks: AddressList
+    discard_maps: Maps
+    """smtpd_discard_ehlo_keyword_address_maps."""
     rewrite_words: list[str]
     """local_header_rewrite_clients."""
     rewrite_tables: Sequence[ILookupTable]
@@ -104,6 +106,7 @@ class Service:
             with_.own_addresses,
             with_.plugins,
         )
+        wants_tls = options.tls_level != "none" or options.tls_wrapper
         words = settings.words("local_header_rewrite_clients")
         rewrite_tables = [tables.open(word, settings) for word in words if ":" in word]
         return cls(
@@ -120,11 +123,17 @@ class Service:
             xforward_clients=tables.address_list("smtpd_authorized_xforward_hosts", settings),
             verp_clients=tables.address_list("smtpd_authorized_verp_clients", settings),
             networks=tables.address_list("mynetworks", settings),
+            discard_maps=tables.maps(
+                settings.words("smtpd_discard_ehlo_keyword_address_maps"),
+                settings,
+                title="smtpd_discard_ehlo_keyword_address_maps",
+                program=program,
+            ),
             rewrite_words=[word.lower() for word in words],
             rewrite_tables=rewrite_tables,
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
-            tls_context=server_context(settings, with_.log, program) if options.tls_level != "none" else None,
+            tls_context=server_context(settings, with_.log, program) if wants_tls else None,
             stand_alone=stand_alone,
         )
 

@@ -71,7 +71,7 @@ def _keywords(self: Conversation) -> list[str]:
         ("smtputf8", "SMTPUTF8", options.smtputf8),
         ("chunking", "CHUNKING", True),
     ]
-    return [line for keyword, line, wanted in listed if wanted and keyword not in options.discard_keywords]
+    return [line for keyword, line, wanted in listed if wanted and self.offers(keyword)]
 
 
 async def rset(self: Conversation, tokens: list[Token]) -> str:

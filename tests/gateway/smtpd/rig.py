@@ -20,6 +20,7 @@ from gateway.tables import Tables
 
 SETTINGS = {
     "myhostname": "gw.test",
+    "mail_name": "mailgateway",
     "mydestination": "gw.test, localhost",
     "mynetworks": "10.0.0.0/8",
     "inet_interfaces": "127.0.0.1",

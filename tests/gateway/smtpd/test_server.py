@@ -416,3 +416,50 @@ def test_stand_ins_keep_their_interfaces() -> None:
     verifyObject(ICleanup, cleanup)
     verifyObject(IIntake, Intake(cleanup, None, [], Rig().factory.service.intake_options))
     verifyObject(IResolver, Resolver())
+
+
+# --- keywords, footer, deadline --------------------------------------------------------------------------------
+
+
+def test_keywords_are_kept_from_some_clients() -> None:
+    rig = Rig(
+        smtpd_discard_ehlo_keywords="chunking",
+        smtpd_discard_ehlo_keyword_address_maps="inline:{{192.0.2.7 = dsn, etrn}}",
+    )
+    assert "DSN" not in rig.connect().say("EHLO x")[0]
+    other = rig.connect("192.0.2.8").say("EHLO x", "BDAT 3")
+    assert "DSN" in other[0] and "CHUNKING" not in other[0]
+    assert other[1] == "521 5.5.1 Error: command not implemented"
+
+
+@pytest.mark.parametrize(
+    "footer, reply",
+    [
+        (
+            "see $server_name, $client_address",
+            "500-5.5.2 Error: command not recognized\n500 5.5.2 see gw.test, 192.0.2.7",
+        ),
+        ("\\c; call us", "500 5.5.2 Error: command not recognized; call us"),
+        ("a\\nb", "500-5.5.2 Error: command not recognized\n500-5.5.2 a\n500 5.5.2 b"),
+        ("${", "500 5.5.2 Error: command not recognized"),
+    ],
+)
+def test_reject_footer(footer: str, reply: str) -> None:
+    client = Rig(smtpd_reject_footer=footer).connect()
+    assert client.say("XYZZY", "NOOP") == [reply, "250 2.0.0 Ok"]
+
+
+def test_per_request_deadline() -> None:
+    rig = Rig(smtpd_per_request_deadline="yes", smtpd_timeout="10", smtpd_min_data_rate="10")
+    client = rig.connect()
+    client.say(*BEGIN)
+    for _ in range(8):
+        client.send(b"x")
+        rig.clock.pump([1, 1])
+    assert client.closed
+    client = rig.connect()
+    client.say(*BEGIN)
+    for _ in range(8):
+        client.send(b"x" * 28 + b"\r\n")
+        rig.clock.pump([1, 1])
+    assert client.send(b".\r\n").startswith("250 ")
