@@ -29,6 +29,8 @@ LOST, TIMEOUT, STOPPED = "lost connection", "timeout", "server stop"
 
 HIGH_WATER = 128 * 1024
 BUDGET = 50
+MOST_WAITING = 20
+"""Replies that are held back for company."""
 GRACE = 5.0
 
 
@@ -63,6 +65,7 @@ class Channel(Protocol):
         self.closing = False
         self.farewell = ""
         """The server stops: what the client is told instead of being listened to."""
+        self._out: list[bytes] = []
         self._clock = clock
         self._opened = opened
         self._closed = closed
@@ -120,19 +123,30 @@ class Channel(Protocol):
 
     async def next_turn(self) -> None:
         """Let others have a turn."""
+        self.flush()
         turn: Deferred[None] = Deferred()
         self._clock.callLater(0, turn.callback, None)
         await turn
         self._budget = BUDGET
 
     def write(self, data: bytes) -> None:
-        if not self.lost and not self.closing and self.transport is not None:
-            self.transport.write(data)
+        """Send when the client is waited for, so that the replies to a group of commands go out together."""
+        self._out.append(data)
+        if len(self._out) >= MOST_WAITING:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._out:
+            data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
+            self._out.clear()
+            if not self.lost and not self.closing and self.transport is not None:
+                self.transport.write(data)
 
     def close(self) -> None:
         """Send what is left and hang up; by force if the client does not take it."""
         if self.closing or self.lost or self.transport is None:
             return
+        self.flush()
         self.closing = True
         self.deadline = self._clock.seconds() + GRACE
         self._unregister()
@@ -149,6 +163,7 @@ class Channel(Protocol):
     async def start_tls(self, context: Any, timeout: float) -> None:
         """Handshake as the server.  What the client has sent in clear is forgotten.  Raises Gone."""
         transport: Any = self.transport
+        self.flush()
         self.framer.clear()
         self._handshake = Deferred()
         self.deadline = self._clock.seconds() + timeout
@@ -165,6 +180,7 @@ class Channel(Protocol):
     def _wait(self) -> None:
         if self.lost or self.closing:
             raise Gone(LOST)
+        self.flush()
         self.deadline = min(self._clock.seconds() + self.timeout, self._request_until)
         self._resume()
 

@@ -97,6 +97,7 @@ class Conversation:
             now = self.service.with_.clock.seconds()
             text = with_footer(text, options.reject_footer, self.session, options.hostname, now)
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
+            self.channel.flush()
             await deferLater(self.service.with_.clock, options.error_sleep)
         if self._transcript is not None:
             self._transcript.said(text)

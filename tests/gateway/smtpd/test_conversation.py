@@ -627,3 +627,14 @@ def test_a_transcript_does_not_grow_for_ever() -> None:
 )
 def test_classes_of_errors(reply: str, kind: str) -> None:
     assert error_class(reply) == kind
+
+
+def test_replies_to_a_group_of_commands_go_out_together() -> None:
+    rig = Rig(
+        smtpd_recipient_restrictions="check_recipient_access inline:{{joe@gw.test = sleep 2}} reject_unauth_destination"
+    )
+    client = rig.connect()
+    client.say("EHLO x")
+    assert client.send(b"MAIL FROM:<a@b.test>\r\nRCPT TO:<joe@gw.test>\r\nDATA\r\n") == ""
+    rig.clock.advance(2)
+    assert [line[:3] for line in client.got().splitlines()] == ["250", "250", "354"]
