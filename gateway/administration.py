@@ -22,7 +22,7 @@ from gateway.tables import StringList
 from gateway.tables.registry import Tables
 from spool.interfaces import QUEUE_NAMES, ISpool, SpoolError
 
-ENDS_ATTEMPT = frozenset({"delete", "hold", "requeue"})
+ENDS_ATTEMPT = frozenset({"delete", "hold"})
 """Changes after which an attempt that is going on is not the scheduler's any more."""
 
 
@@ -58,7 +58,8 @@ class Administration:
             "poke": self._poke, "status": self._status,
             "reload": self._passed_on("reload"), "stop": self._passed_on("stop"),
         }
-        for action in ("delete", "hold", "release", "requeue", "expire"):
+        handlers["requeue"] = self._requeue
+        for action in ("delete", "hold", "release", "expire"):
             handlers[action] = self._changing(action)
         return control_factory(handlers, trouble=lambda text: self._log.error("qmgr", text))
 
@@ -130,10 +131,21 @@ class Administration:
             if action in ENDS_ATTEMPT:
                 for one in changes.ids:
                     self._scheduler.forget(one)
-            self._scheduler.poke()
+            self._scheduler.look_soon()
             return {"count": changes.count, "ids": changes.ids}
 
         return change
+
+    async def _requeue(self, uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
+        self._administrators_only(uid)
+        given, queues = arguments.get("ids"), arguments.get("queues") or QUEUE_NAMES
+        wanted = None if given is None else {str(one) for one in given}
+        found: list[str] = []
+        async for some in self._spool.slices():
+            found += [one.id for one in some if one.queue in queues and (wanted is None or one.id in wanted)]
+        await self._spool.change("release", found, ["hold"])
+        await self._scheduler.requeue(found)
+        return {"count": len(found), "ids": found}
 
     # --- the gateway ---------------------------------------------------------------------------------------------
 

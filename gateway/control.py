@@ -22,6 +22,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ def listed_object(listed: Listed) -> dict[str, Any]:
             if state.reason:
                 one["delay_reason"] = state.reason
             recipients.append(one)
+    recipients.sort(key=itemgetter("address"))  # the order in which the scheduler takes them
     return {
         "queue_name": listed.queue,
         "queue_id": listed.id,

@@ -5,6 +5,7 @@ This is the one place where the gateway is composed (with gateway.roles, which s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +24,9 @@ from gateway.config.networks import own_interfaces
 from gateway.content.checks import Checks
 from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
+from gateway.content.received import local_received
 from gateway.dns import DNSResolver
-from gateway.interfaces import Envelope, IForwarder, ITransport
+from gateway.interfaces import Entry, Envelope, IForwarder, ITransport
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
 from gateway.pickup import Pickup, authorized_users
@@ -259,7 +261,17 @@ class Parts:
             settings.seconds("queue_run_delay"),
             frozenset(settings.words("defer_transports")),
         )
-        return Scheduler(self.spool, self.router, self.notices, policy, self.reactor, self.log, self._queues)
+        return Scheduler(
+            self.spool, self.router, self.notices, policy, self.reactor, self.log, self._queues, self._resubmit
+        )
+
+    async def _resubmit(self, entry: Entry) -> str:
+        """Take a message in again (postsuper -r)."""
+        settings, uid = self.settings, os.geteuid()
+        received = local_received(settings.text("myhostname"), settings.text("mail_name"), self.reactor.seconds(), uid)
+        queue_id = await Forwarder(self.cleanup, self.spool).requeue(entry, received)
+        self.log.info("pickup", f"{queue_id}: uid={uid} from=<{entry.envelope.sender}> orig_id={entry.id}")
+        return queue_id
 
     def _queues(self, done: Done) -> dict[str, TransportQueue]:
         retry_time = self.settings.seconds("minimal_backoff_time")

@@ -1,17 +1,20 @@
-"""Copies of queued messages for other recipients: what local aliases and .forward files make; local(8)."""
+"""Copies of queued messages that go through cleanup again: for other recipients, or requeued.
+
+local(8) forwards what aliases and .forward files say; postsuper(1) -r has a message rewritten and routed anew.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from zope.interface import implementer
 
-from gateway.content.options import INTERNAL
+from gateway.content.options import DEFAULT, INTERNAL, IntakeOptions
 from gateway.interfaces import ICleanup, IContentSource, IForwarder, Rejected
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Entry, SpoolError
 
-PROGRAM = "local"
 BLOCK = 65536
 
 
@@ -24,17 +27,26 @@ class Forwarder:
         self._contents = contents
 
     async def forward(self, entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> str:
-        """See IForwarder.  The copy keeps what belongs to the message (client, encoding, DSN options), and is not
-        inspected again."""
+        """See IForwarder.  The copy is not inspected again."""
+        envelope = _heir(entry.envelope, sender, recipients)
+        return await self._copy(entry, "local", prepend.splitlines(), envelope, INTERNAL)
+
+    async def requeue(self, entry: Entry, received: Sequence[bytes]) -> str:
+        """Queue the message anew for the recipients that are left, as if it had just come in; the old entry is the
+        caller's to finish.  Raises SpoolError."""
         old = entry.envelope
-        envelope = Envelope(
-            sender, recipients, client=replace(old.client), full_name=old.full_name, encoding=old.encoding,
-            eight_bit=old.eight_bit, smtputf8=old.smtputf8, envid=old.envid, ret=old.ret, verp=old.verp,
-        )
+        left = [one for one, state in zip(old.recipients, entry.states, strict=True) if not state.done]
+        envelope = _heir(old, old.sender, left)
+        envelope.arrival, envelope.content_filter = old.arrival, old.content_filter
+        return await self._copy(entry, "pickup", received, envelope, DEFAULT)
+
+    async def _copy(
+        self, entry: Entry, service: str, received: Sequence[bytes], envelope: Envelope, options: IntakeOptions
+    ) -> str:
         content = await self._contents.content(entry.id)
         intake = None
         try:
-            intake = await self._cleanup.begin(PROGRAM, envelope, prepend.splitlines(), INTERNAL)
+            intake = await self._cleanup.begin(service, envelope, received, options)
             while block := content.read(BLOCK):
                 intake.write(block)
                 if intake.full:
@@ -49,3 +61,11 @@ class Forwarder:
             raise
         finally:
             content.close()
+
+
+def _heir(old: Envelope, sender: str, recipients: list[Recipient]) -> Envelope:
+    """An envelope with what belongs to the message itself: client, encoding, DSN options."""
+    return Envelope(
+        sender, recipients, client=replace(old.client), full_name=old.full_name, encoding=old.encoding,
+        eight_bit=old.eight_bit, smtputf8=old.smtputf8, envid=old.envid, ret=old.ret, verp=old.verp,
+    )

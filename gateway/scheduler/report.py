@@ -18,14 +18,22 @@ def format_delay(seconds: float) -> str:
 
 
 def delivery_line(
-    queue_id: str, recipient: Recipient, result: Result, *, arrival: float, active: float, started: float, ended: float
+    queue_id: str,
+    recipient: Recipient,
+    result: Result,
+    address: str = "",
+    *,
+    arrival: float,
+    active: float,
+    started: float,
+    ended: float,
 ) -> str:
     """ "QID: to=<…>, relay=…, delay=…, delays=a/b/c/d, dsn=…, status=… (…)".
 
     a = until the message became active, b = in the scheduler, c = until a connection stood, d = the transfer.
-    Moments are seconds since the epoch.
+    Moments are seconds since the epoch.  ``address``: the recipient as it was resolved, if it is not as it was.
     """
-    address = result.address or recipient.address
+    address = address or recipient.address
     original = recipient.original
     orig_to = f" orig_to=<{original}>," if original and original.lower() != address.lower() else ""
     conn_use = f" conn_use={result.conn_use}," if result.conn_use > 1 else ""

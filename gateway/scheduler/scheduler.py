@@ -36,6 +36,8 @@ from spool.envelope import NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
 
 CLAIM_AT_ONCE = 100
+ADMINISTRATION_PAUSE = 10.0  # seconds
+REQUEUE_DELAY = 60.0  # seconds, as pickup(8) wakes up
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
 
 
@@ -73,6 +75,7 @@ class Scheduler:
         clock: IReactorTime,
         log: Log,
         make_queues: Callable[[Callable[..., None]], Mapping[str, TransportQueue]],
+        resubmit: Callable[[Entry], Awaitable[str]] | None = None,
     ) -> None:
         self._spool = spool
         self._router = router
@@ -86,6 +89,8 @@ class Scheduler:
         self._claim_again = False
         self._flushed_until = 0.0
         self._forced_ids: set[str] = set()
+        self._requeued_ids: set[str] = set()
+        self._resubmit = resubmit
         self._timer: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._working = 0
@@ -110,8 +115,12 @@ class Scheduler:
             self._activate(entry)
 
     def poke(self) -> None:
-        """Something in the spool may have become due (release from hold, requeue, a spool copied in)."""
+        """Something may have come into the spool (a spool copied in)."""
         self._look_for_work()
+
+    def look_soon(self) -> None:
+        """An administrator has changed something: look for what is due, but leave him time to change more."""
+        self._wake_after(ADMINISTRATION_PAUSE)
 
     async def flush(self, queue_id: str | None = None) -> int:
         """Try a deferred message, or all of them, now: also what goes by defer_transports, and to destinations that
@@ -125,6 +134,20 @@ class Scheduler:
                 self._forced_ids.add(queue_id)
         self._look_for_work()
         return affected
+
+    async def requeue(self, queue_ids: Sequence[str]) -> None:
+        """Have messages go through cleanup anew, with rewriting and routing as they are then: within REQUEUE_DELAY,
+        or as soon as mail is flushed.  postsuper(1) -r."""
+        self._requeued_ids.update(queue_ids)
+        self._clock.callLater(REQUEUE_DELAY, self._run_requeued, list(queue_ids))
+
+    def _run_requeued(self, queue_ids: list[str]) -> None:
+        for queue_id in self._requeued_ids.intersection(queue_ids):
+            self._run(self._make_due(queue_id))
+
+    async def _make_due(self, queue_id: str) -> None:
+        await self._spool.due_now(queue_id)
+        self._look_for_work()
 
     def forget(self, queue_id: str) -> None:
         """An administrator removed or held a message: nothing of it is recorded any more."""
@@ -223,6 +246,10 @@ class Scheduler:
         self._forced_ids.discard(entry.id)
         message = ActiveMessage(entry, self._clock.seconds(), forced)
         self._active[entry.id] = message
+        if entry.id in self._requeued_ids:
+            self._requeued_ids.discard(entry.id)
+            self._run(self._renew(message))
+            return
         envelope = entry.envelope
         todo = [index for index, state in enumerate(entry.states) if not state.done]
         self._log.info(
@@ -236,10 +263,25 @@ class Scheduler:
         else:
             self._run(self._dispatch(message, todo))
 
+    async def _renew(self, message: ActiveMessage) -> None:
+        """Carry out a requeue: a new message takes the old one's place."""
+        entry = message.entry
+        try:
+            assert self._resubmit is not None
+            await self._resubmit(entry)
+            await self._spool.finish(entry.id)
+        except SpoolError as error:
+            self._log.warning("qmgr", f"{entry.id}: cannot requeue it: {error}")
+            await self._spool.release(entry.id, next_attempt(self._policy.times, entry.envelope.arrival, message.since))
+        finally:
+            self._end_of(message)
+
     async def _dispatch(self, message: ActiveMessage, todo: list[int]) -> None:
         entry = message.entry
         groups: dict[tuple[str, str], Group] = {}
         failed: list[int] = []
+        if len(todo) > 1:  # one order for all next hops, as qmgr(8) has it
+            todo.sort(key=lambda index: entry.envelope.recipients[index].address)
         for index in todo:
             state = entry.states[index]
             if state.status == BOUNCED:  # the record of an attempt whose notice could not be sent
@@ -329,13 +371,13 @@ class Scheduler:
         self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
     ) -> None:
         entry = group.message.entry
-        indexes = iter(group.indexes)
-        index = group.indexes[0]
+        position = -1
         for result in results:
-            if not result.log_only:
-                index = next(indexes)
+            position += not result.log_only
+            at = max(position, 0)
+            address = result.address or (group.addresses[at] if group.addresses else "")
             line = delivery_line(
-                entry.id, entry.envelope.recipients[index], result,
+                entry.id, entry.envelope.recipients[group.indexes[at]], result, address,
                 arrival=entry.envelope.arrival, active=group.message.since, started=started, ended=ended,
             )
             self._log.info(program, line)

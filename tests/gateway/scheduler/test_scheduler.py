@@ -11,6 +11,7 @@ from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import TransportQueue
 from spool.envelope import NOTIFY_SUCCESS, Envelope, Recipient
+from spool.interfaces import SpoolError
 from spool.memory import MemorySpool
 
 
@@ -89,7 +90,14 @@ class World:
 
         times = RetryTimes(300, 4000, 5000, 5000, 1000)
         policy = Policy(times, active_limit, 300, frozenset(defer))
-        self.scheduler = Scheduler(self.spool, self.router, self.notices, policy, self.clock, self.log, queues)
+        self.resubmitted = []
+        self.scheduler = Scheduler(
+            self.spool, self.router, self.notices, policy, self.clock, self.log, queues, self.resubmit
+        )
+
+    async def resubmit(self, entry):
+        self.resubmitted.append(entry.id)
+        return "NEWID"
 
     def store(self, *recipients, sender="joe@here", **more):
         envelope = Envelope(sender, [one if isinstance(one, Recipient) else Recipient(one) for one in recipients],
@@ -332,3 +340,56 @@ def test_an_expired_message_goes_back_at_the_next_attempt():
     assert world.smtp.requests == []
     assert "status=force-expired, returned to sender" in world.log.text
     assert world.notices.sent == [("bounce", queue_id, [0])]
+
+
+def test_a_requeued_message_goes_through_cleanup_within_a_minute():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.smtp.answer("deferred", "4.2.0", "later")
+    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    world.clock.advance(59)
+    assert world.resubmitted == []
+    world.clock.advance(2)
+    assert world.resubmitted == [queue_id]
+    assert world.queue() == {}
+    assert world.smtp.requests == []
+
+
+def test_a_requeued_message_goes_with_the_next_flush():
+    world = World(defer=["smtp"])
+    queue_id = world.send("ann@there")
+    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    world.flush()
+    assert world.resubmitted == [queue_id]
+
+
+def test_a_message_that_cannot_be_requeued_stays():
+    world = World()
+    queue_id = world.send("ann@there")
+    world.smtp.answer("deferred", "4.2.0", "later")
+
+    async def full(entry):
+        raise SpoolError("no room", no_room=True)
+
+    world.scheduler._resubmit = full
+    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    world.flush()
+    assert queue_id in world.queue()
+
+
+def test_recipients_are_taken_in_the_order_of_their_addresses():
+    world = World()
+    world.send("c@there", "a@there", "b@elsewhere")
+    assert world.smtp.take("there")[0].addresses == ["a@there", "c@there"]
+
+
+def test_the_log_has_the_recipient_as_it_was_resolved():
+    world = World()
+
+    async def resolve(sender, recipient):
+        return Route("smtp", "there", "x@far", AddressClass.DEFAULT)
+
+    world.router.resolve = resolve
+    world.send("x%far@here")
+    world.smtp.answer()
+    assert "to=<x@far>" in world.log.text
