@@ -155,7 +155,7 @@ def listed_object(listed: Listed) -> dict[str, Any]:
         if not state.done:
             one = {"address": recipient.address}
             if state.reason:
-                one["delay_reason"] = state.reason
+                one["delay_reason"] = state.reason.rstrip()
             recipients.append(one)
     recipients.sort(key=itemgetter("address"))  # the order in which the scheduler takes them
     return {

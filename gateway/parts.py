@@ -209,9 +209,16 @@ class Parts:
             )
             found[service.name] = make_smtpd(
                 own, collaborators, name=service.name, program=program_of(service, self.configuration),
-                process_limit=self._process_limit(service),
+                process_limit=self._connection_limit(service),
             )
         return found
+
+    def _connection_limit(self, service: Service) -> int:
+        """How many clients at a time: as many as there may be processes in Postfix, but only where somebody has set a
+        limit.  The default is meant for processes, and a connection here costs none."""
+        if service.maxproc is None and not self.settings.is_set("default_process_limit"):
+            return 0
+        return self._process_limit(service)
 
     # --- out -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*+\n(?:[ \t][^\n]*+\n)*+")
+# Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*)")
 _MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
 
 

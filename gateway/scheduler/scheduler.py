@@ -36,6 +36,7 @@ from spool.envelope import NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
 
 CLAIM_AT_ONCE = 100
+SHORTEST_PAUSE = 0.1  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
 REQUEUE_DELAY = 60.0  # seconds, as pickup(8) wakes up
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
@@ -87,6 +88,7 @@ class Scheduler:
         self._active: dict[str, ActiveMessage] = {}
         self._claiming = False
         self._claim_again = False
+        self._flushing = 0
         self._flushed_until = 0.0
         self._forced_ids: set[str] = set()
         self._requeued_ids: set[str] = set()
@@ -120,18 +122,20 @@ class Scheduler:
 
     def look_soon(self) -> None:
         """An administrator has changed something: look for what is due, but leave him time to change more."""
-        self._wake_after(ADMINISTRATION_PAUSE)
+        self._wake_at(self._clock.seconds() + ADMINISTRATION_PAUSE)
 
     async def flush(self, queue_id: str | None = None) -> int:
         """Try a deferred message, or all of them, now: also what goes by defer_transports, and to destinations that
         are taken for dead.  The number of messages that were not due anyway.  postqueue(1) -f, -i."""
-        if queue_id is None:
-            affected = await self._spool.due_now()
-            self._flushed_until = self._clock.seconds()
-        else:
+        self._flushing += 1  # what is put off by work that is begun meanwhile is not part of the flush
+        try:
             affected = await self._spool.due_now(queue_id)
-            if affected:
-                self._forced_ids.add(queue_id)
+        finally:
+            self._flushing -= 1
+        if queue_id is None:
+            self._flushed_until = self._clock.seconds()
+        elif affected:
+            self._forced_ids.add(queue_id)
         self._look_for_work()
         return affected
 
@@ -192,14 +196,14 @@ class Scheduler:
         if self._stopping is not None:
             return
         self._claim_again = True
-        if not self._claiming:
+        if not self._claiming and not self._flushing:
             self._claiming = True
             self._run(self._claim())
 
     async def _claim(self) -> None:
         pause = self._policy.queue_run_delay
         try:
-            while self._claim_again and self._stopping is None:
+            while self._claim_again and self._stopping is None and not self._flushing:
                 room = self._policy.active_limit - len(self._active)
                 if room <= 0:
                     return  # _end_of() looks again
@@ -217,15 +221,17 @@ class Scheduler:
 
     def _wake_after(self, pause: float) -> None:
         """Look for work after ``pause`` seconds at the latest, earlier if something is due earlier."""
+        due = self._spool.next_due()
+        self._wake_at(self._clock.seconds() + pause if due is None else min(self._clock.seconds() + pause, due))
+
+    def _wake_at(self, moment: float) -> None:
         if self._stopping is not None:
             return
-        now, due = self._clock.seconds(), self._spool.next_due()
-        if due is not None:
-            pause = min(pause, max(due - now, 0.1))
         if self._timer is not None and self._timer.active():
-            if self._timer.getTime() <= now + pause:
+            if self._timer.getTime() <= moment:
                 return
             self._timer.cancel()
+        pause = max(moment - self._clock.seconds(), SHORTEST_PAUSE)
         self._timer = self._clock.callLater(pause, self._look_for_work)
 
     def _run(self, work: Any) -> None:

@@ -23,7 +23,8 @@ from transports.smtp.features import Features
 UNAVAILABLE = "[UNAVAILABLE]"
 
 _PLAIN = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~@:,-]*\Z")
-_PATH = re.compile(r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*+"|[^"\\<>\x00-\x20\x7f])*+\Z')
+# Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
+_PATH = re.compile(r'(?>(?:"(?>(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"|[^"\\<>\x00-\x20\x7f])*)\Z')
 _UNITEXT = re.compile(r"[^!-*,-<>-\[\]-~]")
 _NOTIFY = ((NOTIFY_SUCCESS, b"SUCCESS"), (NOTIFY_FAILURE, b"FAILURE"), (NOTIFY_DELAY, b"DELAY"))
 
