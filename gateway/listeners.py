@@ -11,12 +11,17 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.config.ports import known_ports, tcp_port
+from gateway.config.settings import Settings
+
 BACKLOG = 1024
 LONGEST_UNIX_PATH = 107
+
+DEFAULT_PORTS = known_ports(Settings())
 
 
 class ListenError(Exception):
@@ -34,12 +39,18 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def service_addresses(name: str, interfaces: Sequence[str]) -> list[Address]:
-    """The addresses of an inet service.  Raises ListenError for a port or host that does not exist."""
+def service_addresses(
+    name: str, interfaces: Sequence[str], ports: Mapping[str, int] = DEFAULT_PORTS
+) -> list[Address]:
+    """The addresses of an inet service.  ``ports``: known_tcp_ports.  Raises ListenError for a port or host that does
+    not exist."""
     match = re.fullmatch(r"(?:\[(?P<literal>[^]]*)\]:|(?P<host>[^:]*):)?(?P<port>[^:]+)", name)
     if match is None:
         raise ListenError(f'service "{name}": not PORT, HOST:PORT or [HOST]:PORT')
-    port = _port_number(match["port"])
+    try:
+        port = tcp_port(match["port"], ports)
+    except ValueError as error:
+        raise ListenError(f'service "{name}": {error}') from None
     host = match["literal"] or match["host"]
     if not host:
         return [Address(interface, port) for interface in interfaces]
@@ -48,17 +59,6 @@ def service_addresses(name: str, interfaces: Sequence[str]) -> list[Address]:
     except OSError as error:
         raise ListenError(f'service "{name}": host {host}: {error.strerror}') from None
     return list(dict.fromkeys(Address(str(entry[4][0]), port) for entry in found))
-
-
-def _port_number(text: str) -> int:
-    if text.isdigit():
-        if int(text) > 65535:
-            raise ListenError(f'port "{text}": larger than 65535')
-        return int(text)
-    try:
-        return socket.getservbyname(text, "tcp")
-    except OSError:
-        raise ListenError(f'port "{text}": no such service in /etc/services; use a number') from None
 
 
 def interface_addresses(inet_interfaces: Sequence[str], inet_protocols: Sequence[str]) -> list[str]:

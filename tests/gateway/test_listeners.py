@@ -26,6 +26,10 @@ def test_a_service_with_a_host(name, expected):
     assert [str(one) for one in service_addresses(name, [])] == [expected]
 
 
+def test_names_of_ports_can_be_given():
+    assert [one.port for one in service_addresses("other", ["127.0.0.1"], {"other": 2626})] == [2626]
+
+
 @pytest.mark.parametrize("name", ["", "no-such-port-name", "127.0.0.1:99999", "a:b:c:d"])
 def test_what_cannot_be_a_service_says_so(name):
     with pytest.raises(ListenError):

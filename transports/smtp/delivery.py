@@ -89,7 +89,7 @@ class Delivery:
                 if not self._left:
                     return
             try:
-                hop = parse(text, default_port=options.port, lmtp=options.lmtp)
+                hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
             except ValueError as error:
                 self._parts.log.warning(self._parts.program, str(error))
                 self._note(Verdict(CONFIGURATION, str(error), site=True))

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from transports.smtp.options import port_number
+from gateway.config.ports import tcp_port
 
 
 class NextHop(NamedTuple):
@@ -23,8 +24,8 @@ def split(nexthop: str) -> list[str]:
     return nexthop.replace(",", " ").split()
 
 
-def parse(text: str, *, default_port: int, lmtp: bool = False) -> NextHop:
-    """Raises ValueError with a text for the log."""
+def parse(text: str, ports: Mapping[str, int], *, default_port: int, lmtp: bool = False) -> NextHop:
+    """``ports``: known_tcp_ports.  Raises ValueError with a text for the log."""
     if lmtp:
         kind, colon, rest = text.partition(":")
         if colon and kind == "unix":
@@ -41,7 +42,7 @@ def parse(text: str, *, default_port: int, lmtp: bool = False) -> NextHop:
         search = not lmtp and not _is_address(host)
     if not host:
         raise ValueError(f"bad next hop: {text}")
-    return NextHop(host, port_number(port) if port else default_port, search)
+    return NextHop(host, tcp_port(port, ports) if port else default_port, search)
 
 
 def _bare(host: str) -> str:

@@ -7,9 +7,10 @@ host name that must not be sent.
 from __future__ import annotations
 
 import re
-import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gateway.config.ports import known_ports, tcp_port
 from gateway.config.settings import Settings
 
 _NAME = re.compile(r"[A-Za-z0-9._:\[\]-]+")
@@ -42,6 +43,8 @@ class Options:
     directory: str
     """queue_directory: what the path of a local socket is relative to."""
     port: int
+    ports: Mapping[str, int]
+    """Port numbers by name (known_tcp_ports)."""
     times: Times
     fallback: list[str]
     relayhost: str
@@ -82,12 +85,14 @@ class Options:
         helo_name = settings.text(parameter)
         if not _NAME.fullmatch(helo_name):
             raise ValueError(f"{parameter}: not a host name: {helo_name!r}")
+        ports = known_ports(settings)
         return cls(
             lmtp=lmtp,
             own_name=settings.text("myhostname"),
             helo=helo_name.encode("ascii"),
             directory=settings.text("queue_directory"),
-            port=port_number(settings.text(prefix + "tcp_port")),
+            port=_default_port(settings, prefix + "tcp_port", ports),
+            ports=ports,
             times=_times(settings, prefix, lmtp),
             fallback=settings.words(prefix + "fallback_relay"),
             relayhost=settings.text("relayhost"),
@@ -139,15 +144,8 @@ def _times(settings: Settings, prefix: str, lmtp: bool) -> Times:
     )
 
 
-def port_number(text: str) -> int:
-    """A port by number or name (services(5)).  Raises ValueError."""
-    if text.isascii() and text.isdigit():
-        number = int(text)
-    else:
-        try:
-            number = socket.getservbyname(text, "tcp")
-        except OSError:
-            raise ValueError(f"unknown service: {text}/tcp") from None
-    if not 0 < number < 65536:
-        raise ValueError(f"bad port number: {text}")
-    return number
+def _default_port(settings: Settings, parameter: str, ports: Mapping[str, int]) -> int:
+    try:
+        return tcp_port(settings.text(parameter), ports)
+    except ValueError as error:
+        raise settings.error(parameter, f"{parameter}: {error}") from None

@@ -209,9 +209,13 @@ def test_equal_hosts_are_shuffled() -> None:
     assert firsts == {"192.0.2.1", "192.0.2.2"}
 
 
+PORTS = {"smtp": 25, "other": 2626}
+
+
 @pytest.mark.parametrize(
     ("text", "hop"),
     [
+        ("x.test:other", NextHop("x.test", 2626, True)),
         ("x.test", NextHop("x.test", 25, True)), ("x.test:26", NextHop("x.test", 26, True)),
         ("[x.test]", NextHop("x.test", 25)), ("[x.test]:smtp", NextHop("x.test", 25)),
         ("[192.0.2.1]:26", NextHop("192.0.2.1", 26)), ("[ipv6:::1]:26", NextHop("::1", 26)),
@@ -219,13 +223,13 @@ def test_equal_hosts_are_shuffled() -> None:
     ],
 )
 def test_next_hops(text: str, hop: NextHop) -> None:
-    assert parse(text, default_port=25) == hop
+    assert parse(text, PORTS, default_port=25) == hop
 
 
 def test_lmtp_next_hops() -> None:
-    assert parse("unix:/run/x", default_port=24, lmtp=True) == NextHop("", 0, path="/run/x")
-    assert parse("inet:h:26", default_port=24, lmtp=True) == NextHop("h", 26)
-    assert parse("h", default_port=24, lmtp=True) == NextHop("h", 24)
+    assert parse("unix:/run/x", PORTS, default_port=24, lmtp=True) == NextHop("", 0, path="/run/x")
+    assert parse("inet:h:26", PORTS, default_port=24, lmtp=True) == NextHop("h", 26)
+    assert parse("h", PORTS, default_port=24, lmtp=True) == NextHop("h", 24)
 
 
 def test_local_sockets_lie_in_the_queue_directory() -> None:
@@ -238,4 +242,4 @@ def test_local_sockets_lie_in_the_queue_directory() -> None:
 @pytest.mark.parametrize("text", ["[x", "[x]y", "[]", ":25", "x:99999", "x:0"])
 def test_bad_next_hops(text: str) -> None:
     with pytest.raises(ValueError):
-        parse(text, default_port=25)
+        parse(text, PORTS, default_port=25)
