@@ -23,6 +23,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from gateway.sending import send
 from gateway.smtpd.framer import Framer
 
 LOST, TIMEOUT, STOPPED = "lost connection", "timeout", "server stop"
@@ -140,7 +141,7 @@ class Channel(Protocol):
             data = self._out[0] if len(self._out) == 1 else b"".join(self._out)
             self._out.clear()
             if not self.lost and not self.closing and self.transport is not None:
-                self.transport.write(data)
+                send(self.transport, data)
 
     def close(self) -> None:
         """Send what is left and hang up; by force if the client does not take it."""

@@ -21,6 +21,7 @@ from typing import Any
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from gateway.sending import send
 from transports.smtp import verdict as stages
 from transports.smtp.options import Times
 from transports.smtp.replies import ProtocolError, Reply, ReplyReader
@@ -129,7 +130,7 @@ class Channel(Protocol):
         self._expect(handler, stage)
 
     def _write(self, data: bytes) -> None:
-        self.transport.write(data)  # type: ignore[union-attr]
+        send(self.transport, data)
 
     @property
     def _stage(self) -> Stage:
