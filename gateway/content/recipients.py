@@ -84,16 +84,20 @@ class EnvelopeRewriter:
         envelope.recipients = out.recipients
 
     async def amend(self, envelope: Envelope, copies: list[str]) -> None:
-        """Carry out what inspection decided: ``envelope.redirect`` takes the place of all recipients, ``copies``
-        are added (access(5), header_checks(5): REDIRECT, BCC)."""
-        out = _Gathered(self._rules.duplicate_limit)
+        """Carry out what inspection decided: ``copies`` are added, and ``envelope.redirect`` takes the place of all
+        (access(5), header_checks(5): BCC, REDIRECT).  As the last word it is made complete, but neither mapped nor
+        expanded, and it stands for the recipient that the scheduler would have come to first."""
         if envelope.redirect and envelope.recipients:
-            first = envelope.recipients[0]
-            await self._add(Recipient(envelope.redirect, original=first.original or first.address), out)
+            first = min([*envelope.recipients, *map(Recipient, copies)], key=_delivery_order)
+            address = await self._rewriting.without_mappings().envelope_recipient(envelope.redirect)
+            original = (first.original or first.address) if self._rules.keep_original else ""
+            orcpt = first.orcpt or _original_recipient(first.address)
+            envelope.recipients = [Recipient(address, original, orcpt, first.notify)]
             envelope.redirect = ""
-        else:
-            for recipient in envelope.recipients:
-                out.add(recipient)
+            return
+        out = _Gathered(self._rules.duplicate_limit)
+        for recipient in envelope.recipients:
+            out.add(recipient)
         for copy in copies:
             await self._add_copy(copy, out)
         envelope.recipients = out.recipients
@@ -113,6 +117,12 @@ class EnvelopeRewriter:
         for member in expanded:
             out.add(Recipient(member, original, orcpt, notify))
         return address
+
+
+def _delivery_order(recipient: Recipient) -> tuple[str, str]:
+    """By domain, then by name: the order in which recipients of one message are taken for delivery."""
+    local, _, domain = recipient.address.lower().rpartition("@")
+    return domain, local
 
 
 def _original_recipient(address: str) -> str:

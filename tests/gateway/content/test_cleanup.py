@@ -101,8 +101,18 @@ def test_blind_copies():
 
 
 def test_redirected_mail_goes_to_one():
-    draft = Way().receive(b"\n", to=["joe", "root"], redirect="ann@gw.my.domain")
-    assert [(one.address, one.original) for one in draft.envelope.recipients] == [("ann@gw.my.domain", "joe")]
+    """It has the history of the recipient that comes first by domain and name, copies included, as in Postfix."""
+    options = IntakeOptions(copies=("archive@gw.my.domain",))
+    for to, original in ((["joe", "bob"], "archive@gw.my.domain"), (["joe", "z@a.example", "ann"], "z@a.example")):
+        draft = Way().receive(b"\n", to=to, redirect="eve", options=options)
+        found = [(one.address, one.original, one.orcpt) for one in draft.envelope.recipients]
+        assert found == [("eve@gw.my.domain", original, f"rfc822;{original}")]
+
+
+def test_where_mail_is_redirected_to_is_no_alias():
+    way = Way(virtual_alias_maps="inline:{ {eve@gw.my.domain = joe} }")
+    draft = way.receive(b"\n", to=["eve"], redirect="eve@gw.my.domain")
+    assert [(one.address, one.original) for one in draft.envelope.recipients] == [("eve@gw.my.domain", "eve")]
 
 
 def test_resent_mail_gets_resent_fields():
