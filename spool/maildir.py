@@ -184,6 +184,7 @@ class MaildirSpool:
 
     async def _claim(self, limit: int, now: float) -> list[Entry]:
         entries: list[Entry] = []
+        await self._look(now)  # or a long queue in one folder would keep what is new in the other waiting
         while len(entries) < limit:
             places = self._take(min(limit - len(entries), SLICE), now)
             if not places:
@@ -235,7 +236,10 @@ class MaildirSpool:
             shelf.begin_scan()
             began = self._reactor.seconds()
             try:
-                found = await in_thread(self._threads, self._reactor, self.store.smallest, shelf.folder, shelf.most)
+                # Without what cannot be claimed now, which could fill the shelf.
+                skip = self._leases.keys() | {id for id, later in self._postponed.items() if later > now}
+                look = self.store.smallest
+                found = await in_thread(self._threads, self._reactor, look, shelf.folder, shelf.most, skip)
             except SpoolError as error:
                 shelf.scan_failed(now)
                 self._report(f"cannot look through {shelf.folder}: {error}")

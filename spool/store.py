@@ -115,11 +115,11 @@ class Store:
                 elif strange is not None:
                     strange.append(f"{sub}/{file}")
 
-    def smallest(self, folder: str, count: int) -> list[tuple[float, Place]]:
-        """The ``count`` messages of a folder that are due first, with the time when each is.  One that was never
-        tried is due since it came."""
+    def smallest(self, folder: str, count: int, skip: Collection[str] = ()) -> list[tuple[float, Place]]:
+        """The ``count`` messages of a folder, without ``skip``, that are due first, with the time when each is.  One
+        that was never tried is due since it came."""
         strange: list[str] = []
-        places = ((due_time(place), place) for place in self.scan(folder, strange))
+        places = ((due_time(place), place) for place in self.scan(folder, strange) if place.id not in skip)
         found = heapq.nsmallest(count, places, key=lambda pair: (pair[0], pair[1].id))
         for file in strange:
             self.set_aside_file(folder, file, "not a message file of the gateway")
