@@ -123,8 +123,8 @@ def test_the_list_as_postfix_prints_it(place: Place, run: Run, monkeypatch: pyte
         "                                                  two@remote.example\n"
         "\n"
         f"{c}!#       52 Tue Nov 24 13:54:39 joe@gw.example\n"
-        "                                                  held@remote.example\n"
         '                                                  "a b"@remote.example\n'
+        "                                                  held@remote.example\n"
         "\n"
         f"{d}        52 Tue Nov 24 13:54:40 joe@gw.example\n"
         f"({LONG})\n"
