@@ -53,7 +53,7 @@ def test_a_message_is_taken_in(place):
     assert place.names == []
     (draft,) = place.stored
     envelope = draft.envelope
-    by = f"gw.my.domain (mailgateway, from userid {os.getuid()})"
+    by = f"gw.my.domain (Postfix, from userid {os.getuid()})"
     assert draft.data.startswith(f"Received: by {by}\n\tid QID1; ".encode())
     assert b"\nFrom: Joe <joe@gw.my.domain>\n\ny\n" in draft.data
     assert [(one.address, one.original, one.notify) for one in envelope.recipients] == [

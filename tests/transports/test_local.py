@@ -261,7 +261,7 @@ async def test_an_alias_for_many(local: LocalMaker) -> None:
         ("", "forwarded as COPY1")]
     assert [r.log_only for r in results].count(False) == 1
     prepended, sender, addresses, originals = here.forwarder.copies[0]
-    assert prepended.startswith(f"Received: by {HERE} (mailgateway)\n\tid %(id)s; ")
+    assert prepended.startswith(f"Received: by {HERE} (Postfix)\n\tid %(id)s; ")
     assert prepended.endswith("\nDelivered-To: both@gw.my.domain\n")
     assert (sender, addresses, originals) == ("s@x", ["joe@remote.example"], ["both@gw.my.domain"])
     assert "Delivered-To: both@gw.my.domain\n" in here.mail("jane")

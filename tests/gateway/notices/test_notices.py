@@ -79,8 +79,8 @@ def test_a_non_delivery_notice():
     ]
     about, recipient = fields(message)
     assert about["Reporting-MTA"] == "dns; gw.my.domain" and about["Original-Envelope-Id"] == "QQ+314"
-    assert about["X-mailgateway-Queue-ID"] == "OLD" and "Arrival-Date" in about
-    assert about["X-mailgateway-Sender"] == "rfc822; a@client.example"
+    assert about["X-Postfix-Queue-ID"] == "OLD" and "Arrival-Date" in about
+    assert about["X-Postfix-Sender"] == "rfc822; a@client.example"
     assert recipient == {
         "Final-Recipient": "rfc822; x@remote.example", "Original-Recipient": "rfc822;x@remote.example",
         "Action": "failed", "Status": "5.1.1", "Remote-MTA": "dns; remote.example",
@@ -216,8 +216,8 @@ def test_success():
     assert message["Subject"] == "Successful Mail Delivery Report"
     told = [(one["Final-Recipient"][8:], one["Action"], one["Diagnostic-Code"]) for one in fields(message)[1:]]
     assert told == [
-        ("joe@gw.my.domain", "delivered", "X-mailgateway; delivery via local: delivered to mailbox"),
-        ("many@gw.my.domain", "expanded", "X-mailgateway; delivery via local: alias expanded"),
+        ("joe@gw.my.domain", "delivered", "X-Postfix; delivery via local: delivered to mailbox"),
+        ("many@gw.my.domain", "expanded", "X-Postfix; delivery via local: alias expanded"),
         ("x@plain.example", "relayed", "smtp; 250 2.0.0 Ok"),
     ]
     assert message.get_payload()[2].get_content_type() == "text/rfc822-headers"
@@ -281,7 +281,7 @@ def test_what_cleanup_refused():
     (message,) = bounces.messages
     assert message["To"] == "joe@gw.my.domain"
     assert fields(message)[1]["Status"] == "5.4.0"
-    assert fields(message)[1]["Diagnostic-Code"] == "X-mailgateway; too many hops"
+    assert fields(message)[1]["Diagnostic-Code"] == "X-Postfix; too many hops"
     assert ORIGINAL in bounces.drafts[0].data and not file.closed
 
 
@@ -300,7 +300,7 @@ def test_the_transcript_of_a_session():
     (message,) = bounces.messages
     assert [name for name, _ in message.items()] == ["Received", "Date", "From", "To", "Subject", "Message-Id"]
     assert message["To"] == "Postmaster <errors@gw.my.domain>"
-    assert message["Subject"] == "mailgateway SMTP server: errors from unknown[198.51.100.7]"
+    assert message["Subject"] == "Postfix SMTP server: errors from unknown[198.51.100.7]"
     assert message.get_payload() == (
         "Transcript of session follows.\n\n Out: 220 gw.my.domain ESMTP\n In:  QUIT\n\n\n"
         "For other details, see the local mail logfile\n"
