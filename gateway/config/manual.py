@@ -7,6 +7,7 @@ A test fails when the page in the repository differs from what ``page`` makes.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -75,6 +76,8 @@ _EFFECTS = {
 
 _HEAD = r""".\" Made by gateway.config.manual from the table of parameters: do not edit.
 .TH MAILGATEWAY\-PARAMETERS 5 "" mailgateway "File formats"
+.nh
+.ad l
 .SH NAME
 mailgateway\-parameters \- every parameter of main.cf that the mail gateway knows
 .SH DESCRIPTION
@@ -111,7 +114,7 @@ def page() -> str:
         parts += _entries(parameter for parameter in table if parameter.family == family)
     parts.append('.SH "FOR EACH SERVICE"\nSERVICE stands for the name of any delivery service in master.cf.\n')
     parts += (_entry(_family(suffix)) for suffix in FAMILIES)
-    parts.append('.SH "SEE ALSO"\nmailgateway(1), postconf(5), master(5)\n')
+    parts.append('.SH "SEE ALSO"\nmailgateway(8), mailgateway\\-main.cf(5), mailgateway\\-postconf(1)\n')
     return "".join(parts)
 
 
@@ -130,7 +133,7 @@ def _entry(parameter: Parameter) -> str:
     lines = [
         ".TP",
         f".B {_escape(parameter.name)}",
-        f"({_TYPES[parameter.type]}; default: {_escape(default)})",
+        f"({_TYPES[parameter.type]}; default: {' '.join(map(_breakable, default.split(' ')))})",
         ".br",
         _escape(parameter.meaning) + ".",
         _EFFECTS[parameter.effect],
@@ -138,12 +141,20 @@ def _entry(parameter: Parameter) -> str:
     return "".join(line + "\n" for line in lines if line)
 
 
+_LONG = 60
+
 _ROFF = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", '"': "\\(dq"})
 
 
 def _escape(text: str) -> str:
     """Text that roff prints as it is."""
     return text.translate(_ROFF)
+
+
+def _breakable(word: str) -> str:
+    """A word with places where a line may end, if it is longer than a line."""
+    pieces = re.findall(r"[^,]{1,40},?|,", word) if len(word) > _LONG else [word]
+    return "\\:".join(map(_escape, pieces))
 
 
 def main(arguments: list[str]) -> int:

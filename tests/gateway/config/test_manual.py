@@ -20,7 +20,7 @@ def test_every_parameter_is_on_it() -> None:
 def test_no_line_is_taken_for_a_command() -> None:
     for line in manual.page().split("\n"):
         if line.startswith("."):
-            assert line.split()[0] in (".TH", ".SH", ".B", ".BR", ".PP", ".TP", ".br", '.\\"'), line
+            assert line.split()[0] in (".TH", ".SH", ".B", ".BR", ".PP", ".TP", ".ad", ".br", ".nh", '.\\"'), line
         assert not line.startswith("'")
 
 
