@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.python import usage
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.python import log, usage
 
 from gateway import __version__
 from gateway.config import ConfigError, Configuration, Finding
@@ -84,7 +84,10 @@ class Gateway(Service):
         self.sockets: dict[str, socket.socket] = {}
         self._lock: Any = None
         self._single: Single | None = None
-        self._retired: list[Deferred[Any]] = []
+        self._next: Single | None = None
+        """What a reload has made, while the one before hands over."""
+        self._retiring: dict[Single, Deferred[Any]] = {}
+        """Those of before a reload, with what fires when their last client has gone."""
         self._master: Master | None = None
 
     # --- start -----------------------------------------------------------------------------------------------------
@@ -152,8 +155,12 @@ class Gateway(Service):
         if self._master is not None:
             self._master.start(configuration.directory, self._plans())
             return
-        single = Single(configuration, self.reactor, self.log, self._requested)
+        self._start_single(Single(configuration, self.reactor, self.log, self._requested))
+
+    def _start_single(self, single: Single) -> None:
         single.start({name: os.dup(one.fileno()) for name, one in self._named().items()})
+        for one in self._retiring:
+            one.heir = one.heir or single
         self._single = single
 
     def _named(self) -> dict[str, socket.socket]:
@@ -199,22 +206,39 @@ class Gateway(Service):
         try:
             configuration = load_configuration(self.configuration.directory if self.configured else None)
             refuse_errors(check(configuration))
+            single = None if self.split else Single(configuration, self.reactor, self.log, self._requested)
             bound = self._bind(configuration, self.sockets)
         except (ConfigError, AccountError, ListenError, OSError) as error:
             self.log.error("master", f"reload refused, the old configuration stays: {error}")
             return
         self.log.info("master", f"reload -- version {__version__}, configuration {configuration.directory}")
         old, self.sockets, self.configuration = self.sockets, bound, configuration
-        if self._single is not None:
-            retiring, self._single = self._single, None
-            self._retired.append(retiring.retire().addBoth(lambda ignored: self._run(configuration)))
-        else:
+        if single is None:
             self._run(configuration)
+        else:
+            self._replace_single(single)
         for name, one in old.items():
             if name not in bound:
                 one.close()
 
-    def stopService(self) -> Deferred[Any] | None:
+    def _replace_single(self, single: Single) -> None:
+        """Two must not hold the queue at once: the new one starts when the present one has let go of it.  The clients
+        that the present one has stay with it to their end."""
+        self._next = single
+        if self._single is None:
+            return  # a hand-over is going on
+        old, self._single = self._single, None
+        done = self._retiring[old] = old.hand_over()
+        done.addErrback(log.err).addCallback(lambda ignored: self._succeed())
+        done.addErrback(log.err).addCallback(lambda ignored: old.retire())
+        done.addErrback(log.err).addCallback(lambda ignored: self._retiring.pop(old))
+
+    def _succeed(self) -> None:
+        single, self._next = self._next, None
+        if self.running and single is not None:
+            self._start_single(single)
+
+    def stopService(self) -> Deferred[Any]:
         """Runs when twistd stops; the deliveries that are running have STOP_GRACE seconds."""
         super().stopService()
         self.log.info("master", "terminating on signal 15")
@@ -222,12 +246,19 @@ class Gateway(Service):
             one.close()
         if self._master is not None:
             stopped = self._master.stop(STOP_GRACE)
-        elif self._single is not None:
-            stopped = self._single.retire()
-            self.reactor.callLater(STOP_GRACE, self._leave)
         else:
-            return None
+            stopped = self._stop_singles()
+            self.reactor.callLater(STOP_GRACE, self._leave)
         return stopped.addBoth(lambda ignored: self.log.flush())
+
+    def _stop_singles(self) -> Deferred[Any]:
+        waiting = list(self._retiring.values())
+        single = self._single
+        if single is not None:
+            waiting.append(single.hand_over().addBoth(lambda ignored: single.retire()))
+        for one in (*self._retiring, *([single] if single else [])):
+            one.dismiss()
+        return DeferredList(waiting)
 
     def _leave(self) -> None:
         """What did not end in time is cut off; nothing is lost by that."""

@@ -118,10 +118,13 @@ class Parts:
         self._pool.start()
 
     async def stop(self) -> None:
-        """End what is idle, when nothing is going on any more."""
-        for transport in self.transports.values():
-            await transport.stop()
-        self.runner.close()
+        """End what is idle, when nothing is going on any more; of parts that were made only."""
+        made = vars(self)
+        if "transports" in made:
+            for transport in self.transports.values():
+                await transport.stop()
+        if "runner" in made:
+            self.runner.close()
         self.tables.close()
         self._pool.stop()
         await self.spool.stop()

@@ -76,12 +76,14 @@ class RoleProcess:
         os.close(LINK_DESCRIPTOR)
 
     def end(self, grace: float | None) -> None:
-        """End after the work in hand, at the latest after ``grace`` seconds."""
+        """End after the work in hand, at the latest after ``grace`` seconds, for which no client is made to wait."""
         if grace is not None:
             self._reactor.callLater(grace, self._leave)
         if not self._ending:
             self._ending = True
             self._role.retire().addBoth(lambda ignored: self._leave())
+        if grace is not None:
+            self._role.dismiss()
 
     def _leave(self) -> None:
         self._log.flush()

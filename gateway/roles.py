@@ -23,7 +23,9 @@ from gateway.parts import EXECUTED, Parts
 from gateway.pickup import Pokes
 from gateway.privileges import mail_owner
 from gateway.scheduler.scheduler import Scheduler
+from gateway.smtpd.server import SmtpdFactory
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE, UNABLE
+from gateway.unix_port import UnixPort
 from spool import format
 from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteForwarder
 
@@ -60,8 +62,16 @@ class Role:
     async def _retire(self) -> None:
         raise NotImplementedError
 
+    def dismiss(self) -> None:
+        """Send away whoever is connected and waits for nothing."""
+
     def listen(self, descriptor: int, family: int, factory: Factory[Any]) -> None:
         """Take connections from a socket that is bound already."""
+        if family == socket.AF_UNIX:
+            unix = UnixPort(descriptor, factory, self.reactor)
+            unix.startListening()
+            self._ports.append(unix)
+            return
         port = self.reactor.adoptStreamPort(descriptor, family, factory)
         port.numberAccepts = ACCEPT_AT_ONCE
         os.close(descriptor)
@@ -98,10 +108,13 @@ class Receiver(Role):
 
     async def _retire(self) -> None:
         await self.stop_listening()
-        for factory in self.factories.values():
-            await factory.stop(RETIRE_GRACE)
-        await self.parts.spool.stop()
+        await drained(self.factories)
+        await self.parts.stop()
         self.scheduler.close()
+
+    def dismiss(self) -> None:
+        for factory in self.factories.values():
+            factory.dismiss()
 
 
 class SchedulerRole(Role):
@@ -203,7 +216,10 @@ async def _nowhere(site: str) -> str:
 
 
 class Single(Role):
-    """Everything in one process: what twistd runs for anybody but root."""
+    """Everything in one process: what twistd runs for anybody but root.  A reload makes a new one, to which this one
+    hands the queue over; the sessions that it has go on to their end."""
+
+    heir: Single | None = None
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog, request: Request) -> None:
         super().__init__(configuration, reactor, log)
@@ -212,11 +228,15 @@ class Single(Role):
         self.scheduler = self.parts.scheduler()
         self.administration = administration(self.parts, self.scheduler, request)
 
+    def _in_charge(self) -> Single:
+        return self if self.heir is None else self.heir._in_charge()
+
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
-        self.scheduler.announce(queue_id, envelope)
+        self._in_charge().scheduler.announce(queue_id, envelope)
 
     async def _flush_site(self, site: str) -> str:
-        return await etrn(self.parts, self.administration, site)
+        one = self._in_charge()
+        return await etrn(one.parts, one.administration, site)
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
@@ -226,14 +246,23 @@ class Single(Role):
         self.parts.pickup.start()
         self.scheduler.start()
 
-    async def _retire(self) -> None:
+    def hand_over(self) -> Deferred[None]:
+        """Let go of the sockets and the queue; fires when another one may take them."""
+        return Deferred.fromCoroutine(self._hand_over())
+
+    async def _hand_over(self) -> None:
         await self.stop_listening()
         self.pokes.stop()
-        for factory in self.factories.values():
-            await factory.stop(RETIRE_GRACE)
         await self.parts.pickup.stop()
         await self.scheduler.stop()
+
+    async def _retire(self) -> None:
+        await drained(self.factories)
         await self.parts.stop()
+
+    def dismiss(self) -> None:
+        for factory in self.factories.values():
+            factory.dismiss()
 
 
 ROLES: dict[str, Callable[[Configuration, Any, MailLog], Role]] = {
@@ -254,6 +283,11 @@ async def etrn(parts: Parts, administration: Administration, site: str) -> str:
         return NOT_ELIGIBLE
     await administration.flush_domain(site)
     return FLUSHED
+
+
+async def drained(factories: Mapping[str, SmtpdFactory]) -> None:
+    for factory in factories.values():
+        await factory.drain(RETIRE_GRACE)
 
 
 def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]]) -> None:

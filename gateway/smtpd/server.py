@@ -4,8 +4,9 @@
     port.listen(factory)
     factory.reload(make_service(new settings, new collaborators))      # for new connections
 
-``status()`` counts connections, messages and the like for the status command.  ``stop_accepting`` answers new clients
-with 421, ``stop`` tells those that wait for nothing, and comes back when all have gone or the time is over.
+``status()`` counts connections, messages and the like for the status command.  ``drain`` answers new clients with 421
+and comes back when all others have ended their sessions, or the time is over; ``dismiss`` sends away those that wait
+for nothing; ``stop`` does both.
 """
 
 from __future__ import annotations
@@ -132,9 +133,17 @@ class SmtpdFactory(ServerFactory):
 
     async def stop(self, grace: float) -> None:
         """Let transactions end within ``grace`` seconds; clients that are idle are told 421 at once."""
-        self.stop_accepting()
+        self.dismiss()
+        await self.drain(grace)
+
+    def dismiss(self) -> None:
+        """Tell 421 to clients that are idle, and to the others as soon as they ask for more."""
         for channel in list(self._channels):
             channel.dismiss(f"421 4.3.2 {self.service.options.hostname} Server closing connection")
+
+    async def drain(self, grace: float) -> None:
+        """Let sessions end within ``grace`` seconds."""
+        self.stop_accepting()
         if self._channels:
             gone = self.when_idle()
             late = self._clock.callLater(grace, self._cut_off)
