@@ -30,7 +30,7 @@ from gateway.content.submission import Submission
 
 SUMMARY = "hand in a message (and -bp, -bi, -bs, -q …), as other programs expect it"
 
-EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 69, 75, 77
+EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 65, 69, 75, 77
 
 BLOCK = 65536
 LONGEST_HEADER = 16 * 1024 * 1024
@@ -118,6 +118,10 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
             raise Fatal(f"{recipient}: a recipient address cannot begin with '-'")
     if not envelope.recipients:
         raise Fatal("no recipient address")
+    try:
+        submission.validate(envelope)
+    except submission.SubmissionError as error:
+        raise Fatal(str(error), EX_DATAERR) from None
     refuse_unauthorized(settings)
     queue = Path(settings.text("queue_directory"))
     if not (queue / submission.MAILDROP).is_dir():

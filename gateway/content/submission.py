@@ -89,6 +89,15 @@ def new_name() -> str:
     return os.urandom(20).hex()
 
 
+def validate(submission: Submission) -> None:
+    """Raises SubmissionError for what read_submission would refuse: said before the file is left to the gateway, its
+    author hears of it."""
+    try:
+        _submission(asdict(submission))
+    except ValueError as error:
+        raise SubmissionError(str(error)) from None
+
+
 def drop(queue: Path, submission: Submission, content: Iterable[bytes], name: str = "") -> str:
     """Put a message into the maildrop folder of a queue directory; durable when this returns.  The file's name.
     Raises OSError; nothing is left behind then."""

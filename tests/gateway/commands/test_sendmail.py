@@ -134,6 +134,13 @@ def test_what_is_refused(site, capsys, arguments, stdin, said):
     assert not site.folder.exists() or not list(site.folder.iterdir())
 
 
+@pytest.mark.parametrize("arguments", [['"e\x1bsc"@b'], ["-f", "a\x01@b", "c@d"]])
+def test_what_the_gateway_would_set_aside_is_refused_at_once(site, capsys, arguments):
+    assert site(*arguments, stdin=b"x\n") == 65
+    assert "bad characters in" in capsys.readouterr().err
+    assert not site.folder.exists() or not list(site.folder.iterdir())
+
+
 def test_too_large(site, capsys):
     assert site("a@b", stdin=b"\n" + b"x" * 6000) == 69
     assert "message file too big" in capsys.readouterr().err
