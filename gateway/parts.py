@@ -19,17 +19,18 @@ from gateway.addresses.basis import Basis
 from gateway.addresses.recipients import Recipients
 from gateway.addresses.resolve import Router
 from gateway.addresses.rewriting import Rewriting, blind_copies
-from gateway.config import Configuration, Service, Settings
+from gateway.config import ConfigError, Configuration, Service, Settings
 from gateway.config.networks import own_interfaces
 from gateway.content.checks import Checks
 from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
 from gateway.content.received import local_received
 from gateway.dns import DNSResolver
-from gateway.interfaces import Entry, Envelope, IForwarder, ITransport
+from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
 from gateway.pickup import Pickup, authorized_users
+from gateway.policy.registry import RestrictionError
 from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
@@ -90,7 +91,7 @@ class Parts:
         self,
         configuration: Configuration,
         reactor: Any,
-        log: MailLog,
+        log: Log,
         *,
         notify: Callable[[str, Envelope], None],
         flush_site: Callable[[str], Awaitable[str]],
@@ -184,7 +185,7 @@ class Parts:
         )
 
     def smtpd_factories(self) -> dict[str, SmtpdFactory]:
-        """For each smtpd line of master.cf, by the service's name.  Raises ConfigError or RestrictionError."""
+        """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""
         settings = self.settings
         limits = ClientLimits(
             self.reactor.seconds,
@@ -210,10 +211,13 @@ class Parts:
                 flush_site=self.flush_site,
                 report_session=self.notices.session,
             )
-            found[service.name] = make_smtpd(
-                own, collaborators, name=service.name, program=program_of(service, self.configuration),
-                process_limit=self._connection_limit(service),
-            )
+            try:
+                found[service.name] = make_smtpd(
+                    own, collaborators, name=service.name, program=program_of(service, self.configuration),
+                    process_limit=self._connection_limit(service),
+                )
+            except RestrictionError as error:
+                raise ConfigError(f"service {service.name}: {error}", file=service.path, line=service.line) from None
         return found
 
     def _connection_limit(self, service: Service) -> int:

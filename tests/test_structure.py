@@ -10,9 +10,12 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Inside gateway/, in the order in which mail passes; each imports only those before it.
 ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "scheduler", "notices", "commands"]
 # Modules beside them that know none of them.
-FREE = {"interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control", "control_server", "sending"}
+FREE = {
+    "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
+    "control_server", "sending", "unix_port",
+}
 # The composition: the only modules that know everyone.
-COMPOSITION = {"app", "parts", "role", "roles", "administration", "pickup"}
+COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup"}
 
 
 def imports(path):

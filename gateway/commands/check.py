@@ -9,12 +9,10 @@ from __future__ import annotations
 import getopt
 import json
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
-from gateway.config import ConfigError, Finding, read
+from gateway.config import ConfigError, Configuration, Finding, read
 from gateway.config.builtin import builtin
-from gateway.config.check import check
 from gateway.config.findings import ERROR, NOTE
 
 SUMMARY = "report everything that is wrong with the configuration"
@@ -36,7 +34,7 @@ def main(arguments: list[str], directory: Path | None) -> int:
         directory = Path(chosen["-c"])
     try:
         configuration = builtin() if directory is None else read(directory.absolute())
-        findings = check(configuration, table_types=_table_types())
+        findings = _findings(configuration)
     except ConfigError as error:
         findings = [error.finding]
     for finding in findings:
@@ -45,10 +43,12 @@ def main(arguments: list[str], directory: Path | None) -> int:
     return int(any(finding.severity == ERROR for finding in findings))
 
 
-def _table_types() -> Collection[str]:
-    from gateway.tables import table_types  # only here: loads the tables
+def _findings(configuration: Configuration) -> list[Finding]:
+    from twisted.internet import reactor  # only here: loads the whole gateway
 
-    return table_types()
+    from gateway.rehearsal import findings
+
+    return findings(configuration, reactor)
 
 
 def _emit(finding: Finding, as_json: bool) -> None:

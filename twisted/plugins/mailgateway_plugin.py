@@ -2,4 +2,6 @@
 
 from twisted.application.service import ServiceMaker
 
-mailgateway = ServiceMaker("mailgateway", "gateway.app", "A mail gateway that reads Postfix's configuration", "mailgateway")
+mailgateway = ServiceMaker(
+    "mailgateway", "gateway.app", "A mail gateway that reads Postfix's configuration", "mailgateway"
+)

@@ -16,7 +16,7 @@ OWN_DEFAULTS = {
     "mynetworks", "process_id", "process_name", "queue_directory", "readme_directory", "setgid_group",
     "smtp_tls_security_level", "smtpd_forbid_bare_newline", "smtpd_forbid_unauth_pipelining", "syslog_name",
     "command_directory", "daemon_directory", "mail_version", "mail_release_date", "manpage_directory",
-    "meta_directory", "sample_directory", "shlib_directory", "mail_name",
+    "meta_directory", "sample_directory", "shlib_directory", "smtpd_relay_restrictions",
 }  # fmt: skip
 
 
