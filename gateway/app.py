@@ -24,13 +24,13 @@ from twisted.python import log, usage
 from gateway import __version__
 from gateway.config import ConfigError, Configuration, Finding
 from gateway.config.builtin import PORT, configured_directory, load_configuration
-from gateway.config.check import check
 from gateway.config.findings import ERROR
 from gateway.listeners import ListenError, bind_inet, bind_unix, interface_addresses, service_addresses
 from gateway.log import MailLog
 from gateway.master import Master, Plan
 from gateway.parts import make_log
 from gateway.privileges import AccountError, mail_owner, prepare_directories
+from gateway.rehearsal import findings
 from gateway.role import catch_errors
 from gateway.roles import Single
 from spool.names import FOLDERS
@@ -53,7 +53,7 @@ def makeService(options: Options) -> Service:
     given = options["config-directory"]
     try:
         configuration = load_configuration(Path(given).absolute() if given else None)
-        refuse_errors(check(configuration))
+        refuse_errors(findings(configuration, reactor))
         configured = given is not None or configured_directory(None) is not None
         if not configured:
             configuration.directory.mkdir(exist_ok=True)
@@ -62,9 +62,9 @@ def makeService(options: Options) -> Service:
         sys.exit(f"mailgateway: fatal: {error}")
 
 
-def refuse_errors(findings: list[Finding]) -> None:
+def refuse_errors(found: list[Finding]) -> None:
     """Raises ConfigError for the first error."""
-    for finding in findings:
+    for finding in found:
         if finding.severity == ERROR:
             raise ConfigError(finding.what, finding.mend, file=finding.file, line=finding.line)
 
@@ -205,7 +205,7 @@ class Gateway(Service):
         """Take up a changed configuration.  One that cannot be used is refused whole, with the reason in the log."""
         try:
             configuration = load_configuration(self.configuration.directory if self.configured else None)
-            refuse_errors(check(configuration))
+            refuse_errors(findings(configuration, self.reactor))
             single = None if self.split else Single(configuration, self.reactor, self.log, self._requested)
             bound = self._bind(configuration, self.sockets)
         except (ConfigError, AccountError, ListenError, OSError) as error:
