@@ -63,7 +63,7 @@ class HeaderEditor:
             if self._checker is None:
                 await self._take(field)
                 continue
-            for raw in await self._checker.header(field.raw):
+            for raw in await self._checker.header(field):
                 name = field.name if raw is field.raw else raw.partition(b":")[0].strip().lower()
                 await self._take(Field(name, raw))
         self._add_missing()

@@ -16,13 +16,14 @@ import re
 from dataclasses import dataclass
 
 # Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*)")
+_FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*)")
 _MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
 
 
 @dataclass(slots=True)
 class Field:
-    """One field of a header: ``raw`` is all of it as it came, folding and last LF included."""
+    """One field of a header: ``raw`` is all of it as it came, folding and last LF included, but without blanks in front
+    of the colon (RFC 5322 4.5.8), which would hide the field from others."""
 
     name: bytes
     """In lower case."""
@@ -43,12 +44,24 @@ def scan(data: bytes, complete: bool) -> tuple[list[Field], int] | None:
     end = 0
     match = _FIELD.match(data)
     while match is not None:
-        fields.append(Field(match[1].lower(), match[0]))
+        fields.append(_field(match))
         end = match.end()
         match = _FIELD.match(data, end)
     if not complete and _open_ended(data, end):
         return None
     return fields, end
+
+
+def first_field(data: bytes, at: int) -> tuple[Field | None, int]:
+    """The field that begins at this place, and the place of the first byte behind it, as far as ``data`` goes."""
+    match = _FIELD.match(data, at)
+    return (_field(match), match.end()) if match is not None else (None, at)
+
+
+def _field(match: re.Match[bytes]) -> Field:
+    name, blanks = match.groups()
+    raw = match[0]
+    return Field(name.lower(), name + raw[len(name) + len(blanks) :] if blanks else raw)
 
 
 def _open_ended(data: bytes, end: int) -> bool:

@@ -64,7 +64,6 @@ class Intake:
         self._checker: Checker | None = None
         if owner.checks and options.header_body_checks:
             self._checker = Checker(owner.checks, self, owner.log)
-        self._check_lines = self._checker is not None and self._checker.checks.body is not None
         self._blocks: list[bytes] = []
         self._waiting = 0
         self._work_at = IN_MEMORY
@@ -73,10 +72,8 @@ class Intake:
         self._refused: Rejected | None = None
         self._ended = False
         self._envelope_done = self._header_done = False
-        self._line_begun = b""
-        """With body checks: the beginning of a line whose end is still to come."""
         self._open_line = False
-        """Without: whether the last byte written is in the middle of a line."""
+        """Whether the last byte of the body is in the middle of a line."""
 
     # --- IIntake -------------------------------------------------------------------------------------------------
 
@@ -203,40 +200,27 @@ class Intake:
         )
         header = await editor.edit(fields)
         rest = data[begin + end :]
-        if not rest and complete:
-            self._put(header)
-        elif self._check_lines:
-            self._put(header + b"\n")
-            await self._take_body(rest.removeprefix(b"\n"))
+        if (rest or not complete) and not rest.startswith(b"\n"):
+            header += b"\n"  # the line that ended the header is no empty one: one is put in
+        if self._checker is None:
+            await self._take_body(header + rest)
         else:
-            # The line that ended the header may be no empty one: then one is put in.
-            await self._take_body(header + rest if rest.startswith(b"\n") else header + b"\n" + rest)
+            self._put(header)
+            await self._take_body(rest)
         return True
 
     async def _take_body(self, data: bytes) -> None:
-        if not self._check_lines or self._checker is None:
-            if data:
-                self._put(data)
-                self._open_line = not data.endswith(b"\n")
-            return
-        lines = (self._line_begun + data).split(b"\n")
-        self._line_begun = lines.pop()
-        out: list[bytes] = []
-        for line in lines:
-            out += await self._checked(line)
-        self._put(b"".join(out))
+        if data:
+            self._open_line = not data.endswith(b"\n")
+            self._put(data if self._checker is None else await self._checker.body(data, complete=False))
 
     def _put(self, data: bytes) -> None:
-        if not self._ended:
+        if not self._ended and data:
             self._draft.write(data)
 
-    async def _checked(self, line: bytes) -> list[bytes]:
-        assert self._checker is not None
-        return [new.removesuffix(b"\n") + b"\n" for new in await self._checker.body(line)]
-
     async def _end_of_body(self) -> None:
-        if self._line_begun:
-            self._put(b"".join(await self._checked(self._line_begun)))
+        if self._checker is not None:
+            self._put(await self._checker.body(b"\n" if self._open_line else b"", complete=True))
         elif self._open_line:
             self._put(b"\n")
 

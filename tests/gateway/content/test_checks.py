@@ -26,15 +26,18 @@ def way(header=None, body=None, **more):
     [
         ("PREPEND X-Before: $1", b"X-Before: it\nSubject: it\nX: y\n", "prepend: header Subject: it {}: X-Before: it"),
         ("REPLACE Subject: <${1}>", b"Subject: <it>\nX: y\n", "replace: header Subject: it {}: Subject: <it>"),
-        ("REPLACE no field", b"Subject: it\nX: y\n", "warning: REPLACE action with bad header text"),
+        ("REPLACE none", b"Subject: it\nX: y\n", 'bad REPLACE header text "none" in header_checks map -- need "head'),
         ("STRIP", b"X: y\n", "strip: header Subject: it {}"),
         ("IGNORE", b"X: y\n", ""),
         ("DUNNO", b"Subject: it\nX: y\n", ""),
         ("warn look", b"Subject: it\nX: y\n", "warning: header Subject: it {}: look"),
         ("INFO so", b"Subject: it\nX: y\n", "info: header Subject: it {}: so"),
         ("FILTER smtp:[a]", b"Subject: it\nX: y\n", "filter: header Subject: it {}: smtp:[a]"),
-        ("FILTER nonsense", b"Subject: it\nX: y\n", "bad argument of FILTER action: nonsense in header_checks map"),
-        ("DELAY", b"Subject: it\nX: y\n", "unsupported command: DELAY in header_checks map"),
+        ("FILTER a", b"Subject: it\nX: y\n", "warning: bad FILTER command a in header_checks -- need transport:dest"),
+        ("FILTER", b"Subject: it\nX: y\n", "warning: missing FILTER command argument in header_checks map"),
+        ("BCC ann", b"Subject: it\nX: y\n", 'bad BCC address "ann" in header_checks map -- need user@domain'),
+        ("REDIRECT", b"Subject: it\nX: y\n", 'bad REDIRECT target "" in header_checks map -- need user@domain'),
+        ("DELAY", b"Subject: it\nX: y\n", "warning: unknown command in header_checks map: DELAY"),
     ],
 )
 def test_actions(action, written, logged):
@@ -63,7 +66,7 @@ def test_what_is_not_delivered():
     ("action", "reply"),
     [
         ("REJECT", "550 5.7.1 message content rejected"), ("REJECT 5.7.9 no such thing", "550 5.7.9 no such thing"),
-        ("REJECT later", "550 5.7.1 later"),
+        ("REJECT later", "550 5.7.1 later"), ("REJECT 4.7.1 later", "451 4.7.1 later"),
     ],
 )  # fmt: skip
 def test_reject(action, reply):
@@ -93,9 +96,86 @@ def test_body_lines(blocks):
 
 def test_body_checks_end_at_the_limit():
     one = way(body="/far/ REJECT", body_checks_size_limit="10")
-    receive(one, b"\n0123456789\nfar\n")
+    receive(one, b"\n01234567\nfar\n")
     with pytest.raises(Rejected):
-        receive(one, b"\n012345678\nfar\n")
+        receive(one, b"\n0123456\nfar\n")
+
+
+PARTS = b"""\
+Subject: all
+Content-Type: multipart/mixed; boundary=aa
+
+--aa
+Content-Type: text/plain
+X-Part: one
+
+body one
+--aa
+Content-Type: message/rfc822
+
+Subject: inner
+Content-ID: two
+
+body two
+--aa--
+"""
+
+
+@pytest.mark.parametrize("blocks", [1, 7, 1000])
+def test_each_header_has_its_table(blocks):
+    tables = {
+        "header_checks": "pcre:{{/./ WARN first}}",
+        "mime_header_checks": "pcre:{{/./ WARN mime}}",
+        "nested_header_checks": "pcre:{{/./ WARN nested}}",
+        "body_checks": "pcre:{{/./ WARN body}}",
+    }
+    one = Way(**tables)
+    size = -(-len(PARTS) // blocks)
+    draft = receive(one, [PARTS[at : at + size] for at in range(0, len(PARTS), size)])
+    assert draft.data == PARTS
+    told = [line.removeprefix("cleanup: QID1: warning: ") for line in one.log.text.splitlines() if "warning" in line]
+    assert [line.replace(f" {TAIL}", "") for line in told] == [
+        "header Subject: all: first", "header Content-Type: multipart/mixed; boundary=aa: mime",
+        "body --aa: body", "header Content-Type: text/plain: mime", "header X-Part: one: mime", "body body one: body",
+        "body --aa: body", "header Content-Type: message/rfc822: mime", "header Subject: inner: nested",
+        "header Content-ID: two: mime", "body body two: body", "body --aa--: body",
+    ]  # fmt: skip
+
+
+def test_header_checks_are_for_all_headers_unless_others_are_given():
+    assert receive(way("/^X-Part/ REPLACE X-Part: two"), PARTS).data == PARTS.replace(b"X-Part: one", b"X-Part: two")
+    with pytest.raises(Rejected, match="550 5.7.1 no"):
+        receive(way("/^Subject: inner/ REJECT no"), PARTS)
+    assert receive(way("/^Subject: inner/ REJECT no", nested_header_checks=""), PARTS)
+
+
+def test_the_structure_can_be_left_alone():
+    one = way("/^(X-Part|Content)/ WARN", "/^X-Part/ IGNORE", disable_mime_input_processing="yes")
+    assert receive(one, PARTS).data == PARTS.replace(b"X-Part: one\n", b"")
+    assert one.log.text.count("warning") == 1
+
+
+def test_body_checks_begin_anew_in_each_part():
+    rule = "/^body/ REPLACE seen"
+    assert receive(way(body=rule, body_checks_size_limit="6"), PARTS).data.count(b"seen") == 2
+    tight = receive(way(body=rule, body_checks_size_limit="6"), PARTS.replace(b"body", b"12345\nbody"))
+    assert tight.data.count(b"seen") == 0
+    after = b"Content-Type: multipart/x; boundary=q\n\n--q\n\n01234\n--q--\n%sbody\n"
+    assert receive(way(body=rule, body_checks_size_limit="7"), after % b"").data.count(b"seen") == 1
+    assert receive(way(body=rule, body_checks_size_limit="7"), after % b"x\n").data.count(b"seen") == 0
+
+
+def test_parts_too_deep_are_refused():
+    deep = b"".join(b"Content-Type: multipart/x; boundary=a%d\n\n--a%d\n" % (depth, depth) for depth in range(5))
+    one = way("/^S/ WARN", mime_nesting_limit="2")
+    with pytest.raises(Rejected, match="550 5.6.0 MIME nesting exceeds safety limit"):
+        receive(one, deep)
+    assert one.log.text.endswith(
+        "QID1: reject: mime-error MIME nesting exceeds safety limit: Content-Type: multipart/x; boundary=a4 "
+        "from localhost[127.0.0.1]; from=<a@client.example> to=<joe@gw.my.domain>"
+    )
+    assert receive(way("/^S/ WARN", mime_nesting_limit="3"), deep).data == deep
+    assert receive(way(body="/^S/ WARN", mime_nesting_limit="2"), deep).data == deep
 
 
 def test_no_checks_where_they_are_not_wanted():

@@ -50,7 +50,7 @@ def test_a_local_message_is_completed():
 
 def test_a_remote_message_stays_as_it_is():
     way = Way()
-    content = b"To: jane\nMessage-ID:\n <a@b>\nX : y\n\nbody"
+    content = b"To: jane\nMessage-ID:\n <a@b>\nX:y\n\nbody"
     draft = way.receive(content, sender="a@client.example", to=["ann@gw.my.domain"], service="smtpd", client=REMOTE)
     assert draft.data == content + b"\n"
     assert way.log.text == "cleanup: QID1: message-id=<a@b>"

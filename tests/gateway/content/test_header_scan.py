@@ -49,6 +49,11 @@ def test_a_value_has_no_blanks_around_it():
     assert fields[0].value == b"<a@b>"
 
 
+def test_blanks_before_the_colon_are_left_out():
+    fields, _ = scan(b"To : a\nX\t :  z\n y : z\nA: b : c\n", True)
+    assert [field.raw for field in fields] == [b"To: a\n", b"X:  z\n y : z\n", b"A: b : c\n"]
+
+
 def test_mailbox_lines():
     assert mailbox_lines(b"From a b\n>From c d\nSubject: x\n") == [b"From a b\n", b">From c d\n"]
     assert mailbox_lines(b"From: a\n") == []
