@@ -52,13 +52,14 @@ def main() -> None:
     address, start, before = f"{user_name()}@localhost", len(log_lines()), mails()
     with smtplib.SMTP("127.0.0.1", 2525) as client:
         client.sendmail(address, [address], f"From: {address}\nTo: {address}\n{MESSAGE}")
-    wait_for(lambda: any(line.endswith(": removed") for line in log_lines(start)), f"it is not delivered yet; see {LOG}")
+    wait_for(lambda: any(line.endswith(": removed") for line in log_lines(start)), f"not delivered yet; see {LOG}")
     print(f"What the gateway's log ({LOG}) says of it:\n")
     print("\n".join(log_lines(start)))
     for path in mails() - before:
         print(f"\nThe message, now in {path}:\n")
         print(path.read_text())
-    print("The gateway goes on running.  Send again: sh examples/first-message/run; stop it: .venv/bin/mailgateway stop")
+    print("The gateway goes on running.  To send again: sh examples/first-message/run")
+    print("                             To stop it:    .venv/bin/mailgateway stop")
 
 
 if __name__ == "__main__":

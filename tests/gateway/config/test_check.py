@@ -127,7 +127,7 @@ def test_tables_that_are_there(directory: Path) -> None:
 def test_a_missing_table_within_restrictions_and_overrides(directory: Path) -> None:
     main = "smtpd_recipient_restrictions = check_sender_access hash:/nowhere/a, reject\n"
     assert one(directory, main).what == "hash:/nowhere/a: no such file"
-    finding = one(directory, master=MASTER + "x unix - - n - - smtp -o smtp_generic_maps=hash:/nowhere/b\n")
+    finding = one(directory, master=MASTER + "x unix - - n - - smtp -o transport_maps=hash:/nowhere/b\n")
     assert (finding.what, finding.line) == ("hash:/nowhere/b: no such file", 4)
     assert finding.file == f"{directory}/master.cf"
 
