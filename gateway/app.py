@@ -153,7 +153,7 @@ class Gateway(Service):
 
     def _run(self, configuration: Configuration) -> None:
         if self._master is not None:
-            self._master.start(configuration.directory, self._plans())
+            self._master.start(configuration, self._plans())
             return
         self._start_single(Single(configuration, self.reactor, self.log, self._requested))
 

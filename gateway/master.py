@@ -8,11 +8,13 @@ It does nothing else, so that there is nothing in it to go wrong: no mail, no ne
 process of its own (gateway.role) with a Link to the master; when the master goes, the roles see it break, and end.
 
 reload: the new configuration is checked by the caller; new roles are started with it, and the old ones are told to
-retire: they take no more work, end what they have begun, and go.
+retire: they take no more work, end what they have begun, and go.  Each role is handed the configuration's text, so
+that one which is started again does not take up what somebody is about to write into the files.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -26,11 +28,14 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Factory, ProcessProtocol
 from twisted.python.failure import Failure
 
+from gateway.config import Configuration
+from gateway.config.configuration import from_texts
 from gateway.interfaces import Log
 from gateway.link import Link
 
 LINK_DESCRIPTOR = 3
-FIRST_SOCKET = 4
+CONFIGURATION_DESCRIPTOR = 4
+FIRST_SOCKET = 5
 
 RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0, 10.0)
 QUIET_AFTER = 30.0  # a role that lived so long starts with the shortest pause again
@@ -52,8 +57,8 @@ class Plan:
 class RoleProcess(ProcessProtocol):
     """One running role.  ``ended`` fires when the process is gone."""
 
-    def __init__(self, plan: Plan, directory: Path, reactor: Any, log: Log, on_note: dict[str, Callable[[Any], None]],
-                 on_end: Callable[[RoleProcess, str], None]) -> None:
+    def __init__(self, plan: Plan, configuration: Configuration, reactor: Any, log: Log,
+                 on_note: dict[str, Callable[[Any], None]], on_end: Callable[[RoleProcess, str], None]) -> None:
         self.plan = plan
         self.ended: Deferred[None] = Deferred()
         self.retired = False
@@ -68,7 +73,8 @@ class RoleProcess(ProcessProtocol):
         factory.noisy = False
         reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, factory)
         ours.close()
-        descriptors: dict[int, Any] = {1: 1, 2: 2, LINK_DESCRIPTOR: theirs.fileno()}
+        text = text_file(configuration)
+        descriptors: dict[int, Any] = {1: 1, 2: 2, LINK_DESCRIPTOR: theirs.fileno(), CONFIGURATION_DESCRIPTOR: text}
         names = []
         for number, (name, one) in enumerate(plan.sockets.items(), FIRST_SOCKET):
             descriptors[number] = one.fileno()
@@ -76,12 +82,13 @@ class RoleProcess(ProcessProtocol):
         null = os.open(os.devnull, os.O_RDONLY)
         descriptors[0] = null
         try:
-            command = [sys.executable, "-m", "gateway.role", plan.role, str(directory), *names]
+            command = [sys.executable, "-m", "gateway.role", plan.role, str(configuration.directory), *names]
             self.process = reactor.spawnProcess(
                 self, sys.executable, command, env=role_environment(), childFDs=descriptors
             )
         finally:
             os.close(null)
+            os.close(text)
             theirs.close()
 
     def processEnded(self, reason: Failure) -> None:
@@ -91,6 +98,22 @@ class RoleProcess(ProcessProtocol):
     def kill(self, signal: str) -> None:
         if self.process.pid:
             self.process.signalProcess(signal)
+
+
+def text_file(configuration: Configuration) -> int:
+    """A file without a name that holds a configuration's texts; see read_text_file."""
+    descriptor = os.memfd_create("configuration")
+    with open(descriptor, "w", closefd=False) as file:
+        json.dump(configuration.texts, file)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def read_text_file(descriptor: int, directory: Path) -> Configuration:
+    """The configuration that the master has handed over."""
+    with open(descriptor) as file:
+        main, master = json.load(file)
+    return from_texts(main, master, directory)
 
 
 def role_environment() -> dict[str, str]:
@@ -109,17 +132,17 @@ class Master:
         self._on_request = on_request
         self._running: list[RoleProcess] = []
         self._plans: list[Plan] = []
-        self._directory = Path()
+        self._configuration: Configuration | None = None
         self._failures: dict[str, int] = {}
         self._pending: dict[str, IDelayedCall] = {}
         self._stopping = False
         self._awaited: RoleProcess | None = None
         """The retiring scheduler: two must not hold the queue at once."""
 
-    def start(self, directory: Path, plans: Sequence[Plan]) -> None:
+    def start(self, configuration: Configuration, plans: Sequence[Plan]) -> None:
         """Start the roles of a configuration; those of an earlier one retire."""
         old = [one for one in self._running if not one.retired]
-        self._directory = directory
+        self._configuration = configuration
         self._plans = list(plans)
         for call in self._pending.values():
             call.cancel()
@@ -136,10 +159,10 @@ class Master:
 
     def _spawn(self, plan: Plan) -> None:
         self._pending.pop(plan.title, None)
-        if self._stopping:
+        if self._stopping or self._configuration is None:
             return
         notes = {"request": self._on_request}
-        self._running.append(RoleProcess(plan, self._directory, self._reactor, self._log, notes, self._ended))
+        self._running.append(RoleProcess(plan, self._configuration, self._reactor, self._log, notes, self._ended))
 
     def _ended(self, process: RoleProcess, how: str) -> None:
         self._running.remove(process)

@@ -1,8 +1,8 @@
 """A role process: "python -m gateway.role ROLE DIRECTORY NAME=DESCRIPTOR…", started by gateway.master only.
 
-It reads the configuration and whatever only root may read, becomes mail_owner (all roles but the executor), and works
-until the master's Link says "retire" (take no more work, end what has begun, go) or "stop" (the same with a deadline),
-or breaks (the master is gone).
+It takes the configuration from the master, reads whatever only root may read, becomes mail_owner (all roles but the
+executor), and works until the master's Link says "retire" (take no more work, end what has begun, go) or "stop" (the
+same with a deadline), or breaks (the master is gone).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import ConfigError
-from gateway.config.builtin import load_configuration
 from gateway.log import MailLog
-from gateway.master import LINK_DESCRIPTOR
+from gateway.master import CONFIGURATION_DESCRIPTOR, LINK_DESCRIPTOR, read_text_file
 from gateway.privileges import AccountError, become, mail_owner
 
 ORPHAN_GRACE = 5.0  # seconds to end in when the master is gone
@@ -35,7 +34,7 @@ def main(arguments: list[str]) -> int:
     from gateway.parts import make_log
     from gateway.roles import ROLES
 
-    configuration = load_configuration(Path(directory))
+    configuration = read_text_file(CONFIGURATION_DESCRIPTOR, Path(directory))
     log = make_log(configuration.settings, reactor)
     catch_errors(log, name)
     role = ROLES[name](configuration, reactor, log)

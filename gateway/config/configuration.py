@@ -25,6 +25,9 @@ class Configuration:
     settings: Settings
     services: list[Service] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    texts: tuple[str, str] = ("", "")
+    """main.cf and master.cf, for from_texts: whoever is handed them works with the very same configuration, whatever
+    has become of the files meanwhile."""
 
     def service(self, name: str, type: str = "unix") -> Service | None:
         """The service of that name and type; unix stands for everything that is not inet."""
@@ -40,14 +43,11 @@ class Configuration:
 
 def read(directory: Path, *, services: bool = True) -> Configuration:
     """Everything that can be read.  ``services=False`` leaves master.cf alone (commands that need only main.cf)."""
-    main = main_cf.parse(*_text(directory / "main.cf"))
-    settings = settings_of(main, directory)
-    configuration = Configuration(directory, settings, findings=list(main.findings))
+    main_text, main_path = _text(directory / "main.cf")
     if services:
-        master = master_cf.parse(*_text(directory / "master.cf"))
-        configuration.services = master.services
-        configuration.findings += master.findings
-    return configuration
+        return from_texts(main_text, _text(directory / "master.cf")[0], directory)
+    main = main_cf.parse(main_text, main_path)
+    return Configuration(directory, settings_of(main, directory), findings=list(main.findings))
 
 
 def load(directory: Path, *, services: bool = True) -> Configuration:
@@ -60,11 +60,12 @@ def load(directory: Path, *, services: bool = True) -> Configuration:
 
 
 def from_texts(main: str, master: str, directory: Path) -> Configuration:
-    """A configuration that stands in no file (built-in defaults, tests)."""
+    """A configuration of these texts: built-in defaults, and what the master hands to the other roles."""
     main_file: MainFile = main_cf.parse(main, str(directory / "main.cf"))
     master_file: MasterFile = master_cf.parse(master, str(directory / "master.cf"))
     return Configuration(
-        directory, settings_of(main_file, directory), master_file.services, main_file.findings + master_file.findings
+        directory, settings_of(main_file, directory), master_file.services, main_file.findings + master_file.findings,
+        (main, master),
     )
 
 
