@@ -194,6 +194,13 @@ class ITransport(Interface):
         """End what is idle (cached connections); deliveries in flight finish by themselves."""
 
 
+class IDescribes(Interface):
+    """What a transport may provide as well, for `mailgateway explain`."""
+
+    def describe(request: Request) -> Awaitable[list[str]]:
+        """Lines for people: what deliver() would do with that request.  Nothing is delivered."""
+
+
 class IForwarder(Interface):
     """Puts a copy of a queued message back into the spool for other recipients (local aliases, .forward)."""
 
@@ -297,7 +304,7 @@ class IGatewayPlugin(Interface):
 
 __all__ = [
     "BOUNCED", "DEFERRED", "EXPANDED", "MX", "SENT", "AddressClass", "Client", "Content", "DNSError", "Entry",
-    "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IForwarder", "IGatewayPlugin", "IIntake",
-    "ILookupTable", "IMessageFilter", "IResolver", "IRestriction", "IRouter", "ITransport", "Log", "Place",
+    "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IDescribes", "IForwarder", "IGatewayPlugin",
+    "IIntake", "ILookupTable", "IMessageFilter", "IResolver", "IRestriction", "IRouter", "ITransport", "Log", "Place",
     "Recipient", "Rejected", "Request", "Result", "Route", "TableError",
 ]

@@ -15,7 +15,7 @@ FREE = {
     "control_server", "sending", "unix_port",
 }
 # The composition: the only modules that know everyone.
-COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup"}
+COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain"}
 
 
 def imports(path):

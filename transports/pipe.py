@@ -14,6 +14,7 @@ import grp
 import os
 import pwd
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +118,19 @@ class PipeTransport:
 
     async def stop(self) -> None:
         """Nothing is kept between deliveries."""
+
+    async def describe(self, request: Request) -> list[str]:
+        """See IDescribes: the command line."""
+        addresses = [unquote(address) for address in request.addresses]
+        originals = [unquote(one.original or one.address) for one in request.recipients]
+        sender = unquote(request.entry.envelope.sender) or self._service.null_sender
+        for address in addresses:
+            if refusal := self._guard.refuse_recipient(address):
+                return [f"would be refused: {refusal.reason}"]
+        argv = self._arguments(request, addresses, originals, sender)
+        if not isinstance(argv, list):
+            return [f"would be refused: {argv.reason}"]
+        return [f"runs as {self._service.user}: {shlex.join(argv)}"]
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport."""

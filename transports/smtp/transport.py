@@ -21,6 +21,7 @@ from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Reque
 from transports.smtp.connect import Connector
 from transports.smtp.delivery import Delivery, Parts
 from transports.smtp.hosts import HostFinder
+from transports.smtp.nexthop import parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.pool import Pool
@@ -69,6 +70,22 @@ class SMTPTransport:
         finally:
             self._pool.end(request.nexthop)
             payload.close()
+
+    async def describe(self, request: Request) -> list[str]:
+        """See IDescribes: the hosts in the order in which they would be tried, and the TLS level."""
+        options = self._parts.options
+        lines = [f"TLS level {self._parts.tls.level}"]
+        for text in (*split(request.nexthop), *options.fallback):
+            try:
+                hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
+            except ValueError as error:
+                lines.append(f"{text}: {error}")
+                continue
+            hosts = await self._parts.finder.find(hop)
+            lines += [f"{text}: {peer.relay}" for peer in hosts.peers[: options.address_limit or None]]
+            if hosts.why is not None and not hosts.peers:
+                lines.append(f"{text}: would wait or be returned: {hosts.why.reason}")
+        return lines
 
     async def stop(self) -> None:
         self._pool.close()
