@@ -18,7 +18,7 @@ from twisted.python.threadpool import ThreadPool
 from gateway.addresses.basis import Basis
 from gateway.addresses.recipients import Recipients
 from gateway.addresses.resolve import Router
-from gateway.addresses.rewriting import Rewriting, blind_copies
+from gateway.addresses.rewriting import Generic, Rewriting, blind_copies
 from gateway.config import ConfigError, Configuration, Service, Settings
 from gateway.config.networks import own_interfaces
 from gateway.content.checks import Checks
@@ -322,9 +322,12 @@ Maker = Callable[[Parts, Service, Settings, Mapping[str, ITransport]], ITranspor
 
 
 def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    lmtp = service.command.endswith("lmtp")
+    maps = "lmtp_generic_maps" if lmtp else "smtp_generic_maps"
     made: ITransport = SMTPTransport(
         settings, service.name, parts.resolver.for_service(settings), parts.spool, parts.log, parts.reactor,
-        parts.own_addresses, lmtp=service.command.endswith("lmtp"), program=program_of(service, parts.configuration),
+        parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
+        generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
     )
     return made
 

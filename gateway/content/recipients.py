@@ -1,8 +1,9 @@
 """Envelope addresses on their way in: rewriting, expansion, blind copies, duplicates; cleanup(8).
 
 Takes the envelope as received and changes it into what is stored.  Every recipient keeps its form before rewriting
-(``original``, unless enable_original_recipient = no) and gets a DSN original recipient (RFC 3461 4.2) if the client
-gave none: the address after rewriting, before virtual aliases are expanded.  Raises TableError when a table is away.
+(``original``, unless enable_original_recipient = no).  One without a DSN original recipient (RFC 3461 4.2) has not come
+by SMTP; it gets the address after rewriting, before virtual aliases are expanded.  Raises TableError when a table is
+away.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.addresses.forms import unquote
 from gateway.config import Settings
 from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, Recipient
 
@@ -126,8 +128,8 @@ def _delivery_order(recipient: Recipient) -> tuple[str, str]:
 
 
 def _original_recipient(address: str) -> str:
-    """RFC 3461 4.2, RFC 6533 3."""
-    return f"{'rfc822' if address.isascii() else 'utf-8'};{address}"
+    """RFC 3461 4.2, RFC 6533 3; without quotes, as Postfix has it."""
+    return f"{'rfc822' if address.isascii() else 'utf-8'};{unquote(address)}"
 
 
 class _Gathered:

@@ -107,6 +107,15 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         refusal = await self.service.evaluator.rcpt(session, address)
         if refusal is not None:
             return refusal
-    transaction.recipients.append(Recipient(address, "", parameters.orcpt, parameters.notify))
+    orcpt = parameters.orcpt or _as_received(tokens[2].text)
+    transaction.recipients.append(Recipient(address, "", orcpt, parameters.notify))
     session.recipient_count += 1
     return "250 2.1.5 Ok"
+
+
+def _as_received(path: str) -> str:
+    """The DSN original recipient of one for whom the client told none: just as it came (RFC 3461 4.2, RFC 6533 3)."""
+    address = path[1:-1] if path[:1] == "<" and path[-1:] == ">" else path
+    if not address.isprintable():
+        return ""
+    return f"rfc822;{address}" if address.isascii() else f"utf-8;{address}"

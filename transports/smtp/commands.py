@@ -38,13 +38,18 @@ def path(address: str) -> bytes:
         return address.encode("ascii")
     if not _PATH.match(address):
         raise BadAddress(address)
-    return address.encode("utf-8", "surrogateescape")
+    try:
+        return address.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a character that no byte stands behind
+        raise BadAddress(address) from None
 
 
-def mail(envelope: Envelope, features: Features, size: int, *, eight_bit: bool, utf8: bool) -> bytes:
-    """``size``: of the message on the wire."""
-    parts = [b"MAIL FROM:<", path(envelope.sender), b">"]
-    if features.size is not None:
+def mail(
+    envelope: Envelope, features: Features, size: int | None, *, sender: str, eight_bit: bool, utf8: bool
+) -> bytes:
+    """``size``: of the message on the wire; None = not known.  ``sender``: as the server is told."""
+    parts = [b"MAIL FROM:<", path(sender), b">"]
+    if size is not None and features.size is not None:
         parts.append(b" SIZE=%d" % size)
     if features.eight_bit:
         if eight_bit:

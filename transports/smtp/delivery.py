@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.interfaces import BOUNCED, DEFERRED, SENT, Log, Request, Result
+from gateway.addresses.rewriting import Generic
+from gateway.interfaces import BOUNCED, DEFERRED, SENT, Log, Request, Result, TableError
 from transports.smtp import commands
 from transports.smtp.channel import Peer
 from transports.smtp.connect import Connector
 from transports.smtp.features import Features
+from transports.smtp.generic import translated
 from transports.smtp.hosts import LOOP, HostFinder, Hosts
 from transports.smtp.nexthop import NextHop, parse, split
 from transports.smtp.options import Options
@@ -32,7 +34,7 @@ CONFIGURATION = "4.3.5"
 class Parts:
     """What the deliveries of one service share."""
 
-    __slots__ = ("connector", "finder", "log", "now", "options", "pool", "program", "tls")
+    __slots__ = ("connector", "finder", "generic", "log", "now", "options", "pool", "program", "tls")
 
     def __init__(
         self,
@@ -44,14 +46,18 @@ class Parts:
         log: Log,
         program: str,
         now: Callable[[], float],
+        generic: Generic | None = None,
     ) -> None:
         self.options, self.tls, self.finder, self.connector = options, tls, finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
+        self.generic = generic
 
 
 class Delivery:
     def __init__(self, parts: Parts, request: Request, payload: Payload) -> None:
         self._parts, self._request, self._payload = parts, request, payload
+        self._mail_from = request.entry.envelope.sender
+        self._rcpt_to = request.addresses
         self._results: list[Result | None] = [None] * len(request.indexes)
         self._left = list(range(len(request.indexes)))
         """Positions in the request that have no last word yet."""
@@ -66,9 +72,21 @@ class Delivery:
         self._age = parts.now() - request.entry.envelope.arrival
 
     async def run(self) -> list[Result]:
-        if self._refuse_bad_addresses():
-            await self._try_hops()
+        try:
+            if self._parts.generic is not None:
+                await self._translate(self._parts.generic)
+        except TableError as error:
+            self._settle_all(Verdict("4.3.0", f"address rewriting failed: {error}"), "none")
+        else:
+            if self._refuse_bad_addresses():
+                await self._try_hops()
         return [result for result in self._results if result is not None]
+
+    async def _translate(self, generic: Generic) -> None:
+        """generic(5): other addresses on the wire, in envelope and header."""
+        self._mail_from = await generic.address(self._mail_from)
+        self._rcpt_to = [await generic.address(address) for address in self._rcpt_to]
+        await self._payload.change_header(lambda header: translated(header, generic))
 
     # --- where to
 
@@ -216,9 +234,12 @@ class Delivery:
             return Verdict("5.3.4", text)
         if envelope.smtputf8 and not features.utf8 and self._needs_utf8():
             return Verdict("5.6.7", f"SMTPUTF8 is required, but was not offered by host {peer.named}")
-        mail = commands.mail(envelope, features, size, eight_bit=payload.eight_bit, utf8=envelope.smtputf8)
+        mail = commands.mail(
+            envelope, features, None if self._may_convert(features) else size,
+            sender=self._mail_from, eight_bit=payload.eight_bit, utf8=envelope.smtputf8,
+        )
         rcpts = [
-            commands.rcpt(known[request.indexes[position]], request.addresses[position], features)
+            commands.rcpt(known[request.indexes[position]], self._rcpt_to[position], features)
             for position in self._left
         ]
         forward: list[bytes] = []
@@ -227,23 +248,28 @@ class Delivery:
         return forward, mail, rcpts
 
     def _needs_utf8(self) -> bool:
-        addresses = (self._request.addresses[position] for position in self._left)
+        addresses = (self._rcpt_to[position] for position in self._left)
         return self._payload.needs_utf8 or not all(address.isascii() for address in addresses)
 
+    def _may_convert(self, features: Features) -> bool:
+        """A text that is not known to be of 7 bits may have to be changed for this server; then nobody knows its size
+        yet, and none is told."""
+        return self._parts.options.convert_8bit and not features.eight_bit and self._payload.may_have_8_bits
+
     def _downgraded(self, features: Features) -> bool:
-        return self._payload.eight_bit and not features.eight_bit and self._parts.options.convert_8bit
+        return self._may_convert(features) and (self._payload.eight_bit or not self._payload.is_ascii)
 
     # --- the last word
 
     def _refuse_bad_addresses(self) -> bool:
         """Nothing that could break out of a command line is sent.  True: somebody is left."""
         try:
-            commands.path(self._request.entry.envelope.sender)
+            commands.path(self._mail_from)
         except commands.BadAddress:
             self._settle_all(Verdict("5.1.7", "bad sender address syntax"), "none")
         for position in list(self._left):
             try:
-                commands.path(self._request.addresses[position])
+                commands.path(self._rcpt_to[position])
             except commands.BadAddress:
                 self._results[position] = _failed(Verdict("5.1.3", "bad recipient address syntax"), "none")
                 self._left.remove(position)

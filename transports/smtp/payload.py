@@ -7,7 +7,7 @@ are made quoted-printable on the way (transports.smtp.downgrade).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 from spool.envelope import Envelope
 from spool.interfaces import Content
@@ -28,8 +28,21 @@ class Payload:
         self._content = content
         self._limit = line_limit
         self._encoded: bytes | None = None
+        self._head = b""
+        self._head_replaced = 0
+        """In a large message: what is sent in the place of so many bytes at its beginning."""
         self.small: bytes | None = content.read() if content.size <= SMALL else None
         self.eight_bit = envelope.eight_bit or envelope.encoding == "8bit"
+
+    @property
+    def may_have_8_bits(self) -> bool:
+        """Nobody has said that it has not."""
+        return self.envelope.encoding != "7bit"
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it is known to be so."""
+        return self.small is not None and self.small.isascii()
 
     @property
     def wire_size(self) -> int:
@@ -44,12 +57,26 @@ class Payload:
         return self.envelope.smtputf8 and (not self.envelope.sender.isascii() or not self._header().isascii())
 
     def _header(self) -> bytes:
+        """The header block with the LF of its last line."""
         data = self.small
         if data is None:
             self._content.seek(0)
             data = self._content.read(BLOCK)
+            while b"\n\n" not in data and (block := self._content.read(BLOCK)):
+                data += block
         end = data.find(b"\n\n")
-        return data if end < 0 else data[:end]
+        return data if end < 0 else data[: end + 1]
+
+    async def change_header(self, change: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Send another header block than the one that is stored; before anything is sent."""
+        old = self._header()
+        new = await change(old)
+        if new is old:
+            return
+        if self.small is not None:
+            self.small = new + self.small[len(old) :]
+        else:
+            self._head, self._head_replaced = new, len(old)
 
     def whole(self, downgraded: bool) -> bytes | None:
         """The encoded message with its final dot, if it is a small one."""
@@ -74,7 +101,9 @@ class Payload:
         if self.small is not None:
             yield self.small
             return
-        self._content.seek(0)
+        if self._head:
+            yield self._head
+        self._content.seek(self._head_replaced)
         while block := self._content.read(BLOCK):
             yield block
 

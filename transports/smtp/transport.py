@@ -5,6 +5,7 @@
 
 ``settings``: with the service's own "-o" values over main.cf.  ``own_addresses``: this host's, for loop detection
 (inet_interfaces, proxy_interfaces).  ``program``: the name in the log, "smtp" or "lmtp" if none is given.
+``generic``: smtp_generic_maps, if there are any.
 Raises ConfigError, ValueError, OSError or OpenSSL's Error at once for a configuration that cannot work.
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from gateway.addresses.rewriting import Generic
 from gateway.config.settings import Settings
 from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Request, Result
 from transports.smtp.connect import Connector
@@ -42,6 +44,7 @@ class SMTPTransport:
         *,
         lmtp: bool = False,
         program: str = "",
+        generic: Generic | None = None,
         randomness: random.Random | None = None,
     ) -> None:
         options = Options.of(settings, lmtp)
@@ -59,6 +62,7 @@ class SMTPTransport:
             log,
             self.program,
             reactor.seconds,
+            generic,
         )
 
     async def deliver(self, request: Request) -> Sequence[Result]:

@@ -49,13 +49,31 @@ def test_what_cleanup_gets() -> None:
     assert (joe.address, joe.orcpt, joe.notify) == (
         "joe@gw.test", "rfc822;j+oe@old.test", NOTIFY_SUCCESS | NOTIFY_FAILURE
     )  # fmt: skip
-    assert (ann.address, ann.orcpt, ann.notify) == ("ann@gw.test", "", 0)
+    assert (ann.address, ann.orcpt, ann.notify) == ("ann@gw.test", "rfc822;ann@gw.test", 0)
     assert (envelope.client.name, envelope.client.address, envelope.client.port) == ("unknown", "192.0.2.7", "4711")
     assert (envelope.client.helo, envelope.client.protocol) == ("client.test", "ESMTP")
     assert envelope.client.rewrite_context == "remote"
     assert intake.received[0] == b"Received: from client.test (unknown [192.0.2.7])"
     assert intake.received[1].startswith(b"\tby gw.test (mailgateway) with UTF8SMTP id %(id)s; ")
     assert len(intake.received) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "orcpt"),
+    [
+        ("<@a.test,@b.test:ann@gw.test>", "rfc822;@a.test,@b.test:ann@gw.test"),
+        ('<"a n".@gw.test>', 'rfc822;"a n".@gw.test'),
+        ("ann@gw.test", "rfc822;ann@gw.test"),
+        ("<änn@gw.test>", "utf-8;änn@gw.test"),
+        ("<a\u200bnn@gw.test>", ""),
+    ],
+)
+def test_the_original_recipient_is_what_the_client_wrote(path: str, orcpt: str) -> None:
+    rig = Rig(local_recipient_maps="")
+    client = rig.connect()
+    client.say("EHLO client.test", "MAIL FROM:<a@b.test> SMTPUTF8", f"RCPT TO:{path}", "DATA")
+    client.send(b"x\r\n.\r\n")
+    assert [one.orcpt for one in rig.cleanup.stored[0].envelope.recipients] == [orcpt]
 
 
 def test_received_names_a_single_recipient() -> None:

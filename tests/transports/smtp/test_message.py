@@ -41,10 +41,10 @@ def rcpt(recipient: Recipient) -> str:
 
 def test_mail_parameters() -> None:
     envelope = Envelope("a@x", envid="QQ+314", ret="HDRS", encoding="8bit")
-    line = commands.mail(envelope, ALL, 99, eight_bit=True, utf8=True)
+    line = commands.mail(envelope, ALL, 99, sender="a@x", eight_bit=True, utf8=True)
     assert line == b"MAIL FROM:<a@x> SIZE=99 BODY=8BITMIME SMTPUTF8 RET=HDRS ENVID=QQ+2B314\r\n"
-    assert commands.mail(envelope, Features(), 99, eight_bit=True, utf8=True) == b"MAIL FROM:<a@x>\r\n"
-    assert commands.mail(Envelope("", encoding="7bit"), ALL, 1, eight_bit=False, utf8=False) == (
+    assert commands.mail(envelope, Features(), 99, sender="a@x", eight_bit=True, utf8=True) == b"MAIL FROM:<a@x>\r\n"
+    assert commands.mail(Envelope("", encoding="7bit"), ALL, 1, sender="", eight_bit=False, utf8=False) == (
         b"MAIL FROM:<> SIZE=1 BODY=7BIT\r\n"
     )
 
@@ -95,7 +95,7 @@ def test_keywords_in_any_case_and_form() -> None:
 
 
 def test_messages_larger_than_the_server_takes() -> None:
-    world, host = world_with_host("250-mx\n250 SIZE 1000")
+    world, host = world_with_host("250-mx\n250-8BITMIME\n250 SIZE 1000")
     world.content_of(b"Subject: x\n\n" + b"x" * 989 + b"\n")
     (result,) = world.send("x.test")
     assert (result.status, result.dsn) == (BOUNCED, "5.3.4")
@@ -104,6 +104,54 @@ def test_messages_larger_than_the_server_takes() -> None:
     world.content_of(b"Subject: x\n\n" + b"x" * 983 + b"\n")
     assert world.send("x.test")[0].status == SENT
     assert "MAIL FROM:<from@gw.test> SIZE=999" in host.commands
+
+
+@pytest.mark.parametrize(
+    ("encoding", "left", "told"),
+    [("", "no", False), ("8bit", "no", False), ("7bit", "no", True), ("8bit", "yes", True)],
+)
+def test_no_size_is_told_where_the_text_may_change(encoding: str, left: str, told: bool) -> None:
+    world, host = world_with_host("250-mx\n250 SIZE", disable_mime_output_conversion=left)
+    assert world.send("x.test", encoding=encoding)[0].status == SENT
+    assert ("MAIL FROM:<from@gw.test> SIZE=20" in host.commands) is told
+
+
+def test_eight_bit_parts_are_found_where_nothing_was_declared() -> None:
+    part = b"--q\nContent-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\n\xc3\xa4\n--q--\n"
+    for filler in (b"", 3000 * (63 * b"x" + b"\n")):
+        world, host = world_with_host("250 mx")
+        world.content_of(b"Content-Type: multipart/mixed; boundary=q\n\n" + filler + part)
+        assert world.send("x.test")[0].status == SENT
+        assert b"=C3=A4" in host.messages[0]
+        assert world.send("x.test", encoding="7bit")[0].status == SENT
+        assert b"\xc3\xa4" in host.messages[1]
+
+
+GENERIC = "inline:{ {from@gw.test = me@isp.test}, {@inside.test = all@isp.test} }"
+HEADER = b"From: Me <from@gw.test>\nX-To: from@gw.test\nTo: to@x.test,\n  a@inside.test\nReceived: for a@inside.test\n"
+TRANSLATED = b"From: Me <me@isp.test>\nX-To: from@gw.test\nTo: to@x.test, all@isp.test\nReceived: for a@inside.test\n"
+
+
+@pytest.mark.parametrize("body", [b"To: from@gw.test\n", 3000 * (b"To: from@gw.test " + 50 * b"x" + b"\n")])
+def test_addresses_as_the_outside_knows_them(body: bytes) -> None:
+    world, host = world_with_host(smtp_generic_maps=GENERIC)
+    world.content_of(HEADER + b"\n" + body)
+    result, other = world.send("x.test", "to@x.test", "b@inside.test")
+    assert (result.status, result.address, other.status) == (SENT, "", SENT)
+    assert host.messages == [(TRANSLATED + b"\n" + body).replace(b"\n", b"\r\n")]
+    mail, *rcpts = [command.split(" ")[1] for command in host.commands if command.startswith(("MAIL", "RCPT"))]
+    assert (mail, rcpts) == ("FROM:<me@isp.test>", ["TO:<to@x.test>", "TO:<all@isp.test>"])
+    assert "RCPT TO:<all@isp.test> ORCPT=rfc822;b@inside.test" in host.commands
+
+
+def test_generic_maps_that_change_nothing_or_are_away() -> None:
+    world, host = world_with_host(smtp_generic_maps="inline:{ {x@y = z@y} }")
+    world.content_of(HEADER + b"\nx\n")
+    assert world.send("x.test", sender="")[0].status == SENT
+    assert host.messages == [(HEADER + b"\nx\n").replace(b"\n", b"\r\n")]
+    world, host = world_with_host(smtp_generic_maps="fail:away")
+    (result,) = world.send("x.test")
+    assert (result.status, result.dsn, host.commands) == (DEFERRED, "4.3.0", [])
 
 
 def test_utf8_is_not_sent_to_who_cannot_read_it() -> None:

@@ -12,9 +12,11 @@ from twisted.internet.error import ConnectionDone, ConnectionRefusedError, Timeo
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
+from gateway.addresses.rewriting import Generic
 from gateway.config.settings import Settings
 from gateway.interfaces import MX, DNSError, Request
 from gateway.log import MemoryLog
+from gateway.tables.registry import Tables
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Entry, RecipientState
 from transports.smtp import SMTPTransport
@@ -305,8 +307,11 @@ class World:
         self.log = MemoryLog()
         self.content = Message(b"Subject: x\n\nbody\n")
         values = {"myhostname": "gw.test", "smtp_randomize_addresses": "no", "inet_protocols": "ipv4", **values}
+        settings = Settings(values)
+        tables = Tables(clock=self.net, log=self.log)
         self.transport = SMTPTransport(
-            Settings(values), "smtp", self.names, _Source(self), self.log, self.net, own, lmtp=lmtp,  # type: ignore[arg-type]
+            settings, "smtp", self.names, _Source(self), self.log, self.net, own, lmtp=lmtp,  # type: ignore[arg-type]
+            generic=Generic.from_settings(settings, tables, own, log=self.log),
         )
 
     async def open(self, id: str) -> Message:
