@@ -6,8 +6,8 @@
 
 In this order: the envelope is rewritten and expanded (recipients.py), the header block is scanned once and cleaned
 (header_scan.py, header_edit.py, missing.py), checks are applied (checks.py), the spool makes it durable, and ``notify``
-tells the scheduler.  Small messages are worked on in one go in finish(); of a large one no more than the header block
-stays in memory, the body is passed on to the spool as it comes.
+tells the scheduler.  Small messages are worked on in one go in finish(); of a large one no more than a field of the
+header stays in memory, all else is passed on to the spool as it comes.
 
 Fails with Rejected only: 5xx for what is wrong with the message, 451 or 452 for what is wrong here (a table that does
 not answer, a full disk); then nothing is stored.
@@ -15,8 +15,9 @@ not answer, a full disk); then nothing is stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
@@ -59,6 +60,11 @@ class Cleanup:
         self.notify = notify
         self._spool = spool
         self._clock = clock
+
+    def next_turn(self) -> Awaitable[None]:
+        turn: Deferred[None] = Deferred()
+        self._clock.callLater(0, turn.callback, None)
+        return turn
 
     async def begin(
         self,

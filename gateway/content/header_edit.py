@@ -1,7 +1,8 @@
 """What cleanup does with the header of a message: drop, rewrite, count, add; cleanup(8), RFC 5322 3.6.
 
-``edit`` takes the scanned fields and gives the new header block; what it learnt (message ID, declared encoding, whether
-the header needs SMTPUTF8) goes into the envelope.  Raises Rejected for a message that went round in circles.
+``take`` gets the scanned fields, ``taken`` gives what has become of them, ``end`` the end of the header block.  What it
+learnt (message ID, declared encoding, whether the header needs SMTPUTF8) goes into the envelope.  ``take`` raises
+Rejected for a message that went round in circles.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ class HeaderEditor:
         self._hops = 0
         self._out: list[bytes] = []
 
-    async def edit(self, fields: Iterable[Field]) -> bytes:
-        """The header block, without the empty line behind it."""
+    async def take(self, fields: Iterable[Field]) -> None:
+        """The next fields."""
         for field in fields:
             if len(field.raw) > self._rules.field_limit or b"\0" in field.raw:
                 field.raw = _cut(field.raw, self._rules.field_limit)
@@ -66,8 +67,17 @@ class HeaderEditor:
             for raw in await self._checker.header(field):
                 name = field.name if raw is field.raw else raw.partition(b":")[0].strip().lower()
                 await self._take(Field(name, raw))
+
+    def taken(self) -> bytes:
+        """The lines of the new header since the last call."""
+        taken = b"".join(self._out)
+        self._out.clear()
+        return taken
+
+    def end(self) -> bytes:
+        """The same after the last field, without the empty line behind it."""
         self._add_missing()
-        return b"".join(self._out)
+        return self.taken()
 
     async def _take(self, field: Field) -> None:
         name, raw = field.name, field.raw

@@ -1,6 +1,7 @@
 """The header block of a message: where it ends, and what fields it has.
 
     fields, end = scan(b"Subject: x\nTo: a\n b\n\nbody\n", complete=True)
+    fields, at, state = scan_some(data, 0, complete=False)      # a piece at a time: a header may have a million fields
 
 Content has LF line ends.  A field is a line that begins with a name of printable ASCII characters but space and
 colon, perhaps blanks, and a colon (RFC 5322 2.2, 4.5.8), with the lines behind it that begin with a blank.  The first
@@ -13,11 +14,19 @@ Nothing is decoded, nothing is copied but the fields themselves, and every patte
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 
 # Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
 _FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*)")
 _MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
+
+
+AT_ONCE = 1000
+"""Fields that are taken in one piece; some milliseconds of work."""
+
+MORE, OVER, OPEN = "more", "over", "open"
+"""States of a scan: there may be more fields in the data, the header is over, more input is needed."""
 
 
 @dataclass(slots=True)
@@ -40,16 +49,27 @@ def scan(data: bytes, complete: bool) -> tuple[list[Field], int] | None:
 
     None when more input is needed to tell: with ``complete`` false and no line yet that ends the header.
     """
-    fields = []
-    end = 0
-    match = _FIELD.match(data)
+    fields, end, state = scan_some(data, 0, complete, sys.maxsize)
+    return None if state is OPEN else (fields, end)
+
+
+def scan_some(data: bytes, at: int, complete: bool, most: int = AT_ONCE) -> tuple[list[Field], int, str]:
+    """Up to ``most`` fields from that place on, the position of the first byte behind them, and how it stands (MORE,
+    OVER, OPEN).  With ``complete`` false, the last one is left for the next time if more lines of it may follow."""
+    fields: list[Field] = []
+    last = at
+    match = _FIELD.match(data, at)
     while match is not None:
         fields.append(_field(match))
-        end = match.end()
-        match = _FIELD.match(data, end)
-    if not complete and _open_ended(data, end):
-        return None
-    return fields, end
+        last, at = at, match.end()
+        match = _FIELD.match(data, at) if len(fields) < most else None
+    state = MORE if len(fields) >= most else OVER
+    if not complete and _open_ended(data, at, state):
+        state = OPEN
+        if fields:
+            fields.pop()
+            at = last
+    return fields, at, state
 
 
 def first_field(data: bytes, at: int) -> tuple[Field | None, int]:
@@ -64,11 +84,11 @@ def _field(match: re.Match[bytes]) -> Field:
     return Field(name.lower(), name + raw[len(name) + len(blanks) :] if blanks else raw)
 
 
-def _open_ended(data: bytes, end: int) -> bool:
-    """Whether what comes after ``data`` could still belong to the header."""
+def _open_ended(data: bytes, end: int, state: str) -> bool:
+    """Whether what comes after ``data`` could still belong to the header; in the middle of it, to the last field."""
     if end == len(data):
         return True
-    return data.find(b"\n", end) < 0
+    return data.find(b"\n", end) < 0 and (state is OVER or data[end : end + 1] in b" \t")
 
 
 def mailbox_lines(data: bytes) -> list[bytes]:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from gateway.content.checks import Checker, Checks
 from gateway.content.header_edit import HeaderEditor
-from gateway.content.header_scan import mailbox_lines, scan
+from gateway.content.header_scan import MORE, OPEN, Field, mailbox_lines, scan_some
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
 from gateway.content.rules import ContentRules
@@ -22,6 +22,9 @@ PROGRAM = "cleanup"
 
 IN_MEMORY = 128 * 1024
 """A message up to this size is worked on only when it is complete."""
+
+WAITING = 1_000_000
+"""Bytes that may wait while there is work on those before them."""
 
 
 class Way(NamedTuple):
@@ -40,6 +43,9 @@ class Owner(Protocol):
     checks: Checks | None
     log: Log
     notify: Callable[[str, Envelope], None]
+
+    def next_turn(self) -> Awaitable[None]:
+        """Let others have a turn."""
 
 
 @implementer(IIntake)
@@ -72,6 +78,8 @@ class Intake:
         self._refused: Rejected | None = None
         self._ended = False
         self._envelope_done = self._header_done = False
+        self._editor: HeaderEditor | None = None
+        """At work on the header; None before its first field."""
         self._open_line = False
         """Whether the last byte of the body is in the middle of a line."""
 
@@ -93,10 +101,14 @@ class Intake:
 
     @property
     def full(self) -> bool:
-        """Write no more until drained() fires: the disk does not keep up."""
-        return bool(self._draft.full) and self._refused is None
+        """Write no more until drained() fires: the disk, or what is done with the message, does not keep up."""
+        if self._refused is not None:
+            return False
+        return self._draft.full or (self._working is not None and self._waiting > WAITING)
 
     async def drained(self) -> None:
+        if self._working is not None:
+            await self._working
         await self._draft.drained()
 
     async def finish(self) -> str:
@@ -161,10 +173,10 @@ class Intake:
                 raise Rejected(550, "5.7.1", str(error)) from None
             if self._header_done:
                 await self._take_body(data)
-            elif not await self._take_header(data, complete):
-                self._blocks.insert(0, data)
-                self._waiting += len(data)
-                self._work_at = 2 * len(data)  # so that scanning again stays linear in all
+            elif (left := await self._take_header(data, complete)) is not None:
+                self._blocks.insert(0, left)
+                self._waiting += len(left)
+                self._work_at = max(IN_MEMORY, 2 * len(left))  # so that scanning again stays linear in all
                 return
 
     async def _take_envelope(self) -> None:
@@ -173,33 +185,36 @@ class Intake:
         if not self.envelope.recipients:
             raise Rejected(550, "5.1.0", "Error: no recipients specified")
 
-    async def _take_header(self, data: bytes, complete: bool) -> bool:
-        """Take the header off the front of ``data`` and what is behind it as body; False: more is needed."""
+    async def _take_header(self, data: bytes, complete: bool) -> bytes | None:
+        """Take the header off the front of ``data`` and what is behind it as body.  What is left of ``data`` when the
+        header is not over yet."""
         if complete and data and not data.endswith(b"\n"):
             data += b"\n"
-        lines = mailbox_lines(data) if data[:1] in (b"F", b">") else []
-        begin = sum(map(len, lines))
-        scanned = scan(data[begin:] if begin else data, complete)
-        if scanned is None:
-            return False
+        lines = mailbox_lines(data) if self._editor is None and data[:1] in (b"F", b">") else []
+        at = sum(map(len, lines))
+        fields, at, state = scan_some(data, at, complete)
+        if state is OPEN and not fields:
+            return data
+        editor = self._editor
+        if editor is None:
+            editor = self._editor = self._make_editor()
+            if self._received:
+                ours = b"".join(line.removesuffix(b"\n") + b"\n" for line in self._received)
+                await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode())))
+            if lines and self._service == "smtpd":
+                await editor.take(_fields(b"".join(b"X-Mailbox-Line: " + line for line in lines)))
+        await editor.take(fields)
+        while state is MORE:
+            self._put(editor.taken())
+            await self._owner.next_turn()
+            fields, at, state = scan_some(data, at, complete)
+            await editor.take(fields)
+        if state is OPEN:
+            self._put(editor.taken())
+            return data[at:]
         self._header_done = True
-        fields, end = scanned
-        if lines and self._service == "smtpd":
-            fields = scan(b"".join(b"X-Mailbox-Line: " + line for line in lines), True)[0] + fields  # type: ignore[index]
-        if self._received:
-            ours = b"".join(line.removesuffix(b"\n") + b"\n" for line in self._received)
-            fields = scan(ours.replace(b"%(id)s", self.id.encode()), True)[0] + fields  # type: ignore[index]
-        editor = HeaderEditor(
-            self._rules,
-            self._rewriting,
-            self._owner.log,
-            self.id,
-            self.envelope,
-            self._checker,
-            detect_utf8=self._rules.detects_utf8(self._service),
-        )
-        header = await editor.edit(fields)
-        rest = data[begin + end :]
+        header = editor.end()
+        rest = data[at:]
         if (rest or not complete) and not rest.startswith(b"\n"):
             header += b"\n"  # the line that ended the header is no empty one: one is put in
         if self._checker is None:
@@ -207,7 +222,14 @@ class Intake:
         else:
             self._put(header)
             await self._take_body(rest)
-        return True
+        return None
+
+    def _make_editor(self) -> HeaderEditor:
+        rules = self._rules
+        return HeaderEditor(
+            rules, self._rewriting, self._owner.log, self.id, self.envelope, self._checker,
+            detect_utf8=rules.detects_utf8(self._service),
+        )
 
     async def _take_body(self, data: bytes) -> None:
         if data:
@@ -238,6 +260,11 @@ class Intake:
         self._ended = True
         if not self.hold:
             self._owner.notify(self.id, envelope)
+
+
+def _fields(header: bytes) -> list[Field]:
+    """The fields of a header of our own making."""
+    return scan_some(header, 0, complete=True, most=len(header))[0]
 
 
 def _ascii(envelope: Envelope) -> bool:

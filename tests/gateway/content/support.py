@@ -126,14 +126,16 @@ class Way:
                 intake.write(block)
             return await intake.finish()
 
-        id = now(work())
+        id = now(work(), self.clock)
         return self.spool.stored.get(id) or self.spool.held.get(id)
 
 
-def now(coroutine):
-    """The result of a coroutine that has nothing to wait for."""
+def now(coroutine, clock=None):
+    """The result of a coroutine that has nothing to wait for, but its next turns of a clock's."""
     results = []
     Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    while clock is not None and not results and clock.getDelayedCalls():
+        clock.advance(0)
     assert results, "it waits for something"
     if hasattr(results[0], "raiseException"):
         results[0].raiseException()

@@ -9,6 +9,7 @@ from zope.interface.verify import verifyObject
 
 from gateway.addresses.rewriting import Rewriting
 from gateway.content.cleanup import Cleanup
+from gateway.content.header_scan import AT_ONCE
 from gateway.content.intake import IN_MEMORY
 from gateway.content.options import INTERNAL, IntakeOptions
 from gateway.interfaces import ICleanup, IIntake, Rejected
@@ -194,6 +195,19 @@ def test_a_header_larger_than_memory_for_blocks_is_still_a_header():
     field = b"X-A: " + b"y" * 90 + b"\n"
     draft = Way().receive([field] * (3 * IN_MEMORY // len(field)) + [b"To: jane\n\nx\n"])
     assert b"\nTo: jane@gw.my.domain\n" in draft.data
+
+
+def test_a_flood_of_fields_is_passed_on_as_it_comes():
+    """Others have their turns, and no more than a piece of the header is in memory."""
+    way = Way()
+    count = 5 * AT_ONCE + 7
+    header = b"".join(b"X-%d: a\n b\n" % number for number in range(count))
+    draft = way.receive([header[at : at + 10_001] for at in range(0, len(header), 10_001)], client=REMOTE)
+    assert draft.data == header
+    assert draft.writes > 1
+    draft = way.receive(header + b"To: jane\n\nx\n")
+    assert draft.data.startswith(header + b"To: jane@gw.my.domain\nMessage-Id: <")
+    assert draft.writes > 5
 
 
 def test_a_long_field_is_cut():

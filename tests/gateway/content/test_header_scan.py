@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.content.header_scan import is_field, mailbox_lines, scan
+from gateway.content.header_scan import OPEN, OVER, is_field, mailbox_lines, scan, scan_some
 
 
 def names(data):
@@ -72,3 +72,29 @@ def test_nothing_is_lost_and_every_split_agrees(lines):
     for cut in range(len(data)):
         early = scan(data[:cut], False)
         assert early is None or early[1] == end
+
+
+def in_pieces(data, cuts, most):
+    """Fields and the end, from data that comes cut up, a few fields at a time."""
+    fields, at, come = [], 0, 0
+    for come in sorted({*(cut % (len(data) + 1) for cut in cuts), len(data)}):
+        state = ""
+        while state not in (OPEN, OVER):
+            some, at, state = scan_some(data[:come], at, come == len(data), most)
+            fields += some
+        if state is OVER:
+            break
+    return fields, at
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"A: b\n", b"To : c\n", b" d\n", b"\te\n", b"\n", b"no field\n", b"a:\n", b"X:", b" "]),
+        max_size=12,
+    ),
+    st.lists(st.integers(min_value=0), max_size=4),
+    st.integers(min_value=1, max_value=3),
+)
+def test_in_pieces_it_comes_to_the_same(lines, cuts, most):
+    data = b"".join(lines)
+    assert in_pieces(data, cuts, most) == scan(data, True)
