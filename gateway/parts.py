@@ -16,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
 from gateway.addresses.basis import Basis
+from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
 from gateway.addresses.resolve import Router
 from gateway.addresses.rewriting import Generic, Rewriting, blind_copies
@@ -275,8 +276,9 @@ class Parts:
             settings.seconds("queue_run_delay"),
             frozenset(settings.words("defer_transports")),
         )
+        router = PatientRouter(self.router, self.reactor)
         return Scheduler(
-            self.spool, self.router, self.notices, policy, self.reactor, self.log, self._queues, self._resubmit
+            self.spool, router, self.notices, policy, self.reactor, self.log, self._queues, self._resubmit
         )
 
     async def _resubmit(self, entry: Entry) -> str:
