@@ -36,7 +36,7 @@ from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import Done, TransportQueue
-from gateway.smtpd.limits import ClientLimits
+from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
 from gateway.tables.registry import Tables
@@ -185,7 +185,7 @@ class Parts:
             authorized=authorized_users(self.settings, self.tables, self.in_thread),
         )
 
-    def smtpd_factories(self) -> dict[str, SmtpdFactory]:
+    def smtpd_factories(self, room: Room | None = None) -> dict[str, SmtpdFactory]:
         """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""
         settings = self.settings
         limits = ClientLimits(
@@ -211,6 +211,7 @@ class Parts:
                 free_bytes=self.spool.free_bytes,
                 flush_site=self.flush_site,
                 report_session=self.notices.session,
+                room=room or Room(),
             )
             try:
                 found[service.name] = make_smtpd(

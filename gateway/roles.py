@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 
 from gateway.administration import Administration
+from gateway.capacity import capacity, complaint, raise_limit
 from gateway.config import Configuration
 from gateway.interfaces import Envelope
 from gateway.link import LinkClient, LinkServer
@@ -23,6 +24,7 @@ from gateway.parts import EXECUTED, Parts
 from gateway.pickup import Pokes
 from gateway.privileges import mail_owner
 from gateway.scheduler.scheduler import Scheduler
+from gateway.smtpd.limits import Room
 from gateway.smtpd.server import SmtpdFactory
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE, UNABLE
 from gateway.unix_port import UnixPort
@@ -93,7 +95,8 @@ class Receiver(Role):
         super().__init__(configuration, reactor, log)
         self.scheduler = LinkClient(reactor)
         self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
-        self.factories = self.parts.smtpd_factories()
+        self.room = make_room(log)
+        self.factories = self.parts.smtpd_factories(self.room)
 
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
         self.scheduler.note(QUEUED, [queue_id, format.encode(envelope, envelope.size).decode("ascii")])
@@ -122,6 +125,7 @@ class SchedulerRole(Role):
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
+        raise_limit()
         self.executor = LinkClient(reactor, calls={FORWARD: self._forward})
         self.parts = Parts(
             configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, executor=self.executor
@@ -224,7 +228,8 @@ class Single(Role):
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog, request: Request) -> None:
         super().__init__(configuration, reactor, log)
         self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
-        self.factories = self.parts.smtpd_factories()
+        self.room = make_room(log, deliveries=True)
+        self.factories = self.parts.smtpd_factories(self.room)
         self.scheduler = self.parts.scheduler()
         self.administration = administration(self.parts, self.scheduler, request)
 
@@ -283,6 +288,14 @@ async def etrn(parts: Parts, administration: Administration, site: str) -> str:
         return NOT_ELIGIBLE
     await administration.flush_domain(site)
     return FLUSHED
+
+
+def make_room(log: MailLog, *, deliveries: bool = False) -> Room:
+    descriptors = raise_limit()
+    clients, messages = capacity(descriptors, deliveries=deliveries)
+    if told := complaint(descriptors, clients):
+        log.warning("smtpd", told)
+    return Room(clients, messages)
 
 
 async def drained(factories: Mapping[str, SmtpdFactory]) -> None:

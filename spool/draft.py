@@ -27,7 +27,7 @@ SPILL = 100_000
 BLOCK = 64_000
 """Bytes that are worth a way to the file."""
 
-FULL = 1_000_000
+FULL = 300_000
 """Bytes in memory from which on a draft counts as full."""
 
 

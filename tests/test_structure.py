@@ -12,7 +12,7 @@ ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "schedul
 # Modules beside them that know none of them.
 FREE = {
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
-    "control_server", "sending", "unix_port",
+    "control_server", "sending", "unix_port", "capacity",
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain"}

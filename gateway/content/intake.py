@@ -23,7 +23,7 @@ PROGRAM = "cleanup"
 IN_MEMORY = 128 * 1024
 """A message up to this size is worked on only when it is complete."""
 
-WAITING = 1_000_000
+WAITING = 2 * IN_MEMORY
 """Bytes that may wait while there is work on those before them."""
 
 

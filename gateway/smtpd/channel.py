@@ -25,6 +25,7 @@ from zope.interface import implementer
 
 from gateway.sending import send
 from gateway.smtpd.framer import Framer
+from gateway.smtpd.limits import Room
 
 LOST, TIMEOUT, STOPPED = "lost connection", "timeout", "server stop"
 
@@ -66,6 +67,8 @@ class Channel(Protocol):
         self.closing = False
         self.farewell = ""
         """The server stops: what the client is told instead of being listened to."""
+        self.room: Room | None = None
+        """Where it is counted."""
         self._out: list[bytes] = []
         self._clock = clock
         self._opened = opened

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from twisted.internet.task import deferLater
+
 from gateway.interfaces import Rejected, TableError
 from gateway.smtpd.channel import Gone
 from gateway.smtpd.conversation import Conversation
@@ -20,6 +22,7 @@ from gateway.smtpd.transaction import Transaction
 from spool.envelope import Client, Envelope
 from spool.interfaces import SpoolError
 
+TOO_MANY = "451 4.3.2 Error: too many messages at a time, try again later"
 WRITE_ERROR = "451 4.3.0 Error: queue file write error"
 
 
@@ -33,7 +36,7 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
         return "554 5.5.1 Error: no valid recipients"
     if len(tokens) != 1:
         return "501 5.5.4 Syntax: DATA"
-    refusal = await _checks(self, transaction)
+    refusal = await _checks(self, transaction) or await _no_place(self)
     if refusal is not None:
         return refusal
     try:
@@ -112,7 +115,7 @@ async def _may_send(self: Conversation, size: int, last: bool) -> str | None:
         return "552 5.3.4 Chunk exceeds message size limit"
     if transaction.chunks is not None:
         return None
-    refusal = await _checks(self, transaction)
+    refusal = await _checks(self, transaction) or await _no_place(self)
     if refusal is not None:
         return refusal
     try:
@@ -144,6 +147,20 @@ async def _checks(self: Conversation, transaction: Transaction) -> str | None:
     if self.service.stand_alone:
         return None
     return await _about_all(self, transaction, self.service.evaluator.data)
+
+
+async def _no_place(self: Conversation) -> str | None:
+    """The reply when as many messages are being received as can be; where more comes in than goes out, a pause."""
+    collaborators = self.service.with_
+    room = collaborators.room
+    if 0 < room.most_messages <= room.messages:
+        if room.complains("messages", collaborators.clock.seconds()):
+            self.warning(f"{room.messages} messages are being received: new ones are refused for now")
+        return TOO_MANY
+    if room.pause and not self.service.stand_alone:
+        self.channel.flush()
+        await deferLater(collaborators.clock, room.pause)
+    return None
 
 
 async def _about_all(self: Conversation, transaction: Transaction, check: Any) -> str | None:
@@ -186,6 +203,7 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
             intake_options, hold=decisions.hold, discard=decisions.discard, copies=tuple(decisions.copies)
         )
     intake = await self.service.with_.cleanup.begin("smtpd", envelope, trace, intake_options)
+    transaction.take_room(self.service.with_.room)
     session.queue_id = intake.id
     self.info(f"{intake.id}: client={session.client}{_login(self)}{_origin(self)}")
     return intake

@@ -4,6 +4,8 @@ Clients are counted by network: smtpd_client_ipv4_prefix_length (32) and …ipv6
 had as many counters as he likes.  One object serves all smtpd services of a process; services count apart.  Rates start
 anew each ``anvil_rate_time_unit``.  What nobody uses any more is forgotten, so that memory follows the clients of one
 time unit.  The methods count the event and give the new number.
+
+Room is about all clients together: what a process can carry, so that it says no in time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,31 @@ from dataclasses import dataclass, field
 _SWEEP_AT = 1000
 
 CONNECTIONS, MESSAGES, RECIPIENTS, TLS_SESSIONS, LOGINS = "connections", "messages", "recipients", "tls", "logins"
+
+
+COMPLAIN_EVERY = 10.0
+"""Seconds between two lines in the log that say the same of an overload."""
+
+
+@dataclass(slots=True)
+class Room:
+    """What the smtpd services of a process can carry together, and what they carry now.  0 = any number."""
+
+    most_clients: int = 0
+    most_messages: int = 0
+    """That are being received: each has memory and may have a file."""
+    clients: int = 0
+    messages: int = 0
+    pause: float = 0.0
+    """Seconds that each new message waits, because more comes in than goes out (in_flow_delay)."""
+    _complained: dict[str, float] = field(default_factory=dict)
+
+    def complains(self, what: str, now: float) -> bool:
+        """Whether it is time to say again that there is too much of something."""
+        if now - self._complained.get(what, -COMPLAIN_EVERY) < COMPLAIN_EVERY:
+            return False
+        self._complained[what] = now
+        return True
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from gateway.config import Settings
 from gateway.smtpd import content_commands, mail_commands, session_commands, trusted_commands
 from gateway.smtpd.channel import Channel
 from gateway.smtpd.conversation import BEFORE_TLS, LAST, LIMITED, Command, Conversation
+from gateway.smtpd.limits import Room
 from gateway.smtpd.peer import Peer, plain_address
 from gateway.smtpd.service import Collaborators, Service
 
@@ -89,21 +90,32 @@ class SmtpdFactory(ServerFactory):
         )
 
     def _opened(self, channel: Channel, peer: Peer) -> None:
-        service = self.service
+        service, room = self.service, self.service.with_.room
         self._channels.add(channel)
+        room.clients += 1
+        channel.room = room
         if self._ticking is None:
             self._ticking = self._clock.callLater(TICK, self._tick)
         if not self._accepting:
             self._turn_away(channel, f"421 4.3.2 {service.options.hostname} Service unavailable - try again later")
             return
-        if 0 < self.process_limit < len(self._channels) and not service.stand_alone:
-            what = f"service {service.name} has reached its process limit {self.process_limit}: new clients may wait"
-            service.log.warning(service.program, what)
+        if problem := self._too_many(len(self._channels), room):
+            if room.complains(service.name, self._clock.seconds()):
+                service.log.warning(service.program, problem)
             self._turn_away(channel, f"421 4.7.0 {service.options.hostname} Error: too many connections")
             return
         self.accepted += 1
         conversation = Conversation(service, channel, peer, COMMANDS)
         Deferred.fromCoroutine(conversation.run())
+
+    def _too_many(self, here: int, room: Room) -> str:
+        if 0 < self.process_limit < here and not self.service.stand_alone:
+            return (
+                f"service {self.service.name} has reached its process limit {self.process_limit}: new clients may wait"
+            )
+        if 0 < room.most_clients < room.clients:
+            return f"{room.most_clients} clients are connected, as many as can be: others are sent away with 421"
+        return ""
 
     def _turn_away(self, channel: Channel, reply: str) -> None:
         self.refused += 1
@@ -112,6 +124,8 @@ class SmtpdFactory(ServerFactory):
 
     def _closed(self, channel: Channel) -> None:
         self._channels.discard(channel)
+        if channel.room is not None:
+            channel.room.clients -= 1
         if not self._channels:
             waiting, self._all_gone = self._all_gone, []
             for each in waiting:

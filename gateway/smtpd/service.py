@@ -19,7 +19,7 @@ from gateway.interfaces import ICleanup, ILookupTable, IResolver, IRestriction, 
 from gateway.policy.compose import make_evaluator
 from gateway.policy.evaluator import Evaluator
 from gateway.policy.registry import Toolbox
-from gateway.smtpd.limits import ClientLimits
+from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.options import Options
 from gateway.smtpd.tls import server_context
 from gateway.tables import AddressList, Maps, StringList, Tables
@@ -50,6 +50,7 @@ class Collaborators:
     """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
     report_session: Callable[[AbstractSet[str], str, Sequence[str]], Awaitable[None]] | None = None
     """Tells the postmaster of a session with errors: their classes, NAME[ADDRESS], the transcript's lines."""
+    room: Room = field(default_factory=Room)
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
 
 

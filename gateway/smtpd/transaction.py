@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.smtpd.framer import Chunks
+from gateway.smtpd.limits import Room
 from gateway.smtpd.parameters import MailParameters
 from spool.envelope import Recipient
 
@@ -25,8 +26,18 @@ class Transaction:
     """A BDAT was refused: the rest is thrown away."""
     received: int = 0
     """Bytes of the message so far."""
+    room: Room | None = None
+    """Where the message is counted while it is received."""
+
+    def take_room(self, room: Room) -> None:
+        self.room = room
+        room.messages += 1
 
     def abort(self) -> None:
+        """The end, also of one that went well."""
+        if self.room is not None:
+            self.room.messages -= 1
+            self.room = None
         if self.intake is not None:
             self.intake.abort()
             self.intake = None

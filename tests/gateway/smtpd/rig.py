@@ -13,7 +13,7 @@ from gateway.addresses.recipients import Recipients
 from gateway.config import Settings
 from gateway.interfaces import MX, DNSError, ICleanup, IIntake, IResolver, Rejected
 from gateway.log import MemoryLog
-from gateway.smtpd.limits import ClientLimits
+from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.server import SmtpdFactory, make_service
 from gateway.smtpd.service import Collaborators
 from gateway.tables import Tables
@@ -196,6 +196,7 @@ class Rig:
         self.free = free
         self.own = frozenset(own)
         self.limits = ClientLimits(self.clock.seconds)
+        self.room = Room()
         self.settings = Settings(SETTINGS | settings)
         self.factory = SmtpdFactory(self.service(), process_limit=process_limit)
 
@@ -215,6 +216,7 @@ class Rig:
             own_addresses=self.own,
             free_bytes=lambda: self.free,
             flush_site=flush,
+            room=self.room,
         )
 
     def service(self, **options: Any) -> Any:

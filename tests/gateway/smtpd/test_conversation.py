@@ -440,6 +440,46 @@ def test_process_limit() -> None:
     assert rig.factory.status() == {"connections": 2, "accepted": 1, "refused": 1}
 
 
+def test_as_many_clients_as_there_is_room_for() -> None:
+    rig = Rig()
+    rig.room.most_clients = 2
+    first = rig.connect()
+    rig.connect()
+    for _ in range(3):
+        assert rig.connect(greet=False).got() == "421 4.7.0 gw.test Error: too many connections\n"
+    told = "warning: 2 clients are connected, as many as can be: others are sent away with 421"
+    assert rig.lines.count(told) == 1
+    assert rig.room.clients == 5
+    first.go_away()
+    assert rig.room.clients == 4
+
+
+def test_as_many_messages_as_there_is_room_for() -> None:
+    rig = Rig()
+    rig.room.most_messages = 1
+    one, two = rig.connect(), rig.connect()
+    for client in (one, two):
+        client.say("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<ann@gw.test>")
+    assert one.say("DATA")[0].startswith("354")
+    assert two.say("DATA") == ["451 4.3.2 Error: too many messages at a time, try again later"]
+    assert two.send("BDAT 1 LAST\r\nx").splitlines() == ["451 4.3.2 Error: too many messages at a time, try again later"]
+    assert one.say("x\r\n.")[0].startswith("250")
+    assert rig.room.messages == 0
+    assert two.say("MAIL FROM:<a@b.test>", "RCPT TO:<ann@gw.test>", "DATA")[-1].startswith("354")
+    two.go_away()
+    assert rig.room.messages == 0
+
+
+def test_a_pause_before_each_message_while_more_comes_in_than_goes_out() -> None:
+    rig = Rig()
+    rig.room.pause = 1.0
+    client = rig.connect()
+    client.say("EHLO c.test", "MAIL FROM:<a@b.test>", "RCPT TO:<ann@gw.test>")
+    assert client.say("DATA") == [""]
+    rig.clock.advance(1)
+    assert client.got().startswith("354")
+
+
 # --- time --------------------------------------------------------------------------------
 
 
