@@ -245,7 +245,7 @@ def test_smtp_on_standard_input(site):
     assert (said.sender, said.recipients, said.ret) == (
         "ann@remote.example", ["one@remote.example", "two@remote.example"], "HDRS",
     )
-    assert (said.notifies, said.orcpts) == ([0, NOTIFY_NEVER], ["", "rfc822;2@x"])
+    assert (said.notifies, said.orcpts) == ([0, NOTIFY_NEVER], ["rfc822;one@remote.example", "rfc822;2@x"])
     assert content.startswith(b"Received: from localhost (localhost [127.0.0.1])\n\tby gw.my.domain (")
     assert f"id {queue_id};".encode() in content and content.endswith(b"\nSubject: by -bs\n\nx\n")
 
