@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> int:
     name, directory, *named = arguments
     descriptors = {key: int(number) for key, number in (word.split("=") for word in named)}
 
-    from twisted.internet import epollreactor
+    from gateway.reactor import install
 
-    epollreactor.install()
+    install()
     from twisted.internet import reactor
 
     from gateway.parts import make_log

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "scheduler", "notices", "commands"]
 # Modules beside them that know none of them.
 FREE = {
+    "reactor",
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
     "control_server", "sending", "unix_port", "capacity",
 }
