@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.python import log, usage
 
 from gateway import __version__
+from gateway.clock import make_steady
 from gateway.config import ConfigError, Configuration, Finding
 from gateway.config.builtin import PORT, configured_directory, load_configuration
 from gateway.config.findings import ERROR
@@ -50,6 +51,7 @@ def makeService(options: Options) -> Service:
     """Called by twistd.  Exits with one line if it cannot start."""
     from twisted.internet import reactor
 
+    make_steady(reactor)
     given = options["config-directory"]
     try:
         configuration = load_configuration(Path(given).absolute() if given else None)

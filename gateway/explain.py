@@ -18,6 +18,7 @@ from typing import Any
 
 from zope.interface import implementer
 
+from gateway.clock import time_of_day
 from gateway.config import Configuration
 from gateway.interfaces import (
     DNSError,
@@ -211,7 +212,7 @@ class _Explanation:
         self.add("delivery", f"service {service.name}", f"{service.command}, {limits} ({place})")
         describe = getattr(transport, "describe", None)
         if describe is not None:
-            envelope = Envelope(sender, [Recipient(recipient, self.mail.recipient)], self.parts.reactor.seconds())
+            envelope = Envelope(sender, [Recipient(recipient, self.mail.recipient)], time_of_day(self.parts.reactor))
             entry = Entry("QUEUEID", envelope, [RecipientState()])
             for line in await describe(Request(entry, route.transport, route.nexthop, [0], [route.recipient])):
                 self.add("delivery", f"service {service.name}", line)

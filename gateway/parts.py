@@ -20,6 +20,7 @@ from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
 from gateway.addresses.resolve import Router
 from gateway.addresses.rewriting import Generic, Rewriting, blind_copies
+from gateway.clock import time_of_day
 from gateway.config import ConfigError, Configuration, Service, Settings
 from gateway.config.networks import own_interfaces
 from gateway.content.checks import Checks
@@ -57,6 +58,8 @@ from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 EXECUTED = frozenset({"pipe", "local", "virtual"})
 
 BLOCKING_THREADS = 4
+
+LEEWAY = 120.0  # seconds by which clocks of a queue's machines may differ
 
 
 def make_log(settings: Settings, reactor: Any) -> MailLog:
@@ -108,7 +111,8 @@ class Parts:
         self.flush_site = flush_site
         self.queue_directory = Path(self.settings.text("queue_directory"))
         self.spool = spool or MaildirSpool(
-            self.queue_directory, reactor=reactor, report=lambda text: log.warning("qmgr", text)
+            self.queue_directory, reactor=reactor, report=lambda text: log.warning("qmgr", text),
+            longest_wait=self.settings.seconds("maximal_backoff_time") + LEEWAY,
         )
         self._executor = executor
         self._forwarder = forwarder
@@ -284,8 +288,8 @@ class Parts:
 
     async def _resubmit(self, entry: Entry) -> str:
         """Take a message in again (postsuper -r)."""
-        settings, uid = self.settings, os.geteuid()
-        received = local_received(settings.text("myhostname"), settings.text("mail_name"), self.reactor.seconds(), uid)
+        settings, uid, now = self.settings, os.geteuid(), time_of_day(self.reactor)
+        received = local_received(settings.text("myhostname"), settings.text("mail_name"), now, uid)
         queue_id = await Forwarder(self.cleanup, self.spool).requeue(entry, received)
         self.log.info("pickup", f"{queue_id}: uid={uid} from=<{entry.envelope.sender}> orig_id={entry.id}")
         return queue_id

@@ -24,6 +24,7 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from gateway.addresses.basis import Tables
+from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content import submission
 from gateway.content.options import IntakeOptions
@@ -132,7 +133,7 @@ class Pickup:
         try:
             while self._again and not self._stopped:
                 self._again = False
-                names = await self._in_thread(list_submissions, self._folder, self._clock.seconds() - ABANDONED)
+                names = await self._in_thread(list_submissions, self._folder, time_of_day(self._clock) - ABANDONED)
                 waiting = iter([name for name in names if name not in self._left_alone])
                 await gatherResults([Deferred.fromCoroutine(self._take_each(waiting)) for _ in range(AT_ONCE)])
         except Exception as error:
@@ -194,7 +195,7 @@ class Pickup:
                     strict=False,
                 )
             ],
-            arrival=min(taken.submitted, self._clock.seconds()),
+            arrival=min(taken.submitted, time_of_day(self._clock)),
             client=Client(rewrite_context="remote" if said.remote else "local"),
             full_name=said.full_name,
             encoding=said.encoding,

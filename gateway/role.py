@@ -31,9 +31,11 @@ def main(arguments: list[str]) -> int:
     install()
     from twisted.internet import reactor
 
+    from gateway.clock import make_steady
     from gateway.parts import make_log
     from gateway.roles import ROLES
 
+    make_steady(reactor)
     configuration = read_text_file(CONFIGURATION_DESCRIPTOR, Path(directory))
     log = make_log(configuration.settings, reactor)
     catch_errors(log, name)

@@ -41,6 +41,7 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any
 
 from twisted.internet.defer import DeferredLock
@@ -74,6 +75,9 @@ from spool.threads import WorkerThreads
 LOOK_INCOMING, LOOK_DEFERRED = 10.0, 60.0
 """Seconds between looks into folders for what others have put there."""
 
+ALWAYS = 1e18
+"""A time by which everything is due: for what was never tried, whatever the clock says of when it came."""
+
 PURGE_INTERVAL = 86_400.0
 
 ENDED_KEPT = 10_000
@@ -92,8 +96,10 @@ class _Lease:
 
 @implementer(ISpool)
 class MaildirSpool:
-    """``reactor``: seconds, callLater, callFromThread.  ``threads``: where waiting for the disk is done; without it
-    there are threads of its own.  ``report`` gets one line of text for each trouble."""
+    """``reactor``: seconds, callLater, callFromThread, and time_of_day if its seconds are not that.  ``threads``: where
+    waiting for the disk is done; without it there are threads of its own.  ``longest_wait``: what is deferred until
+    later than so many seconds from now was so by a clock that was wrong, and is due.  ``report`` gets one line of text
+    for each trouble."""
 
     def __init__(
         self,
@@ -105,13 +111,16 @@ class MaildirSpool:
         report: Callable[[str], None] = lambda text: None,
         random: Callable[[int], bytes] = os.urandom,
         names_at_once: int = NAMES_AT_ONCE,
+        longest_wait: float = inf,
     ) -> None:
         self._reactor = reactor
+        self._time_of_day: Callable[[], float] = getattr(reactor, "time_of_day", reactor.seconds)
+        self._longest_wait = longest_wait
         self._report = report
         self.store = Store(
             directory,
             files=files,
-            clock=reactor.seconds,
+            clock=self._time_of_day,
             report=lambda text: reactor.callFromThread(report, text),
         )
         self._own_threads: WorkerThreads | None = None
@@ -119,10 +128,10 @@ class MaildirSpool:
             threads = self._own_threads = WorkerThreads()
         self._threads: Threads = threads
         self._group = Group(self.store.files, self._threads, reactor)
-        self._ids = ids.Generator(reactor.seconds, random)
+        self._ids = ids.Generator(self._time_of_day, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
-        self._settled = Settled(reactor.seconds)
+        self._settled = Settled(self._time_of_day, reactor.seconds)
         self._contents = Contents()
         self._postponed: dict[str, float] = {}
         self._incoming = Shelf(INCOMING, names_at_once, LOOK_INCOMING)
@@ -169,12 +178,12 @@ class MaildirSpool:
         return _entry(lease.place, envelope, [RecipientState() for _ in envelope.recipients])
 
     async def claim(self, limit: int) -> list[Entry]:
-        now = self._reactor.seconds()
-        shelves = (self._incoming, self._deferred)
-        if now >= self._next_purge:
-            self._next_purge = now + PURGE_INTERVAL
+        moment = self._reactor.seconds()
+        if moment >= self._next_purge:
+            self._next_purge = moment + PURGE_INTERVAL
             in_thread(self._threads, self._reactor, upkeep.purge, self.store).addErrback(self._trouble)
-        if not any(shelf.has_due(now) or shelf.wants_scan(now) for shelf in shelves):
+        now = self._time_of_day()
+        if not any(shelf.has_due(by) or shelf.wants_scan(by, moment) for shelf, by in self._shelves(now)):
             return []
         await self._claiming.acquire()
         try:
@@ -209,42 +218,48 @@ class MaildirSpool:
         """What is due, new and deferred messages by turns."""
         places: list[Place] = []
         taken = set()
-        shelves = [self._incoming, self._deferred]
+        shelves, back = self._shelves(now), []
         while shelves and len(places) < count:
-            shelf = shelves.pop(0)
-            one = shelf.take(now)
+            shelf, by = shelves.pop(0)
+            one = shelf.take(by)
             if one is None:
                 continue
-            shelves.append(shelf)
+            shelves.append((shelf, by))
             if one.id in self._leases or one.id in taken:
                 continue
             later = self._postponed.get(one.id, 0.0)
             if later > now:
-                shelf.put(later, one)
+                back.append((shelf, later, one))
                 continue
             self._postponed.pop(one.id, None)
             taken.add(one.id)
             places.append(one)
+        for shelf, later, one in back:
+            shelf.put(later, one)
         return places
+
+    def _shelves(self, now: float) -> list[tuple[Shelf, float]]:
+        """Each with the time by which its messages are due."""
+        return [(self._incoming, ALWAYS), (self._deferred, now)]
 
     async def _look(self, now: float) -> bool:
         """Look through the folders that need it.  False: none does."""
         looked = False
-        for shelf in (self._incoming, self._deferred):
-            if not shelf.wants_scan(now):
+        for shelf, by in self._shelves(now):
+            began = self._reactor.seconds()
+            if not shelf.wants_scan(by, began):
                 continue
             shelf.begin_scan()
-            began = self._reactor.seconds()
             try:
                 # Without what cannot be claimed now, which could fill the shelf.
                 skip = self._leases.keys() | {id for id, later in self._postponed.items() if later > now}
                 look = self.store.smallest
                 found = await in_thread(self._threads, self._reactor, look, shelf.folder, shelf.most, skip)
             except SpoolError as error:
-                shelf.scan_failed(now)
+                shelf.scan_failed(began)
                 self._report(f"cannot look through {shelf.folder}: {error}")
                 continue
-            shelf.end_scan(found, now, self._reactor.seconds() - began)
+            shelf.end_scan(found, began, self._reactor.seconds() - began, now + self._longest_wait)
             looked = True
         return looked
 
@@ -257,7 +272,7 @@ class MaildirSpool:
             return _entry(one, found.envelope, found.states)
         self._leases.pop(one.id, None)
         if isinstance(found, NotYet):
-            self._postponed[one.id] = self._reactor.seconds() + FRESH
+            self._postponed[one.id] = self._time_of_day() + FRESH
             if one.id not in self._complained:
                 if len(self._complained) > 1000:
                     self._complained.clear()
@@ -294,7 +309,7 @@ class MaildirSpool:
             return
         place, note = lease.place.deferred(not_before, lease.place.attempts + 1), lease.unsaved
         if lease.requeue:
-            place, note = place.deferred(self._reactor.seconds(), 0), note + journal.FORGET
+            place, note = place.deferred(self._time_of_day(), 0), note + journal.FORGET
         job = Move(
             self.store.path(lease.place),
             self.store.path(place),

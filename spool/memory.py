@@ -82,7 +82,7 @@ class MemorySpool:
     """``reactor``: seconds.  ``room``: bytes of messages that it takes before it is full."""
 
     def __init__(self, *, reactor: Any, room: int = 1 << 40, random: Callable[[int], bytes] = os.urandom) -> None:
-        self._reactor = reactor
+        self._time_of_day = getattr(reactor, "time_of_day", reactor.seconds)
         self._room = room
         self._ids = ids.Generator(reactor.seconds, random)
         self._messages: dict[str, _Message] = {}
@@ -109,7 +109,7 @@ class MemorySpool:
     # --- leases ------------------------------------------------------------------------------------------------
 
     async def claim(self, limit: int) -> list[Entry]:
-        now = self._reactor.seconds()
+        now = self._time_of_day()
         due = [
             (message.not_before or ids.time_of(id), id)
             for id, message in self._messages.items()
@@ -216,7 +216,7 @@ class MemorySpool:
         elif action == "release":
             if message.queue != "hold":
                 return False
-            message.queue, message.not_before = "deferred", self._reactor.seconds()
+            message.queue, message.not_before = "deferred", self._time_of_day()
         elif action == "requeue":
             if leased:
                 message.requeue = True
@@ -227,15 +227,15 @@ class MemorySpool:
                 return False
             message.expire = True
         elif action == "flush":
-            if leased or message.queue != "deferred" or message.not_before <= self._reactor.seconds():
+            if leased or message.queue != "deferred" or message.not_before <= self._time_of_day():
                 return False
-            message.not_before = self._reactor.seconds()
+            message.not_before = self._time_of_day()
         else:
             raise ValueError(action)
         return True
 
     def _requeue(self, message: _Message) -> None:
-        message.queue, message.not_before, message.attempts = "deferred", self._reactor.seconds(), 0
+        message.queue, message.not_before, message.attempts = "deferred", self._time_of_day(), 0
         message.states = [state if state.done else RecipientState() for state in message.states]
         message.requeue = False
 

@@ -44,8 +44,10 @@ class Settled:
     """Messages that this process knows to be more than just put into the spool; a late word of their coming must not
     make them new again."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], steady: Callable[[], float]) -> None:
+        """``clock``: that of IDs; ``steady``: one that nobody sets."""
         self._clock = clock
+        self._steady = steady
         self._since: OrderedDict[str, float] = OrderedDict()
         self._second = -1
         self._oldest_fresh = ""
@@ -63,7 +65,7 @@ class Settled:
         return id not in self._since and self.is_fresh(id)
 
     def add(self, id: str) -> None:
-        now = self._clock()
+        now = self._steady()
         self._since.pop(id, None)
         self._since[id] = now
         while self._since:

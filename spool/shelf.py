@@ -59,31 +59,34 @@ class Shelf:
         """Something has come into the folder that the shelf does not know."""
         self._next_look = -inf
 
-    def wants_scan(self, now: float) -> bool:
-        """Whether the folder has to be looked through before the shelf can be said to have nothing due."""
-        if now < self._failed_until or self._scanning:
+    def wants_scan(self, now: float, moment: float) -> bool:
+        """Whether the folder has to be looked through before the shelf can be said to have nothing due.  ``now`` is
+        the time by which messages are due, ``moment`` the time of a clock that nobody sets."""
+        if moment < self._failed_until or self._scanning:
             return False
-        return now >= self._next_look or (now >= self._horizon and not self.has_due(now))
+        return moment >= self._next_look or (now >= self._horizon and not self.has_due(now))
 
     def begin_scan(self) -> None:
         self._scanning = True
         self._meanwhile = []
         self._next_look = inf
 
-    def end_scan(self, found: list[tuple[float, Place]], now: float, cost: float) -> None:
+    def end_scan(self, found: list[tuple[float, Place]], moment: float, cost: float, latest: float = inf) -> None:
         """The messages due first, up to ``most`` (fewer = these are all).  ``cost``: seconds that it took; looks that
-        take long are made more rarely."""
+        take long are made more rarely.  What is due later than ``latest`` is due now."""
         self._horizon = found[-1][0] if len(found) >= self.most else inf
-        self._heap = [(due, place.id, next(self._numbers), place) for due, place in found]
+        self._heap = [
+            (due if due <= latest else -inf, place.id, next(self._numbers), place) for due, place in found
+        ]
         heapq.heapify(self._heap)
         self._scanning = False
         for due, place in self._meanwhile:
             self.put(due, place)
         self._meanwhile = []
         asked_again = self._next_look == -inf
-        self._next_look = -inf if asked_again else now + max(self._interval, 100 * cost)
+        self._next_look = -inf if asked_again else moment + max(self._interval, 100 * cost)
 
-    def scan_failed(self, now: float) -> None:
+    def scan_failed(self, moment: float) -> None:
         self._scanning = False
         self._meanwhile = []
-        self._failed_until = now + self._interval
+        self._failed_until = moment + self._interval

@@ -13,7 +13,7 @@ ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "schedul
 FREE = {
     "reactor",
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
-    "control_server", "sending", "unix_port", "capacity",
+    "control_server", "sending", "unix_port", "capacity", "clock",
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain"}
@@ -42,7 +42,8 @@ def test_the_spool_knows_nobody(path):
 
 @pytest.mark.parametrize("path", modules("transports"), ids=name)
 def test_transports_know_values_addresses_and_parameters(path):
-    allowed = ("gateway.interfaces", "gateway.addresses", "gateway.config", "gateway.tables", "gateway.sending")
+    allowed = ("gateway.interfaces", "gateway.addresses", "gateway.config", "gateway.tables", "gateway.sending",
+               "gateway.clock")
     found = [one for one in imports(path) if one.startswith("gateway.") and not one.startswith(allowed)]
     assert found == []
 

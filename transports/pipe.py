@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from gateway.addresses.forms import quote, split_domain, unquote
 from gateway.addresses.syntax import Extensions
+from gateway.clock import time_of_day
 from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IContentSource, ITransport, Log, Request, Result
 from spool.interfaces import Content
@@ -233,7 +234,7 @@ class PipeTransport:
     def _top(self, sender: str, recipient: str, original: str) -> bytes:
         """The lines in front of the message."""
         flags = self._service.flags
-        top = message.from_line(sender, self._clock.seconds()) if "F" in flags else b""
+        top = message.from_line(sender, time_of_day(self._clock)) if "F" in flags else b""
         if "R" in flags:
             top += message.return_path(sender)
         if "O" in flags and self._service.original_recipients:

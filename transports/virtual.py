@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from gateway.addresses.forms import quote, unquote
 from gateway.addresses.syntax import Extensions
+from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.interfaces import (
     BOUNCED,
@@ -149,7 +150,7 @@ class VirtualTransport:
 
     def _stored_form(self, request: Request, at: int, recipient: str, content: Content, box: Box) -> Any:
         sender = unquote(request.entry.envelope.sender)
-        top = b"" if box.is_maildir else message.from_line(sender, self._clock.seconds())
+        top = b"" if box.is_maildir else message.from_line(sender, time_of_day(self._clock))
         top += message.return_path(sender)
         if self._config.original_recipients:
             top += message.original_to(unquote(request.recipients[at].original))

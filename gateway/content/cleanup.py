@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content.checks import Checks
 from gateway.content.intake import Intake, Way
@@ -74,5 +75,5 @@ class Cleanup:
         options: IntakeOptions | None = None,
     ) -> Intake:
         if not envelope.arrival:
-            envelope.arrival = self._clock.seconds()
+            envelope.arrival = time_of_day(self._clock)
         return Intake(self, service, self._spool.draft(envelope), received, options or DEFAULT)

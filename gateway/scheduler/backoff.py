@@ -20,16 +20,15 @@ class RetryTimes:
     """0 = never warn."""
 
 
-def next_attempt(times: RetryTimes, arrival: float, now: float) -> float:
+def next_attempt(times: RetryTimes, age: float, now: float) -> float:
     """The moment of the next attempt: as long after this one as the message is old, within the limits.  So the
-    intervals double.  A clock that went back counts as age 0."""
-    age = max(0.0, now - arrival)
+    intervals double."""
     return now + min(max(age, times.minimal_backoff), times.maximal_backoff)
 
 
-def is_expired(times: RetryTimes, arrival: float, now: float, *, null_sender: bool) -> bool:
-    return now - arrival >= (times.bounce_lifetime if null_sender else times.lifetime)
+def is_expired(times: RetryTimes, age: float, *, null_sender: bool) -> bool:
+    return age >= (times.bounce_lifetime if null_sender else times.lifetime)
 
 
-def warning_is_due(times: RetryTimes, arrival: float, now: float, *, warned: bool) -> bool:
-    return times.delay_warning > 0 and not warned and now - arrival >= times.delay_warning
+def warning_is_due(times: RetryTimes, age: float, *, warned: bool) -> bool:
+    return times.delay_warning > 0 and not warned and age >= times.delay_warning

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from gateway.clock import time_of_day
 from gateway.interfaces import (
     BOUNCED,
     DEFERRED,
@@ -28,6 +29,7 @@ from gateway.interfaces import (
     Result,
     TableError,
 )
+from gateway.scheduler.ages import Ages
 from gateway.scheduler.backoff import RetryTimes, is_expired, next_attempt, warning_is_due
 from gateway.scheduler.message import ActiveMessage, Group
 from gateway.scheduler.report import delivery_line
@@ -39,6 +41,7 @@ CLAIM_AT_ONCE = 100
 SHORTEST_PAUSE = 0.1  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
 REQUEUE_DELAY = 60.0  # seconds, as pickup(8) wakes up
+HEARTBEAT = 5.0  # seconds between looks at the system's clock
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
 
 
@@ -83,6 +86,7 @@ class Scheduler:
         self._notices = notices
         self._policy = policy
         self._clock = clock
+        self._ages = Ages(clock)
         self._log = log
         self._queues = make_queues(self._delivered)
         self._active: dict[str, ActiveMessage] = {}
@@ -94,6 +98,7 @@ class Scheduler:
         self._requeued_ids: set[str] = set()
         self._resubmit = resubmit
         self._timer: IDelayedCall | None = None
+        self._heart: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
         self._working = 0
 
@@ -102,6 +107,7 @@ class Scheduler:
     def start(self) -> None:
         """Take up what is in the spool."""
         self._look_for_work()
+        self._beat()
 
     def announce(self, queue_id: str, envelope: Envelope) -> None:
         """A message was stored.  Its envelope is at hand, so the spool need not read it."""
@@ -133,7 +139,7 @@ class Scheduler:
         finally:
             self._flushing -= 1
         if queue_id is None:
-            self._flushed_until = self._clock.seconds()
+            self._flushed_until = time_of_day(self._clock)
         elif affected:
             self._forced_ids.add(queue_id)
         self._look_for_work()
@@ -178,8 +184,9 @@ class Scheduler:
         """Start nothing more; fires when the deliveries in flight have ended and are on record."""
         if self._stopping is None:
             self._stopping = Deferred()
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
+            for timer in (self._timer, self._heart):
+                if timer is not None and timer.active():
+                    timer.cancel()
             for queue in self._queues.values():
                 queue.stop()
             self._maybe_stopped()
@@ -222,7 +229,9 @@ class Scheduler:
     def _wake_after(self, pause: float) -> None:
         """Look for work after ``pause`` seconds at the latest, earlier if something is due earlier."""
         due = self._spool.next_due()
-        self._wake_at(self._clock.seconds() + pause if due is None else min(self._clock.seconds() + pause, due))
+        if due is not None:
+            pause = min(pause, max(due - time_of_day(self._clock), 0.0))
+        self._wake_at(self._clock.seconds() + pause)
 
     def _wake_at(self, moment: float) -> None:
         if self._stopping is not None:
@@ -233,6 +242,21 @@ class Scheduler:
             self._timer.cancel()
         pause = max(moment - self._clock.seconds(), SHORTEST_PAUSE)
         self._timer = self._clock.callLater(pause, self._look_for_work)
+
+    def _beat(self) -> None:
+        self._heart = self._clock.callLater(HEARTBEAT, self._beat)
+        self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        """What is put off is so until a time of day: when the clock was set back, it would wait that much longer."""
+        leapt = self._ages.leap()
+        if leapt:
+            what = "forward: it counts for nobody's age" if leapt > 0 else "back: all deferred mail is tried now"
+            self._log.warning("qmgr", f"the clock was set {abs(leapt):.0f} seconds {what}")
+            if leapt > 0:
+                self._look_for_work()
+            else:
+                self._run(self.flush())
 
     def _run(self, work: Any) -> None:
         self._working += 1
@@ -278,7 +302,8 @@ class Scheduler:
             await self._spool.finish(entry.id)
         except SpoolError as error:
             self._log.warning("qmgr", f"{entry.id}: cannot requeue it: {error}")
-            await self._spool.release(entry.id, next_attempt(self._policy.times, entry.envelope.arrival, message.since))
+            age = self._ages.age(entry.envelope.arrival)
+            await self._spool.release(entry.id, next_attempt(self._policy.times, age, time_of_day(self._clock)))
         finally:
             self._end_of(message)
 
@@ -377,6 +402,7 @@ class Scheduler:
         self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
     ) -> None:
         entry = group.message.entry
+        arrived = self._clock.seconds() - self._ages.age(entry.envelope.arrival)
         position = -1
         for result in results:
             position += not result.log_only
@@ -384,7 +410,7 @@ class Scheduler:
             address = result.address or (group.addresses[at] if group.addresses else "")
             line = delivery_line(
                 entry.id, entry.envelope.recipients[group.indexes[at]], result, address,
-                arrival=entry.envelope.arrival, active=group.message.since, started=started, ended=ended,
+                arrival=arrived, active=group.message.since, started=started, ended=ended,
             )
             self._log.info(program, line)
 
@@ -412,9 +438,10 @@ class Scheduler:
         open_ones = [index for index, state in enumerate(entry.states) if not state.done]
         bounced = [index for index in open_ones if entry.states[index].status == BOUNCED]
         deferred = [index for index in open_ones if entry.states[index].status != BOUNCED]
-        now = self._clock.seconds()
+        self._look_at_the_clock()
+        age = self._ages.age(envelope.arrival)
         if deferred and (
-            entry.expire or is_expired(self._policy.times, envelope.arrival, now, null_sender=not envelope.sender)
+            entry.expire or is_expired(self._policy.times, age, null_sender=not envelope.sender)
         ):
             forced = "force-" if entry.expire else ""
             self._log.info("qmgr", f"{entry.id}: from=<{envelope.sender}>, status={forced}expired, returned to sender")
@@ -452,14 +479,14 @@ class Scheduler:
         return True
 
     async def _put_off(self, message: ActiveMessage, deferred: list[int]) -> None:
-        entry, times, now = message.entry, self._policy.times, self._clock.seconds()
+        entry, times, age = message.entry, self._policy.times, self._ages.age(message.entry.envelope.arrival)
         if self._active.get(entry.id) is not message:
             return
-        if warning_is_due(times, entry.envelope.arrival, now, warned=entry.envelope.warned) \
+        if warning_is_due(times, age, warned=entry.envelope.warned) \
                 and await self._notified(entry, deferred, self._notices.delayed):
             entry.envelope.warned = True
             await self._spool.amend(entry.id, entry.envelope)
-        await self._spool.release(entry.id, next_attempt(times, entry.envelope.arrival, now))
+        await self._spool.release(entry.id, next_attempt(times, age, time_of_day(self._clock)))
         self._wake_after(self._policy.queue_run_delay)
 
     def _end_of(self, message: ActiveMessage) -> None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
+from gateway.clock import time_of_day
 from gateway.interfaces import TableError
 from gateway.policy.session import NAME_OK, Session
 from gateway.smtpd import limits, tls
@@ -94,7 +95,7 @@ class Conversation:
         if options.soft_bounce and text[0] == "5":
             text = f"4{text[1:4]}4{text[5:]}" if text[4:6] == "5." else f"4{text[1:]}"
         if options.reject_footer and text[0] in "45":
-            now = self.service.with_.clock.seconds()
+            now = time_of_day(self.service.with_.clock)
             text = with_footer(text, options.reject_footer, self.session, options.hostname, now)
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             self.channel.flush()

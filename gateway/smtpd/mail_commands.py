@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.clock import time_of_day
 from gateway.smtpd import limits
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
@@ -50,7 +51,7 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
     if refusal is not None:
         session.size = 0
         return refusal
-    self.transaction = Transaction(sender, parameters, self.service.with_.clock.seconds())
+    self.transaction = Transaction(sender, parameters, time_of_day(self.service.with_.clock))
     session.sender = sender
     return "250 2.1.0 Ok"
 

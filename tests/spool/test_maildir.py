@@ -408,6 +408,40 @@ def test_the_listing_is_whole_however_few_names_fit(rig: Rig, most: int) -> None
     assert listed == made
 
 
+def set_clock(rig: Rig, by: float) -> None:
+    """Others run on by the old one: this is about what a process does that sees it happen."""
+    steady = rig.reactor
+    rig.reactor.time_of_day = lambda: steady.seconds() + by  # type: ignore[attr-defined]
+    rig.spool._time_of_day = rig.spool.store.clock = rig.reactor.time_of_day  # type: ignore[attr-defined]
+
+
+def test_new_mail_is_due_whatever_the_clock_says_of_when_it_came(rig: Rig) -> None:
+    ids = [rig.store() for _ in range(3)]
+    set_clock(rig, -3600.0)
+    rig.restart()
+    assert [one.id for one in rig.claim()] == ids
+
+
+def test_looks_into_folders_go_on_when_the_clock_is_set_back(rig: Rig) -> None:
+    rig.claim()
+    set_clock(rig, -3600.0)
+    id = rig.another().draft(Envelope("a@b", [Recipient("c@d")], 1.0))
+    rig.run(id.commit())
+    rig.later(61.0)
+    assert [one.id for one in rig.claim()] == [id.id]
+
+
+def test_mail_that_a_wrong_clock_has_put_off_for_years_is_due(rig: Rig) -> None:
+    rig.spool._longest_wait = 4000.0
+    far, near = rig.store(), rig.store()
+    rig.claim()
+    rig.run(rig.spool.release(far, rig.reactor.seconds() + 1e8))
+    rig.run(rig.spool.release(near, rig.reactor.seconds() + 3900))
+    rig.restart()
+    rig.spool._longest_wait = 4000.0
+    assert [one.id for one in rig.claim()] == [far]
+
+
 def test_new_and_deferred_mail_take_turns(rig: Rig) -> None:
     old = [rig.store() for _ in range(4)]
     for entry in rig.claim():

@@ -37,7 +37,7 @@ def test_everything_is_taken_in_order_whatever_fits(steps: list[tuple[int, bool]
             shelf.put(now + value, one)
         while True:
             found = shelf.take(now)
-            if found is None and shelf.wants_scan(now):
+            if found is None and shelf.wants_scan(now, now):
                 scan(shelf, folder, now)
                 found = shelf.take(now)
             if found is None:
@@ -53,10 +53,10 @@ def test_everything_is_taken_in_order_whatever_fits(steps: list[tuple[int, bool]
 
 def test_nothing_is_wanted_in_vain() -> None:
     shelf = Shelf("deferred", 10, 60.0)
-    assert shelf.wants_scan(0)
+    assert shelf.wants_scan(0, 0)
     scan(shelf, {}, 0)
-    assert not shelf.wants_scan(59)
-    assert shelf.wants_scan(60)
+    assert not shelf.wants_scan(59, 59)
+    assert shelf.wants_scan(60, 60)
     assert shelf.next_due() is None
 
 
@@ -64,27 +64,27 @@ def test_looks_that_take_long_are_rare() -> None:
     shelf = Shelf("deferred", 10, 60.0)
     shelf.begin_scan()
     shelf.end_scan([], 0, 2.0)
-    assert not shelf.wants_scan(199)
-    assert shelf.wants_scan(200)
+    assert not shelf.wants_scan(199, 199)
+    assert shelf.wants_scan(200, 200)
 
 
 def test_what_comes_during_a_look_is_not_lost() -> None:
     shelf = Shelf("deferred", 10, 60.0)
     shelf.begin_scan()
-    assert not shelf.wants_scan(100)
+    assert not shelf.wants_scan(100, 100)
     shelf.put(5, place(1))
     shelf.look_soon()
     shelf.end_scan([], 0, 0.0)
     assert shelf.take(6) == place(1)
-    assert shelf.wants_scan(6)
+    assert shelf.wants_scan(6, 6)
 
 
 def test_a_failed_look_is_repeated_later() -> None:
     shelf = Shelf("deferred", 10, 60.0)
     shelf.begin_scan()
     shelf.scan_failed(0)
-    assert not shelf.wants_scan(59)
-    assert shelf.wants_scan(60)
+    assert not shelf.wants_scan(59, 59)
+    assert shelf.wants_scan(60, 60)
 
 
 def test_the_same_message_twice() -> None:

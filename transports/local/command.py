@@ -6,6 +6,7 @@ its environment, censored: that text comes from strangers, and recipes hand it t
 
 from __future__ import annotations
 
+from gateway.clock import time_of_day
 from gateway.interfaces import SENT
 from transports import message
 from transports.local.place import Delivery, Place, Rights, censored
@@ -75,6 +76,6 @@ def environment(delivery: Delivery, place: Place) -> dict[str, str]:
 
 def top(delivery: Delivery, place: Place) -> bytes:
     """The lines in front of the message."""
-    lines = message.from_line(place.sender, delivery.tools.clock.seconds())
+    lines = message.from_line(place.sender, time_of_day(delivery.tools.clock))
     lines += message.return_path(place.sender) + message.original_to(place.original)
     return lines + (message.delivered_to(place.delivered) if "command" in delivery.config.delivered_in else b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.clock import time_of_day
 from transports import message
 from transports.local.place import Delivery, Place
 from transports.store import Box
@@ -41,6 +42,6 @@ async def keep(delivery: Delivery, place: Place, box: Box, what: str) -> None:
 
 def top(delivery: Delivery, place: Place, box: Box) -> bytes:
     """The lines in front of the message."""
-    lines = b"" if box.is_maildir else message.from_line(place.sender, delivery.tools.clock.seconds())
+    lines = b"" if box.is_maildir else message.from_line(place.sender, time_of_day(delivery.tools.clock))
     lines += message.return_path(place.sender) + message.original_to(place.original)
     return lines + (message.delivered_to(place.delivered) if "file" in delivery.config.delivered_in else b"")

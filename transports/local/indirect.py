@@ -10,6 +10,7 @@ from dataclasses import replace
 from email.utils import formatdate
 
 from gateway.addresses.forms import quote, unquote
+from gateway.clock import time_of_day
 from spool.envelope import Recipient
 from spool.interfaces import SpoolError
 from transports.local.place import Delivery, Place
@@ -47,6 +48,6 @@ async def finish(delivery: Delivery, place: Place) -> None:
 def _top(delivery: Delivery, delivered: str) -> bytes:
     """In which b"%(id)s" stands for the new queue ID."""
     config = delivery.config
-    date = formatdate(delivery.tools.clock.seconds(), localtime=True)
+    date = formatdate(time_of_day(delivery.tools.clock), localtime=True)
     lines = f"Received: by {config.hostname} ({config.mail_name})\n\tid %(id)s; {date}\n".encode()
     return lines + (delivered_to(delivered.lower()) if "forward" in config.delivered_in else b"")
