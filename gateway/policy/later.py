@@ -20,7 +20,6 @@ _PERMITTING = {
 }
 _REFUSING = {
     "check_ccert_access": 1,
-    "check_policy_service": 1,
     "reject_authenticated_sender_login_mismatch": 0,
     "reject_known_sender_login_mismatch": 0,
     "reject_sender_login_mismatch": 0,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -44,6 +45,8 @@ class Toolbox:
     classes: dict[str, Sequence[Item]] = field(default_factory=dict)
     """smtpd_restriction_classes, compiled when first used."""
     opening: list[str] = field(default_factory=list)
+    services: dict[str, Any] = field(default_factory=dict)
+    """Policy services by how they are written: who asks the same one shares its connections."""
 
     async def destination(self, session: Session, address: str) -> Destination:
         """Where an address leads; asked once for each address that a session is about."""

@@ -7,6 +7,7 @@ to the log; the log makes sure of it once more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -63,13 +64,15 @@ class Session:
     reverse_name: str = "unknown"
     name_status: str = NAME_OK
     reverse_status: str = NAME_OK
-    server_address: str = ""
-    server_port: str = ""
+    find_server: Callable[[], tuple[str, str]] | None = None
+    """The address and port that the client has come to."""
     helo: str | None = None
     protocol: str = "SMTP"
     where: str = "CONNECT"
     """The command, as the log names it."""
     queue_id: str = ""
+    instance: str = ""
+    """What policy services know this transaction by, once one has been asked."""
     sender: str | None = None
     recipient: str | None = None
     """The recipient that is being asked about; in DATA and later the only one, or None if there are several."""
@@ -119,7 +122,7 @@ class Session:
 
     def forget_transaction(self) -> None:
         """MAIL and what followed is over (RSET, end of message, EHLO)."""
-        self.queue_id = ""
+        self.queue_id = self.instance = ""
         self.sender = self.recipient = None
         self.recipient_count = self.size = 0
         if self.decisions.any():

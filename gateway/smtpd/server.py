@@ -106,6 +106,7 @@ class SmtpdFactory(ServerFactory):
             return
         self.accepted += 1
         conversation = Conversation(service, channel, peer, COMMANDS)
+        conversation.session.find_server = lambda: _end_point(channel)
         Deferred.fromCoroutine(conversation.run())
 
     def _too_many(self, here: int, room: Room) -> str:
@@ -177,6 +178,13 @@ class SmtpdFactory(ServerFactory):
     def _cut_off(self) -> None:
         for channel in list(self._channels):
             channel.abort()
+
+
+def _end_point(channel: Channel) -> tuple[str, str]:
+    """Our end of a connection; ("", "") if it has no address."""
+    host = channel.transport.getHost()  # type: ignore[union-attr]
+    address, port = getattr(host, "host", ""), getattr(host, "port", "")
+    return (plain_address(str(address)), str(port)) if address else ("", "")
 
 
 def make_service(settings: Settings, collaborators: Collaborators, **options: Any) -> Service:

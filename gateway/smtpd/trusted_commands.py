@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 
 from gateway.addresses.syntax import AddressError, valid_hostname, xtext_decode
-from gateway.policy.session import NAME_OK, NAME_PERMANENT, NAME_TEMPORARY
+from gateway.policy.session import NAME_OK, NAME_PERMANENT, NAME_TEMPORARY, Session
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.peer import UNKNOWN, Peer, plain_address
 from gateway.smtpd.tokens import Token
@@ -50,13 +50,13 @@ def _bad_value(name: str, value: str) -> _Bad:
     return _Bad(f"501 5.5.4 Bad {name} syntax: {_NEUTERED.sub('?', value)[:100]}")
 
 
-def _address(value: str) -> str:
+def _address(name: str, value: str) -> str:
     if value in (_UNAVAILABLE, _TEMPORARY):
         return UNKNOWN
     text = value[5:] if value[:5].upper() == "IPV6:" else value
     address = plain_address(text)
     if address == UNKNOWN:
-        raise _bad_value("ADDR", value)
+        raise _bad_value(name, value)
     return address
 
 
@@ -92,6 +92,7 @@ async def xclient(self: Conversation, tokens: list[Token]) -> str | None:
     try:
         values = _attributes(tokens, "XCLIENT", _XCLIENT)
         peer = _impersonated(self.peer, values)
+        server = _destination(self.session, values)
         protocol = _protocol(values["PROTO"]) if "PROTO" in values else None
     except _Bad as bad:
         return str(bad)
@@ -99,6 +100,7 @@ async def xclient(self: Conversation, tokens: list[Token]) -> str | None:
     self.forget()
     self.forwarded = {}
     self.know(peer)
+    session.find_server = lambda: server
     session.helo, session.protocol = None, protocol or "SMTP"
     helo = values.get("HELO", _UNAVAILABLE)
     if helo not in (_UNAVAILABLE, _TEMPORARY):
@@ -114,7 +116,7 @@ async def xclient(self: Conversation, tokens: list[Token]) -> str | None:
 def _impersonated(before: Peer, values: dict[str, str]) -> Peer:
     peer = replace(before)
     if "ADDR" in values:
-        peer.address = _address(values["ADDR"])
+        peer.address = _address("ADDR", values["ADDR"])
     if "PORT" in values:
         peer.port = _port("PORT", values["PORT"])
     if "NAME" in values:
@@ -124,6 +126,16 @@ def _impersonated(before: Peer, values: dict[str, str]) -> Peer:
         peer.reverse_name = _host("REVERSE_NAME", values["REVERSE_NAME"])
         peer.reverse_status = _status(values["REVERSE_NAME"])
     return peer
+
+
+def _destination(session: Session, values: dict[str, str]) -> tuple[str, str]:
+    """Where the client has come to, as the proxy says."""
+    address, port = session.find_server() if session.find_server is not None else ("", "")
+    if "DESTADDR" in values:
+        address = _address("DESTADDR", values["DESTADDR"])
+    if "DESTPORT" in values:
+        port = _port("DESTPORT", values["DESTPORT"])
+    return address, port
 
 
 def _status(value: str) -> str:
@@ -150,7 +162,7 @@ def _forwarded(name: str, value: str) -> str:
     if name == "NAME":
         return _host(name, value)
     if name == "ADDR":
-        return _address(value)
+        return _address(name, value)
     if name == "PORT":
         return _port(name, value)
     if value in (_UNAVAILABLE, _TEMPORARY):

@@ -1,17 +1,21 @@
-"""Asking servers questions over a few lasting connections: what tcp: and socketmap: have in common.
+"""Asking servers questions over a few lasting connections: what tcp:, socketmap: and policy services have in common.
 
 One question at a time goes over a connection; when all of a server's connections are busy, questions wait their turn.
 A question that fails on a connection which had been idle is asked once more on a new one, as the server may have
-closed it meanwhile.  Everything has a time limit; whatever goes wrong is a TableError.
+closed it meanwhile.  Everything has a time limit; whatever goes wrong is a TableError, NoAnswer if the server could not
+be reached or said nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
+from typing import Protocol as Interface
 
 from twisted.internet import defer, error
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, UNIXClientEndpoint
@@ -19,7 +23,6 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
 from gateway.interfaces import DNSError, TableError
-from gateway.tables.base import Environment
 from gateway.tables.networks import parse_address
 
 TIMEOUT = 100.0
@@ -28,6 +31,42 @@ CONNECT_TIMEOUT = 30.0
 IDLE = 10.0
 """A connection that is not used for so long is closed."""
 MAX_CONNECTIONS = 4
+
+LOST = "lost connection"
+
+
+class NoAnswer(TableError):
+    """``reason``: what was wrong, without the server's name: in the system's words, or LOST."""
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+class Network(Interface):
+    """Where connections are made."""
+
+    @property
+    def reactor(self) -> Any: ...
+
+    @property
+    def resolver(self) -> Any:
+        """An IResolver for host names; None = the system's, blocking."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a question, a connection attempt and an idle connection may last; how many connections there may
+    be; and after how many seconds and questions one is replaced (0 = never)."""
+
+    timeout: float = TIMEOUT
+    connect: float = CONNECT_TIMEOUT
+    idle: float = IDLE
+    connections: int = MAX_CONNECTIONS
+    age: float = 0
+    questions: int = 0
+
 
 Frame = Callable[[bytes], tuple[bytes, bytes] | None]
 """Cuts a whole reply off what has come: (reply, the rest), None = not yet; raises ValueError for what is none."""
@@ -42,9 +81,12 @@ class _Connection(Protocol):
         self._waiting: defer.Deferred[bytes] | None = None
         self.lost = False
         self.idle_timer: Any = None
+        self.born = 0.0
+        self.asked = 0
 
     def ask(self, question: bytes) -> defer.Deferred[bytes]:
         assert self._waiting is None
+        self.asked += 1
         self._waiting = defer.Deferred(lambda _: self.close())
         self.transport.write(question)  # type: ignore[union-attr]
         return self._waiting
@@ -84,11 +126,21 @@ class _Connection(Protocol):
 class Server:
     """A server at "host:port" or at a unix path, and the connections to it."""
 
-    def __init__(self, name: str, environment: Environment, frame: Frame, *, path: str = "", host: str = "",
-                 port: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        frame: Frame,
+        patience: Patience = Patience(),  # noqa: B008
+        *,
+        path: str = "",
+        host: str = "",
+        port: int = 0,
+    ) -> None:
         self.name = name
-        self._environment = environment
+        self._network = network
         self._frame = frame
+        self._patience = patience
         self._path, self._host, self._port = path, host, port
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
@@ -97,7 +149,7 @@ class Server:
 
     async def ask(self, question: bytes) -> bytes:
         """The reply.  Raises TableError."""
-        while not self._idle and self._count >= MAX_CONNECTIONS:
+        while not self._idle and self._count >= self._patience.connections:
             turn: defer.Deferred[None] = defer.Deferred()
             self._queue.append(turn)
             await turn
@@ -129,12 +181,12 @@ class Server:
                 connection = await self._connect()
             self._busy.add(connection)
             try:
-                reply = await connection.ask(question).addTimeout(TIMEOUT, self._environment.reactor)
+                reply = await connection.ask(question).addTimeout(self._patience.timeout, self._network.reactor)
             except defer.TimeoutError:
-                raise TableError(f"{self.name}: read timeout") from None
+                raise NoAnswer(f"{self.name}: read timeout", os.strerror(errno.ETIMEDOUT)) from None
             except error.ConnectionClosed as problem:
                 if fresh:
-                    raise TableError(f"{self.name}: lost connection: {_reason(problem)}") from None
+                    raise NoAnswer(f"{self.name}: {LOST}: {_reason(problem)}", LOST) from None
                 continue
             except TableError as problem:
                 raise TableError(f"{self.name}: {problem}") from None
@@ -147,16 +199,25 @@ class Server:
         while self._idle:
             connection = self._idle.pop()
             connection.idle_timer.cancel()
+            if self._is_worn(connection):
+                connection.close()
             if not connection.lost:
                 return connection
             self._count -= 1
         return None
 
+    def _is_worn(self, connection: _Connection) -> bool:
+        age, questions = self._patience.age, self._patience.questions
+        return bool(
+            (questions and connection.asked >= questions)
+            or (age and self._network.reactor.seconds() - connection.born >= age)
+        )
+
     def _give_back(self, connection: _Connection) -> None:
         if connection.lost:
             self._count -= 1
             return
-        connection.idle_timer = self._environment.reactor.callLater(IDLE, self._drop, connection)
+        connection.idle_timer = self._network.reactor.callLater(self._patience.idle, self._drop, connection)
         self._idle.append(connection)
 
     def _drop(self, connection: _Connection) -> None:
@@ -181,18 +242,17 @@ class Server:
                 problem = failed
                 continue
             assert isinstance(protocol, _Connection)
+            protocol.born = self._network.reactor.seconds()
             return protocol
         where = self._path or f"{self._host}:{self._port}"
-        raise TableError(f"{self.name}: connect to {where}: {_reason(problem)}")
+        raise NoAnswer(f"{self.name}: connect to {where}: {_reason(problem)}", _reason(problem))
 
     async def _endpoints(self) -> list[Any]:
-        reactor = self._environment.reactor
+        reactor, seconds = self._network.reactor, self._patience.connect
         if self._path:
-            return [UNIXClientEndpoint(reactor, self._path, CONNECT_TIMEOUT, checkPID=False)]
+            return [UNIXClientEndpoint(reactor, self._path, seconds, checkPID=False)]
         return [
-            (TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint)(
-                reactor, address, self._port, CONNECT_TIMEOUT
-            )
+            (TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint)(reactor, address, self._port, seconds)
             for address in await self._addresses()
         ]
 
@@ -200,15 +260,16 @@ class Server:
         host = self._host.removeprefix("[").removesuffix("]")
         if parse_address(host) is not None:
             return [host]
-        if self._environment.resolver is not None:
+        if self._network.resolver is not None:
             try:
-                return list(await self._environment.resolver.addresses(host))
+                return list(await self._network.resolver.native(host))
             except DNSError as problem:
-                raise TableError(f"{self.name}: {problem}") from None
+                raise NoAnswer(f"{self.name}: {problem}", str(problem)) from None
         try:
             found = socket.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as problem:
-            raise TableError(f"{self.name}: host or service {host} not found: {problem}") from None
+            text = f"host or service {host} not found: {problem}"
+            raise NoAnswer(f"{self.name}: {text}", text) from None
         return [str(item[4][0]) for item in found]
 
 
@@ -216,4 +277,6 @@ def _reason(problem: Exception | None) -> str:
     """What the system calls it, such as "Connection refused"."""
     if isinstance(problem, error.ConnectError) and problem.osError is not None:
         return os.strerror(problem.osError)
+    if isinstance(problem, error.TimeoutError):
+        return os.strerror(errno.ETIMEDOUT)
     return str(problem) if problem is not None else "no address"

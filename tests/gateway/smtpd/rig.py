@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from zope.interface import implementer
 
 from gateway.addresses.recipients import Recipients
@@ -147,7 +146,7 @@ class Client:
     def __init__(self, rig: Rig, address: Any) -> None:
         self.rig = rig
         self.protocol = rig.factory.buildProtocol(address)
-        self.transport = Transport(peerAddress=address)
+        self.transport = Transport(IPv4Address("TCP", "192.0.2.1", 25), address)
         self.protocol.makeConnection(self.transport)
 
     def send(self, data: bytes | str) -> str:
@@ -186,7 +185,7 @@ class Rig:
     def __init__(
         self, *, process_limit: int = 0, free: int = 1 << 40, own: tuple[str, ...] = (), **settings: str
     ) -> None:
-        self.clock = Clock()
+        self.clock = MemoryReactorClock()
         self.clock.advance(1_800_000_000)
         self.log = MemoryLog()
         self.cleanup = Cleanup()

@@ -76,7 +76,7 @@ class AnsweringFactory(Factory):
 class Names:
     """A resolver that knows one name."""
 
-    async def addresses(self, host: str) -> list[str]:
+    async def native(self, host: str) -> list[str]:
         if host == "tables.example":
             return ["127.0.0.1"]
         raise DNSError(f"Host or domain name not found. Name service error for name={host}", temporary=False)
