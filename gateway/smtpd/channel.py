@@ -1,6 +1,7 @@
 """One connection: bytes in and out, with limits on time and memory; the conversation above it only awaits.
 
-The conversation is a coroutine that asks for a line, or for some bytes, and gets them when they are there.  While it is
+The conversation is a coroutine that asks for a line, or for some bytes, and gets them when they are there; it is run
+from here, so that waiting for the client, which it does most, needs no Deferred.  While it is
 busy with a command nothing is read beyond one buffer full (FACTS: pipelined commands wait their turn); while the
 client does not read its replies nothing more is asked for; and after BUDGET commands it is others' turn.
 
@@ -14,7 +15,8 @@ Gone is raised in the conversation when the client is: "lost connection" or "tim
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
+from types import coroutine
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -36,12 +38,22 @@ MOST_WAITING = 20
 GRACE = 5.0
 
 
+NOTHING, LINE, BYTES = 0, 1, 2
+"""What a conversation waits for from its client."""
+
+
 class Gone(Exception):
     """The client is not there any more; ``reason`` as the log has it."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+@coroutine
+def _from_client() -> Generator[None, None, None]:
+    """Let the conversation rest until the channel goes on with it."""
+    yield
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -73,8 +85,12 @@ class Channel(Protocol):
         self._clock = clock
         self._opened = opened
         self._closed = closed
-        self._line_wanted: Deferred[bytes] | None = None
-        self._bytes_wanted: Deferred[None] | None = None
+        self._conversation: Coroutine[Any, None, None] | None = None
+        self._wanted = NOTHING
+        self._line = b""
+        """The one that was wanted."""
+        self._gone = ""
+        """Why it will not come."""
         self._room_wanted: Deferred[None] | None = None
         self._handshake: Deferred[None] | None = None
         self._writable = True
@@ -83,6 +99,25 @@ class Channel(Protocol):
         self._registered = False
 
     # --- for the conversation ----------------------------------------------------------------------------------
+
+    def converse(self, conversation: Coroutine[Any, None, None]) -> None:
+        """Run it, now and whenever what it waits for is there."""
+        self._conversation = conversation
+        self._go_on()
+
+    def _go_on(self, result: object = None) -> None:
+        """``result``: of the Deferred that was waited for, if it was one; the conversation takes it from there."""
+        conversation: Any = self._conversation
+        try:
+            if isinstance(result, Failure):
+                waited = result.throwExceptionIntoGenerator(conversation)
+            else:
+                waited = conversation.send(None)
+        except StopIteration:
+            self._conversation = None
+            return
+        if waited is not None:
+            waited.addBoth(self._go_on)
 
     async def read_line(self) -> bytes:
         """The next command."""
@@ -96,24 +131,19 @@ class Channel(Protocol):
         line = self.framer.line()
         if line is not None:
             return line
-        self._wait()
-        self._line_wanted = Deferred()
-        try:
-            return await self._line_wanted
-        finally:
-            self._line_wanted = None
-            self.deadline = math.inf
+        self._wait(LINE)
+        await _from_client()
+        if self._gone:
+            raise Gone(self._gone)
+        return self._line
 
     async def read_some(self, most: int = 1 << 30) -> bytes:
         """Some bytes of message content; at least one."""
         if not len(self.framer):
-            self._wait()
-            self._bytes_wanted = Deferred()
-            try:
-                await self._bytes_wanted
-            finally:
-                self._bytes_wanted = None
-                self.deadline = math.inf
+            self._wait(BYTES)
+            await _from_client()
+            if self._gone:
+                raise Gone(self._gone)
         return self.framer.take(most)
 
     def limit_request(self, seconds: float, data_rate: int) -> None:
@@ -161,8 +191,8 @@ class Channel(Protocol):
         """The server stops: a client that is not in the middle of something is sent away now, any other one as soon
         as it asks for more."""
         self.farewell = reply
-        if self._line_wanted is not None and not self._line_wanted.called:
-            self._line_wanted.errback(Failure(Gone(STOPPED)))
+        if self._wanted == LINE:
+            self._give_up(STOPPED)
 
     async def start_tls(self, context: Any, timeout: float) -> None:
         """Handshake as the server.  What the client has sent in clear is forgotten.  Raises Gone."""
@@ -181,12 +211,19 @@ class Channel(Protocol):
 
     # --- waiting -------------------------------------------------------------------------------------------------
 
-    def _wait(self) -> None:
+    def _wait(self, wanted: int) -> None:
         if self.lost or self.closing:
             raise Gone(LOST)
         self.flush()
         self.deadline = min(self._clock.seconds() + self.timeout, self._request_until)
-        self._resume()
+        if not self._reading:
+            self._resume()
+        self._wanted = wanted
+
+    def _end_wait(self) -> None:
+        self._wanted = NOTHING
+        self.deadline = math.inf
+        self._go_on()
 
     async def _room(self) -> None:
         """Until the client has read most of what was sent."""
@@ -211,7 +248,11 @@ class Channel(Protocol):
             self._give_up(TIMEOUT)
 
     def _give_up(self, reason: str) -> None:
-        for wanted in (self._line_wanted, self._bytes_wanted, self._room_wanted, self._handshake):
+        if self._wanted:
+            self._gone = reason
+            self._end_wait()
+            return
+        for wanted in (self._room_wanted, self._handshake):
             if wanted is not None and not wanted.called:
                 wanted.errback(Failure(Gone(reason)))
                 return
@@ -240,13 +281,13 @@ class Channel(Protocol):
         self._request_until += len(data) / self._data_rate
         framer = self.framer
         framer.feed(data)
-        if self._line_wanted is not None:
-            if not self._line_wanted.called:
-                line = framer.line()
-                if line is not None:
-                    self._line_wanted.callback(line)
-        elif self._bytes_wanted is not None and not self._bytes_wanted.called:
-            self._bytes_wanted.callback(None)
+        if self._wanted == LINE:
+            line = framer.line()
+            if line is not None:
+                self._line = line
+                self._end_wait()
+        elif self._wanted == BYTES:
+            self._end_wait()
         if self._reading and len(framer) > HIGH_WATER and not self.closing:
             self._reading = False
             pause = getattr(self.transport, "pauseProducing", None)

@@ -107,7 +107,7 @@ class SmtpdFactory(ServerFactory):
         self.accepted += 1
         conversation = Conversation(service, channel, peer, COMMANDS)
         conversation.session.find_server = lambda: _end_point(channel)
-        Deferred.fromCoroutine(conversation.run())
+        channel.converse(conversation.run())
 
     def _too_many(self, here: int, room: Room) -> str:
         if 0 < self.process_limit < here and not self.service.stand_alone:
