@@ -28,12 +28,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("root"):
         if os.geteuid() != 0:
             pytest.skip("needs root rights")
-        if not others_can_run_it():
-            pytest.skip("the checkout or its interpreter cannot be read by other users, who must run it")
+        need_others()
     for marker in item.iter_markers("programs"):
         for name in marker.args:
             if shutil.which(name, path=f"{PATH}:/usr/lib/uucp") is None:
                 pytest.skip(f"{name} is not installed (package {marker.kwargs['package']})")
+
+
+def need_others() -> None:
+    """Started by root, a gateway runs as other users, at least in part."""
+    if os.geteuid() == 0 and not others_can_run_it():
+        pytest.skip("the checkout or its interpreter cannot be read by other users, who must run it")
 
 
 @cache
@@ -57,6 +62,7 @@ def make_gateway(folder: Path) -> Iterator[MakeGateway]:
     made: list[Gateway] = []
 
     def make(example: str = "twistd", *, user: str | None = None) -> Gateway:
+        need_others()
         own = folder / f"gw{len(made)}"
         own.mkdir()
         made.append(Gateway(own, example, user=user))
@@ -74,8 +80,6 @@ def either(request: pytest.FixtureRequest, make_gateway: MakeGateway) -> MakeGat
     if request.param == "split":
         if os.geteuid() != 0:
             pytest.skip("needs root rights")
-        if not others_can_run_it():
-            pytest.skip("the checkout or its interpreter cannot be read by other users, who must run it")
         return make_gateway
     return lambda example="twistd": make_gateway(example, user="nobody")
 

@@ -81,7 +81,7 @@ class Gateway:
         self.directory = folder / "etc"
         self.log_file = folder / "maillog"
         self.port = 0
-        self.prefix: list[str] = []  # what stands before the command line of twistd
+        self.prefix: list[str] = []  # what stands before the command line of twistd, for a mount namespace of its own
         self.process: subprocess.Popen[bytes] | None = None
         self._seen = 0
         shutil.copytree(EXAMPLES / example, self.directory)
@@ -212,8 +212,10 @@ class Gateway:
 
     def run(self, name: str, *arguments: str, user: str | None = None, stdin: str | bytes = b"",
             check: bool = False) -> subprocess.CompletedProcess[str]:
-        """`mailgateway NAME -c DIRECTORY ARGUMENTS`, by default as who runs the gateway."""
+        """`mailgateway NAME -c DIRECTORY ARGUMENTS`, by default as who runs the gateway, and where it runs."""
         command = as_user(user or self.user, [BIN / "mailgateway", name, "-c", self.directory, *arguments])
+        if self.prefix and self.process is not None:
+            command = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *command]
         given = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(command, input=given, capture_output=True, cwd="/", env=environment(), timeout=60)
         result = subprocess.CompletedProcess(
