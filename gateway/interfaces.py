@@ -132,6 +132,8 @@ class IRouter(Interface):
 
 
 SENT, DEFERRED, BOUNCED, EXPANDED = "sent", "deferred", "bounced", "expanded"
+DELIVERABLE, UNDELIVERABLE = "deliverable", "undeliverable"
+"""What the scheduler makes of results when it only asks (sendmail -bv)."""
 
 
 @dataclass(slots=True)
@@ -139,7 +141,8 @@ class Result:
     """What became of one recipient in one attempt."""
 
     status: str
-    """SENT, DEFERRED or BOUNCED."""
+    """SENT, DEFERRED or BOUNCED; among ``others`` also EXPANDED: a list has taken the recipient's place, which is told
+    to who asked for success, and not logged."""
     dsn: str
     """Enhanced status code (RFC 3463), its class agreeing with the status."""
     reason: str
@@ -150,16 +153,18 @@ class Result:
     """Clock seconds at which a connection (or program) was ready; 0 = no such moment."""
     conn_use: int = 1
     """How often the connection was used, this delivery included."""
-    address: str = ""
-    """The recipient for the log if it is not the requested one (local: after aliases); "" = as requested."""
+    recipient: Recipient | None = None
+    """Whom this is about, if not the requested one (local: after aliases), with what may be told of it."""
     details: dict[str, str] = field(default_factory=dict)
-    """For the notification: "remote_mta" ("dns; host"), "diagnostic_type" ("smtp", "X-Postfix", "x-unix"),
-    "diagnostic" (text), "action" ("delivered", "relayed", "expanded", "failed", "delayed";
-    "passed": the next hop has taken over the notification of success)."""
+    """For the notification: "remote_mta" ("dns; host"), "diagnostic_type" ("smtp", "x-unix") and "diagnostic" (text),
+    if somebody else said it; "action" ("delivered", "relayed", "expanded", "failed", "delayed";
+    "passed": the next hop has taken over the notification of success), "return_to" (who hears of a bounce instead of
+    the sender: a list's owner)."""
     destination_down: bool = False
     """The next hop as a whole could not be reached: concurrency feedback is negative (see SCHEDULER_README)."""
-    log_only: bool = False
-    """A line for the log about something within the delivery (an alias member …); no recipient's result."""
+    others: tuple[Result, ...] = ()
+    """Where one recipient stands for several (an alias, a .forward file): what else became of it, for log and notices.
+    Whether it is tried again is decided by the result that these belong to."""
 
 
 @dataclass(slots=True)
@@ -182,12 +187,14 @@ class Request:
 
 
 class ITransport(Interface):
-    """Delivers.  It never touches the queue: it answers with one Result a recipient."""
+    """Delivers.  It never touches the queue: it answers with one Result a recipient.
+
+    With entry.envelope.trace == "verify" it delivers nothing: the results say what would become of the mail."""
 
     program = Attribute("The program name for the log line: 'smtp', 'pipe', 'local', 'error' …")
 
     def deliver(request: Request) -> Awaitable[Sequence[Result]]:
-        """One Result for each of ``request.indexes``, in that order (log_only results may stand between).
+        """One Result for each of ``request.indexes``, in that order.
         A raised exception counts as "unknown mail transport error": all are deferred."""
 
     def stop() -> Awaitable[None]:
@@ -303,8 +310,8 @@ class IGatewayPlugin(Interface):
 
 
 __all__ = [
-    "BOUNCED", "DEFERRED", "EXPANDED", "MX", "SENT", "AddressClass", "Client", "Content", "DNSError", "Entry",
-    "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IDescribes", "IForwarder", "IGatewayPlugin",
-    "IIntake", "ILookupTable", "IMessageFilter", "IResolver", "IRestriction", "IRouter", "ITransport", "Log", "Place",
-    "Recipient", "Rejected", "Request", "Result", "Route", "TableError",
+    "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Client",
+    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IDescribes",
+    "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver", "IRestriction",
+    "IRouter", "ITransport", "Log", "Place", "Recipient", "Rejected", "Request", "Result", "Route", "TableError",
 ]

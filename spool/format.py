@@ -54,7 +54,7 @@ _CLIENT_ITEMS = tuple(_CLIENT.items())
 def encode(envelope: Envelope, size: int, room: int = 0) -> bytes:
     """The header field for a message of ``size`` bytes, filled up to ``room`` bytes if it is shorter."""
     lines = [encode_envelope(envelope)]
-    lines += [_encode_recipient(recipient) for recipient in envelope.recipients]
+    lines += [_encode(recipient_values(recipient)) for recipient in envelope.recipients]
     text = " " + "\n ".join(lines)
     offset = max(HEAD + len(text) + 1, room)
     return _FIRST % (offset, size) + text.ljust(offset - HEAD - 1).encode("ascii") + b"\n"
@@ -74,7 +74,8 @@ def encode_envelope(envelope: Envelope) -> str:
     return _encode(values)
 
 
-def _encode_recipient(recipient: Recipient) -> str:
+def recipient_values(recipient: Recipient) -> dict[str, Any]:
+    """A recipient as JSON has it."""
     values: dict[str, Any] = {"address": recipient.address}
     if recipient.original:
         values["original"] = recipient.original
@@ -82,7 +83,7 @@ def _encode_recipient(recipient: Recipient) -> str:
         values["orcpt"] = recipient.orcpt
     if recipient.notify:
         values["notify"] = recipient.notify
-    return _encode(values)
+    return values
 
 
 def measure(head: bytes) -> tuple[int, int]:
@@ -114,8 +115,13 @@ def decode(block: bytes) -> Envelope:
         raise SpoolError("broken envelope") from None
     envelope = decode_envelope(first)
     envelope.size = size
-    envelope.recipients = [Recipient(**_checked(values, _RECIPIENT, "address")) for values in others]
+    envelope.recipients = [decode_recipient(values) for values in others]
     return envelope
+
+
+def decode_recipient(values: Any) -> Recipient:
+    """A recipient from what recipient_values made."""
+    return Recipient(**_checked(values, _RECIPIENT, "address"))
 
 
 def decode_envelope(values: Any) -> Envelope:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from zope.interface import Attribute, Interface
 
-from spool.envelope import Envelope
+from spool.envelope import Envelope, Recipient
 
 QUEUE_NAMES = ("incoming", "active", "deferred", "hold")
 
@@ -38,6 +38,10 @@ class RecipientState:
     relay: str = ""
     details: dict[str, str] = field(default_factory=dict)
     """Further facts for a notification (remote MTA, diagnostic type, action)."""
+    recipient: Recipient | None = None
+    """Whom this is about, if not the recipient of the envelope: a member of an alias."""
+    others: tuple[RecipientState, ...] = ()
+    """What else became of it, where one recipient stands for several."""
 
 
 @dataclass(slots=True)

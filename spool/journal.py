@@ -3,6 +3,7 @@
 One JSON object a line, appended only, in ``progress/ID``:
 
     {"i":0,"done":true,"status":"sent","dsn":"2.0.0","reason":"250 ok","relay":"b.example[192.0.2.1]:25"}
+    {"i":1,"status":"bounced",…,"recipient":{"address":…},"others":[{"status":"sent",…}]}      members of an alias
     {"envelope":{…}}        the envelope's flags have changed; recipients stay as they are in the message file
     {"forget":true}         what is on record of recipients that are not done is void (postsuper -r)
 
@@ -40,7 +41,7 @@ class Replayed:
 
 
 def results(progress: Sequence[Progress]) -> bytes:
-    return _lines([_record(one.index, one.state) for one in progress])
+    return _lines([{"i": one.index, **_record(one.state)} for one in progress])
 
 
 def amendment(envelope: Envelope) -> bytes:
@@ -63,15 +64,15 @@ def compact(replayed: Replayed) -> bytes:
     """The shortest journal that says the same."""
     blank = RecipientState()
     data = amendment(replayed.envelope) if replayed.amended else b""
-    return data + _lines([_record(i, state) for i, state in enumerate(replayed.states) if state != blank])
+    return data + _lines([{"i": i, **_record(state)} for i, state in enumerate(replayed.states) if state != blank])
 
 
 def _lines(records: list[dict[str, Any]]) -> bytes:
     return ("\n" + "".join(f"{_encode(record)}\n" for record in records)).encode("ascii")
 
 
-def _record(index: int, state: RecipientState) -> dict[str, Any]:
-    record: dict[str, Any] = {"i": index}
+def _record(state: RecipientState) -> dict[str, Any]:
+    record: dict[str, Any] = {}
     if state.done:
         record["done"] = True
     for name in _TEXTS:
@@ -80,6 +81,10 @@ def _record(index: int, state: RecipientState) -> dict[str, Any]:
             record[name] = value
     if state.details:
         record["details"] = state.details
+    if state.recipient is not None:
+        record["recipient"] = format.recipient_values(state.recipient)
+    if state.others:
+        record["others"] = [_record(other) for other in state.others]
     return record
 
 
@@ -102,8 +107,16 @@ def _apply(record: Any, found: Replayed) -> None:
 
 
 def _state(record: dict[str, Any]) -> RecipientState:
+    """Raises ValueError, SpoolError."""
+    recipient, others = record.get("recipient"), record.get("others", [])
+    if not isinstance(others, list) or not all(isinstance(other, dict) for other in others):
+        raise ValueError
     details = record.get("details", {})
     texts = {name: record.get(name, "") for name in _TEXTS}
     if not isinstance(details, dict) or not all(isinstance(text, str) for text in (*texts.values(), *details.values())):
         raise ValueError
-    return RecipientState(done=record.get("done") is True, details=details, **texts)
+    return RecipientState(
+        record.get("done") is True, **texts, details=details,
+        recipient=None if recipient is None else format.decode_recipient(recipient),
+        others=tuple(map(_state, others)),
+    )

@@ -32,8 +32,7 @@ class ErrorTransport:
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         dsn, text = split_text(request.nexthop, self._dsn)
-        details = {"diagnostic_type": "X-Postfix", "diagnostic": text}
-        return [Result(self._status, dsn, text, details=dict(details)) for _ in request.indexes]
+        return [Result(self._status, dsn, text) for _ in request.indexes]
 
     async def stop(self) -> None:
         """Nothing is kept between deliveries."""

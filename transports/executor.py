@@ -51,7 +51,7 @@ class Executor:
         transport = self._transports.get(request.service)
         if transport is None:
             raise ValueError(f"no such service: {request.service}")
-        return [pack(result) for result in await transport.deliver(request)]
+        return [pack_result(result) for result in await transport.deliver(request)]
 
 
 @implementer(IForwarder)
@@ -89,7 +89,7 @@ class RemoteTransport:
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport.  Fails as the link fails."""
         answer = await self._link.call(DELIVER, pack_request(request))
-        return [unpack(Result, result) for result in answer]
+        return [unpack_result(result) for result in answer]
 
     async def stop(self) -> None:
         """The executor has nothing that could be ended from here."""
@@ -160,6 +160,22 @@ def _unpack_entry(value: Any, recipients: list[Recipient]) -> Entry:
     envelope.recipients = recipients
     states = [RecipientState() for _ in recipients]
     return Entry(queue_id, envelope, states, attempts=_part(value, "attempts", int), where=where)
+
+
+def pack_result(result: Result) -> dict[str, Any]:
+    packed = pack(result)
+    packed["recipient"] = pack(result.recipient) if result.recipient else {}
+    packed["others"] = [pack_result(other) for other in result.others]
+    return packed
+
+
+def unpack_result(value: Any) -> Result:
+    """Raises ValueError."""
+    recipient, others = _part(value, "recipient", dict), _part(value, "others", list)
+    result = unpack(Result, {name: each for name, each in value.items() if name not in ("recipient", "others")})
+    result.recipient = unpack(Recipient, recipient) if recipient else None
+    result.others = tuple(map(unpack_result, others))
+    return result
 
 
 def pack(value: Any) -> dict[str, Any]:

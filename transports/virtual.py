@@ -115,8 +115,7 @@ class VirtualTransport:
             before = "maildir delivery failed" if found.is_maildir else f"delivery failed to mailbox {found.path}"
             found = Failure(failure.dsn, f"{before}: {failure.text}")
         status = DEFERRED if found.dsn.startswith("4") else BOUNCED
-        details = {"diagnostic_type": "X-Postfix", "diagnostic": found.text}
-        return Result(status, found.dsn, found.text, RELAY, started, details=details)
+        return Result(status, found.dsn, found.text, RELAY, started)
 
     async def _box(self, recipient: str) -> Box | Failure:
         """Raises TableError."""

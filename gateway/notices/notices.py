@@ -32,11 +32,22 @@ from gateway.content.dates import mail_date
 from gateway.content.header_scan import scan
 from gateway.content.options import INTERNAL
 from gateway.content.received import local_received
-from gateway.interfaces import Content, Entry, ICleanup, IContentSource, Log, Rejected
+from gateway.interfaces import (
+    BOUNCED,
+    DEFERRED,
+    EXPANDED,
+    SENT,
+    Content,
+    Entry,
+    ICleanup,
+    IContentSource,
+    Log,
+    Rejected,
+)
 from gateway.notices import report
 from gateway.notices.report import Fact, Notice
 from gateway.notices.templates import load_templates
-from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, Envelope, Recipient
+from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_SUCCESS, Envelope, Recipient
 from spool.interfaces import RecipientState, SpoolError
 
 PROGRAM = "bounce"
@@ -44,13 +55,14 @@ PROGRAM = "bounce"
 BLOCK = 65536
 LONGEST_HEADER = 1024 * 1024
 
-_ACTIONS_OF_PROBES = {"sent": "deliverable", "deliverable": "deliverable", "deferred": "undeliverable"}
 _NO_TOKEN = re.compile(r"[^0-9A-Za-z-]")
 
 Original = Callable[[], Awaitable[Content]]
 """Opens the message that a notice is about.  Raises SpoolError."""
 
-_ACTIONS = {"sent": "relayed", "deferred": "delayed", "bounced": "failed"}
+_WELL = frozenset((SENT, EXPANDED))
+_ACTIONS = {DEFERRED: "delayed", BOUNCED: "failed"}
+"""What the other statuses are in a report; DELIVERABLE and UNDELIVERABLE are the same there."""
 
 
 class Notices:
@@ -82,16 +94,22 @@ class Notices:
     # --- what the scheduler asks for -----------------------------------------------------------------------------
 
     async def bounce(self, entry: Entry, indexes: Sequence[int]) -> None:
-        if entry.envelope.trace == "verify":
-            return  # the report says it
-        facts = self._facts(entry, indexes, "failed")
-        await self._bounce(entry.id, entry.envelope, facts, lambda: self._content(entry.id))
+        by_reader: dict[str, list[Fact]] = {}
+        for recipient, state in _parts(entry, indexes):
+            if state.status not in _WELL:
+                reader = state.details.get("return_to", entry.envelope.sender)
+                by_reader.setdefault(reader, []).append(self._fact(recipient, state, "failed"))
+        for reader, facts in by_reader.items():
+            await self._bounce(entry.id, entry.envelope, reader, facts, lambda: self._content(entry.id))
 
     async def delayed(self, entry: Entry, indexes: Sequence[int]) -> None:
         sender = entry.envelope.sender
         if not sender or self._is_double_bounce(sender):
             return
-        facts = self._facts(entry, indexes, "delayed")
+        facts = [
+            self._fact(recipient, state, "delayed")
+            for recipient, state in _parts(entry, indexes) if state.status == DEFERRED
+        ]
         wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_DELAY]
         until = entry.envelope.arrival + self._lifetime
         if wanted:
@@ -107,17 +125,15 @@ class Notices:
 
     async def success(self, entry: Entry, indexes: Sequence[int]) -> None:
         if entry.envelope.sender and not self._is_double_bounce(entry.envelope.sender):
-            facts = [_via(fact, entry.states[index]) for index, fact in self._told_of_success(entry, indexes)]
-            await self._trace("success", entry, facts)
+            await self._trace("success", entry, list(self._told_of_success(entry, indexes)))
 
     async def verify(self, entry: Entry, indexes: Sequence[int]) -> None:
         if not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
             return
-        facts = []
-        for index, fact in zip(indexes, self._facts(entry, indexes, ""), strict=True):
-            state = entry.states[index]
-            fact.action = self._traced_action(entry, state)
-            facts.append(_via(fact, state))
+        facts = [
+            _via(self._fact(recipient, state, _traced_action(state)), state)
+            for recipient, state in _parts(entry, indexes)
+        ]
         await self._trace("verify", entry, facts)
 
     async def refused(self, queue_id: str, envelope: Envelope, content: BinaryIO, why: Rejected) -> None:
@@ -129,7 +145,7 @@ class Notices:
         async def original() -> Content:
             return _Opened(content, envelope.size)
 
-        await self._bounce(queue_id, envelope, facts, original)
+        await self._bounce(queue_id, envelope, envelope.sender, facts, original)
 
     async def session(self, errors: AbstractSet[str], peer: str, transcript: Sequence[str]) -> None:
         """Tell the postmaster of a session in which ``errors`` (classes: "policy", "protocol", "resource" …) came up.
@@ -155,9 +171,9 @@ class Notices:
     # --- whom to tell --------------------------------------------------------------------------------------------
 
     async def _bounce(
-        self, queue_id: str, envelope: Envelope, facts: list[Fact], content: Original
+        self, queue_id: str, envelope: Envelope, sender: str, facts: list[Fact], content: Original
     ) -> None:
-        sender = envelope.sender
+        """``sender``: of the mail, or a list's owner, who stands for him."""
         if self._is_double_bounce(sender):
             self._log.warning(PROGRAM, f"{queue_id}: undeliverable postmaster notification discarded")
             return
@@ -169,7 +185,7 @@ class Notices:
             return
         wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_FAILURE]
         if wanted:
-            notice = self._notice("failure", queue_id, envelope, wanted)
+            notice = self._notice("failure", queue_id, envelope, wanted, sender)
             full = envelope.ret != "HDRS"
             await self._send(notice, "", content, "sender non-delivery notification", full=full)
         if "bounce" in self._classes:
@@ -188,9 +204,6 @@ class Notices:
 
     # --- facts ---------------------------------------------------------------------------------------------------
 
-    def _facts(self, entry: Entry, indexes: Sequence[int], action: str) -> list[Fact]:
-        return [self._fact(entry.envelope.recipients[index], entry.states[index], action) for index in indexes]
-
     def _fact(self, recipient: Recipient, state: RecipientState, action: str) -> Fact:
         details = state.details
         diagnostic = details.get("diagnostic", "")
@@ -204,31 +217,19 @@ class Notices:
             diagnostic=f"{kind or f'X-{self._label}'}; {diagnostic or state.reason}",
         )
 
-    def _told_of_success(self, entry: Entry, indexes: Sequence[int]) -> Iterator[tuple[int, Fact]]:
+    def _told_of_success(self, entry: Entry, indexes: Sequence[int]) -> Iterator[Fact]:
         """Success is told where the message left the world of DSN (RFC 3461 5.2.2): there the transport has put
         down an action; a next hop that took the request over tells it itself ("passed")."""
-        for index in indexes:
-            recipient, state = entry.envelope.recipients[index], entry.states[index]
+        for recipient, state in _parts(entry, indexes):
             action = state.details.get("action") or "relayed"
-            if recipient.notify & NOTIFY_NEVER or action == "passed":
-                continue
-            fact = self._fact(recipient, state, action)
-            if action == "expanded":
-                fact.reason = state.details.get("diagnostic") or "alias expanded"
-                fact.diagnostic = f"X-{self._label}; {fact.reason}"
-            yield index, fact
-
-    def _traced_action(self, entry: Entry, state: RecipientState) -> str:
-        if entry.envelope.trace == "verify":
-            return _ACTIONS_OF_PROBES.get(state.status, "undeliverable")
-        if state.status == "sent":
-            action = state.details.get("action") or "relayed"
-            return "relayed" if action == "passed" else action
-        return _ACTIONS.get(state.status, "failed")
+            if state.status in _WELL and recipient.notify & NOTIFY_SUCCESS and action != "passed":
+                yield _via(self._fact(recipient, state, action), state)
 
     # --- notices -------------------------------------------------------------------------------------------------
 
-    def _notice(self, template: str, queue_id: str, envelope: Envelope, facts: list[Fact]) -> Notice:
+    def _notice(
+        self, template: str, queue_id: str, envelope: Envelope, facts: list[Fact], recipient: str = ""
+    ) -> Notice:
         chosen = self._templates[template]
         return Notice(
             queue_id,
@@ -238,7 +239,7 @@ class Notices:
             self._label,
             subject=chosen.subject,
             sender=self._from_field(chosen.sender),
-            recipient=envelope.sender,
+            recipient=recipient or envelope.sender,
             null_address=self._null_address,
             text=chosen.text,
             charset=chosen.charset,
@@ -310,6 +311,21 @@ class Notices:
 
     async def _content(self, queue_id: str) -> Content:
         return await self._spool.content(queue_id)
+
+
+def _parts(entry: Entry, indexes: Sequence[int]) -> Iterator[tuple[Recipient, RecipientState]]:
+    """All that became of these recipients: of themselves, or of those who stand in their place."""
+    for index in indexes:
+        recipient, state = entry.envelope.recipients[index], entry.states[index]
+        for part in (state, *state.others):
+            yield part.recipient or recipient, part
+
+
+def _traced_action(state: RecipientState) -> str:
+    if state.status in _WELL:
+        action = state.details.get("action") or "relayed"
+        return "relayed" if action == "passed" else action
+    return _ACTIONS.get(state.status, state.status)
 
 
 def _via(fact: Fact, state: RecipientState) -> Fact:

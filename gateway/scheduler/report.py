@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from gateway.interfaces import Recipient, Result
+from collections.abc import Iterator, Sequence
+
+from gateway.interfaces import EXPANDED, Recipient, Result
+from gateway.scheduler.message import Group
 
 RESOLUTION_DIGITS = 2  # delay_logging_resolution_limit
 
@@ -15,6 +18,23 @@ def format_delay(seconds: float) -> str:
         return "0"
     digits = 1 if seconds >= 1 else RESOLUTION_DIGITS
     return f"{seconds:.{digits}f}".rstrip("0").rstrip(".")
+
+
+def delivery_lines(
+    group: Group, results: Sequence[Result], *, arrival: float, started: float, ended: float
+) -> Iterator[str]:
+    """For each recipient of a delivery, and for what else became of it; see delivery_line."""
+    entry = group.message.entry
+    for at, (index, result) in enumerate(zip(group.indexes, results, strict=True)):
+        address = group.addresses[at] if group.addresses else ""
+        for one in (result, *result.others):
+            if one.status == EXPANDED:
+                continue
+            known = one.recipient
+            yield delivery_line(
+                entry.id, known or entry.envelope.recipients[index], one, "" if known else address,
+                arrival=arrival, active=group.message.since, started=started, ended=ended,
+            )
 
 
 def delivery_line(
@@ -31,7 +51,7 @@ def delivery_line(
     """ "QID: to=<…>, relay=…, delay=…, delays=a/b/c/d, dsn=…, status=… (…)".
 
     a = until the message became active, b = in the scheduler, c = until a connection stood, d = the transfer.
-    Moments are seconds since the epoch.  ``address``: the recipient as it was resolved, if it is not as it was.
+    Moments are seconds since the epoch.  ``address``: the recipient as it was resolved; "" = it is as it was.
     """
     address = address or recipient.address
     original = recipient.original

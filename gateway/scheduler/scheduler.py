@@ -21,7 +21,6 @@ from gateway.clock import time_of_day
 from gateway.interfaces import (
     BOUNCED,
     DEFERRED,
-    SENT,
     Entry,
     Envelope,
     IRouter,
@@ -32,7 +31,8 @@ from gateway.interfaces import (
 from gateway.scheduler.ages import Ages
 from gateway.scheduler.backoff import RetryTimes, is_expired, next_attempt, warning_is_due
 from gateway.scheduler.message import ActiveMessage, Group
-from gateway.scheduler.report import delivery_line
+from gateway.scheduler.report import delivery_lines
+from gateway.scheduler.results import answers, keep
 from gateway.scheduler.transport_queue import TransportQueue
 from spool.envelope import NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
@@ -42,6 +42,7 @@ SHORTEST_PAUSE = 0.1  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
 REQUEUE_DELAY = 60.0  # seconds, as pickup(8) wakes up
 HEARTBEAT = 5.0  # seconds between looks at the system's clock
+TOLD = "told"  # a detail of a recipient whose success the sender has heard of, while others are still to be tried
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
 
 
@@ -351,9 +352,6 @@ class Scheduler:
         elif queue is None:
             self._log.warning("qmgr", f"connect to transport private/{transport}: No such file or directory")
             self._refuse(message, group.indexes, Result(DEFERRED, "4.3.0", "mail transport unavailable"))
-        elif message.entry.envelope.trace == "verify":
-            text = f"delivers by {transport} to {group.nexthop}"
-            self._refuse(message, group.indexes, Result("deliverable", "2.0.0", text))
         else:
             queue.add(group, forced=message.forced)
 
@@ -372,13 +370,11 @@ class Scheduler:
         message = group.message
         entry = message.entry
         ended = self._clock.seconds()
-        own = [result for result in results if not result.log_only]
-        for index, result in zip(group.indexes, own, strict=True):
-            state = entry.states[index]
-            state.done = result.status not in (DEFERRED, BOUNCED)
-            state.status, state.dsn, state.reason = result.status, result.dsn, result.reason
-            state.relay, state.details = result.relay, result.details
-        message.pending -= len(own)
+        if entry.envelope.trace == "verify":
+            results = answers(results)
+        for index, result in zip(group.indexes, results, strict=True):
+            keep(entry.states[index], result)
+        message.pending -= len(results)
         if self._active.get(entry.id) is not message:
             return  # removed or held meanwhile
 
@@ -401,17 +397,8 @@ class Scheduler:
     def _report(
         self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
     ) -> None:
-        entry = group.message.entry
-        arrived = self._clock.seconds() - self._ages.age(entry.envelope.arrival)
-        position = -1
-        for result in results:
-            position += not result.log_only
-            at = max(position, 0)
-            address = result.address or (group.addresses[at] if group.addresses else "")
-            line = delivery_line(
-                entry.id, entry.envelope.recipients[group.indexes[at]], result, address,
-                arrival=arrived, active=group.message.since, started=started, ended=ended,
-            )
+        arrived = self._clock.seconds() - self._ages.age(group.message.entry.envelope.arrival)
+        for line in delivery_lines(group, results, arrival=arrived, started=started, ended=ended):
             self._log.info(program, line)
 
     async def _end_attempt(self, message: ActiveMessage, report: Callable[[], None] | None = None) -> None:
@@ -460,13 +447,18 @@ class Scheduler:
         if entry.envelope.trace:
             await self._notified(entry, range(len(entry.states)), self._notices.verify)
             entry.envelope.trace = ""
-        elif not deferred:
-            successes = [
-                index for index, state in enumerate(entry.states)
-                if state.status == SENT and entry.envelope.recipients[index].notify & NOTIFY_SUCCESS
-            ]
-            if successes:
-                await self._notified(entry, successes, self._notices.success)
+            if deferred:
+                await self._spool.amend(entry.id, entry.envelope)
+            return
+        ended = [
+            index for index, recipient in enumerate(entry.envelope.recipients)
+            if recipient.notify & NOTIFY_SUCCESS and entry.states[index].done
+            and TOLD not in entry.states[index].details
+        ]
+        if ended and await self._notified(entry, ended, self._notices.success) and deferred:
+            for index in ended:
+                entry.states[index].details = {**entry.states[index].details, TOLD: "success"}
+            await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in ended])
 
     async def _notified(
         self, entry: Entry, indexes: Sequence[int], notice: Callable[[Entry, Sequence[int]], Awaitable[None]]

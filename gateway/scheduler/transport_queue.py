@@ -18,7 +18,7 @@ from gateway.scheduler.destination import Destination, Limits
 from gateway.scheduler.message import Group
 
 Done = Callable[[str, Group, Sequence[Result], float], None]
-"""Called with program, group, its results (one a recipient, and log_only ones between), and when the delivery began."""
+"""Called with program, group, its results (one a recipient), and when the delivery began."""
 
 
 class TransportQueue:
@@ -106,9 +106,8 @@ class TransportQueue:
         request = Request(group.message.entry, self.service, group.nexthop, group.indexes, group.addresses)
         try:
             results = await self.transport.deliver(request)
-            given = sum(not result.log_only for result in results)
-            if given != len(group.indexes):
-                raise RuntimeError(f"{given} results for {len(group.indexes)} recipients")
+            if len(results) != len(group.indexes):
+                raise RuntimeError(f"{len(results)} results for {len(group.indexes)} recipients")
         except Exception as error:  # whatever a transport does, mail is neither lost nor bounced for it
             text = f"{type(error).__name__}: {error}"
             self._log.warning("qmgr", f"{group.message.entry.id}: transport {self.service} failure: {text}")

@@ -37,8 +37,9 @@ envelopes = st.builds(
     encoding=text,
 )
 
+_results = (st.booleans(), text, text, text, text, st.dictionaries(text, text, max_size=3), st.none() | recipients)
 states = st.builds(
-    RecipientState, st.booleans(), text, text, text, text, st.dictionaries(text, text, max_size=3)
+    RecipientState, *_results, st.lists(st.builds(RecipientState, *_results), max_size=2).map(tuple)
 )
 
 progress = st.builds(Progress, st.integers(0, 3), states)

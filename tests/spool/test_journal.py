@@ -63,6 +63,8 @@ def test_any_bytes_are_survived(noise: bytes) -> None:
 def test_what_cannot_be_understood_is_counted() -> None:
     lines = [
         b"x", b"[]", b"{}", b'{"i":4}', b'{"i":-1}', b'{"i":true}', b'{"i":0,"status":1}', b'{"i":0,"details":[]}',
+        b'{"i":0,"recipient":7}', b'{"i":0,"recipient":{}}', b'{"i":0,"others":{}}', b'{"i":0,"others":[1]}',
+        b'{"i":0,"others":[{"status":1}]}',
         b'{"i":0,"details":{"a":1}}', b'{"envelope":{}}', b'{"forget":1}', b"\xff", b"[" * 100_000,
     ]
     replayed = journal.replay(b"\n".join(lines), FOUR)

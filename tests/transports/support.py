@@ -57,10 +57,11 @@ class Contents:
 
 
 def request(
-    *addresses: str, sender: str = "a@client.example", nexthop: str = "next.hop", service: str = "prog", **facts: Any
+    *addresses: str | Recipient, sender: str = "a@client.example", nexthop: str = "next.hop", service: str = "prog",
+    **facts: Any,
 ) -> Request:
     """A delivery of message "ID" to these addresses; ``facts`` go into the envelope."""
-    recipients = [Recipient(address, original=address) for address in addresses]
+    recipients = [one if isinstance(one, Recipient) else Recipient(one, original=one) for one in addresses]
     envelope = Envelope(sender, recipients, **facts)
     entry = Entry("ID", envelope, [RecipientState() for _ in addresses])
-    return Request(entry, service, nexthop, list(range(len(addresses))), list(addresses))
+    return Request(entry, service, nexthop, list(range(len(addresses))), [one.address for one in recipients])

@@ -88,7 +88,8 @@ def request() -> Request:
 @ensureDeferred
 async def test_results_come_back() -> None:
     results = [Result(SENT, "2.0.0", "x", "uucp", 12.5, details={"action": "relayed"}),
-               Result(BOUNCED, "5.1.1", "ünknown", log_only=True, address="z@y")]
+               Result(BOUNCED, "5.1.1", "ünknown", recipient=Recipient("z@y", "o@y", notify=4), others=(
+                   Result(SENT, "2.0.0", "ok", recipient=Recipient("a@y")), Result(SENT, "2.0.0", "ok")))]
     line, transport = Line(), Recording(results)
     line.handlers[DELIVER] = Executor({"uucp": transport}).deliver
     remote = RemoteTransport(line, "pipe")

@@ -19,6 +19,7 @@ from gateway.config import ConfigError, Settings
 from gateway.interfaces import (
     BOUNCED,
     DEFERRED,
+    EXPANDED,
     SENT,
     AddressClass,
     IForwarder,
@@ -31,7 +32,7 @@ from gateway.interfaces import (
     TableError,
 )
 from gateway.log import MemoryLog
-from spool.envelope import Client, Recipient
+from spool.envelope import NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, Client, Recipient
 from spool.interfaces import Entry, SpoolError
 from tests.transports.support import NOBODY, Contents, request
 from transports.accounts import Accounts, User
@@ -65,6 +66,7 @@ class Table:
 class Forwarder:
     def __init__(self) -> None:
         self.copies: list[tuple[str, str, list[str], list[str]]] = []
+        self.given: list[list[Recipient]] = []
         self.full = False
 
     async def forward(self, entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> str:
@@ -72,6 +74,7 @@ class Forwarder:
             raise SpoolError("no room", no_room=True)
         self.copies.append((prepend.decode(), sender, [each.address for each in recipients],
                             [each.original for each in recipients]))
+        self.given.append(recipients)
         return f"COPY{len(self.copies)}"
 
 
@@ -103,6 +106,11 @@ class People(Accounts):
         return User("joe", NOBODY, str(self._homes / "joe"), "/bin/sh")
 
 
+def about(result: Result) -> str:
+    """Whom it is about, if not the recipient of the request."""
+    return result.recipient.address if result.recipient else ""
+
+
 class Local:
     """A local transport with its surroundings."""
 
@@ -123,11 +131,17 @@ class Local:
             qualify=lambda address: address if "@" in address else f"{address}@{HERE}", log=self.log, clock=reactor,
             alias_maps=[Table(aliases or {})], transports=transports or {}))
 
-    async def deliver(self, *addresses: str, **facts: Any) -> list[Result]:
-        full = [address if "@" in address else f"{address}@{HERE}" for address in addresses]
-        return list(await self.transport.deliver(request(*full, service="local", nexthop=HERE, **facts)))
+    async def deliver(self, *addresses: str | Recipient, **facts: Any) -> list[Result]:
+        full = [
+            address if isinstance(address, Recipient) or "@" in address else f"{address}@{HERE}"
+            for address in addresses
+        ]
+        """What became of each recipient, and of the members that it stands for."""
+        results = await self.transport.deliver(request(*full, service="local", nexthop=HERE, **facts))
+        assert len(results) == len(full)
+        return [part for result in results for part in (result, *result.others)]
 
-    async def said(self, *addresses: str, **facts: Any) -> list[tuple[str, str, str]]:
+    async def said(self, *addresses: str | Recipient, **facts: Any) -> list[tuple[str, str, str]]:
         """Status, code and reason of each recipient's result, the main one, and of the others behind it."""
         return [(result.status, result.dsn, result.reason) for result in await self.deliver(*addresses, **facts)]
 
@@ -220,8 +234,9 @@ async def test_troubles_with_mailboxes(local: LocalMaker) -> None:
 @ensureDeferred
 async def test_extensions(local: LocalMaker) -> None:
     here = local(recipient_delimiter="+")
-    assert await here.said("joe+list", "joe+a/b") == [
-        SENT_TO_MAILBOX, (BOUNCED, "5.1.1", 'unknown user: "joe+a/b"')]
+    assert await here.said("joe+list", "joe+", "joe+a/b") == [SENT_TO_MAILBOX] * 3
+    assert here.log.text == "local: warning: ID: address with illegal extension: joe+a/b"
+    assert (here.folder / "mail" / "joe").read_text().count("Delivered-To: joe+a/b@gw.my.domain\n") == 1
 
 
 @ensureDeferred
@@ -237,8 +252,8 @@ async def test_unknown_users(local: LocalMaker) -> None:
 async def test_luser_relay(local: LocalMaker) -> None:
     here = local(luser_relay="$user@elsewhere.example, jane")
     results = await here.deliver("No.Body")
-    assert [(r.reason, r.address, r.log_only) for r in results] == [
-        ("delivered to mailbox", "jane@gw.my.domain", False), ("forwarded as COPY1", "", True)]
+    assert [(r.reason, about(r)) for r in results] == [
+        ("delivered to mailbox", "jane@gw.my.domain"), ("forwarded as COPY1", "")]
     assert here.forwarder.copies[0][2] == ["no.body@elsewhere.example"]
 
 
@@ -256,10 +271,9 @@ async def test_loops_are_stopped(local: LocalMaker) -> None:
 async def test_an_alias_for_many(local: LocalMaker) -> None:
     here = local({"both": "jane, joe@remote.example, jane, Joe"})
     results = await here.deliver("both", sender="s@x")
-    assert [(r.address, r.reason) for r in results] == [
+    assert [(about(r), r.reason) for r in results] == [
         ("jane@gw.my.domain", "delivered to mailbox"), ("Joe@gw.my.domain", "delivered to mailbox"),
         ("", "forwarded as COPY1")]
-    assert [r.log_only for r in results].count(False) == 1
     prepended, sender, addresses, originals = here.forwarder.copies[0]
     assert prepended.startswith(f"Received: by {HERE} (Postfix)\n\tid %(id)s; ")
     assert prepended.endswith("\nDelivered-To: both@gw.my.domain\n")
@@ -273,10 +287,40 @@ async def test_an_owner_hears_of_trouble(local: LocalMaker, anybodys: Path) -> N
     members.write_text("# the members\njane, someone@remote.example\n\njoe\n")
     here = local({"list": f":include:{members}", "owner-list": "jane"})
     results = await here.deliver("list", sender="s@x")
-    assert [(r.status, r.reason, r.address) for r in results] == [(SENT, "forwarded as COPY1", "")]
+    assert [(r.status, r.reason, about(r)) for r in results] == [(SENT, "forwarded as COPY1", "")]
     assert here.forwarder.copies[0][1:] == (
         "owner-list@gw.my.domain", ["jane@gw.my.domain", "someone@remote.example", "joe@gw.my.domain"],
         ["jane@gw.my.domain", "someone@remote.example", "joe@gw.my.domain"])
+
+
+@ensureDeferred
+async def test_what_an_owner_is_told_of_commands(local: LocalMaker) -> None:
+    """The list's address is his to know, and the poster's form of it is not."""
+    here = local({"broken": "\"|exit 67\"", "owner-broken": "jane", "other": "\"|exit 67\""})
+    owned, other = await here.deliver("broken", "other", sender="s@x")
+    assert owned.details["return_to"] == "owner-broken@gw.my.domain" and "return_to" not in other.details
+    assert owned.recipient == Recipient("broken@gw.my.domain")
+
+
+@ensureDeferred
+async def test_success_of_a_list_is_told_and_that_of_its_members_not(local: LocalMaker) -> None:
+    here = local({"many": "jane, x@remote.example", "list": "jane, x@remote.example", "owner-list": "joe"},
+                 luser_relay="y@remote.example")
+    told = []
+    for name, notify in (("many", NOTIFY_SUCCESS), ("list", 2 | NOTIFY_FAILURE), ("nobody", NOTIFY_SUCCESS)):
+        parts = await here.deliver(Recipient(f"{name}@{HERE}", "asked", "rfc822;asked", notify))
+        told += [(part.reason, part.details["action"], part.recipient and part.recipient.notify) for part in parts]
+    assert told == [
+        ("delivered to mailbox", "delivered", NOTIFY_NEVER), ("alias expanded", "expanded", None),
+        ("forwarded as COPY1", "passed", None),
+        ("forwarded as COPY2", "passed", None), ("alias expanded", "delivered", None),
+        ("forwarded as COPY3", "passed", None),
+    ]
+    assert [[(one.address, one.original, one.orcpt, one.notify) for one in copy] for copy in here.forwarder.given] == [
+        [("x@remote.example", "asked", "rfc822;asked", NOTIFY_NEVER)],
+        [(name, name, "", NOTIFY_FAILURE) for name in ("jane@gw.my.domain", "x@remote.example")],
+        [("y@remote.example", "asked", "rfc822;asked", NOTIFY_SUCCESS)],
+    ]
 
 
 @ensureDeferred
@@ -284,7 +328,7 @@ async def test_aliases_that_go_round(local: LocalMaker) -> None:
     here = local({"ping": "pong", "pong": "ping", "joe": "joe, jane"})
     (result,) = await here.deliver("ping")
     assert (result.status, result.dsn, result.reason) == (BOUNCED, "5.4.6", "alias database loop for pong")
-    assert result.address == "pong@gw.my.domain"
+    assert result.recipient == Recipient("pong@gw.my.domain", "ping@gw.my.domain")
     assert [r.reason for r in await here.deliver("joe")] == ["delivered to mailbox"] * 2
 
 
@@ -306,8 +350,8 @@ async def test_a_full_disk_defers(local: LocalMaker) -> None:
     here = local({"both": "jane, x@remote.example"})
     here.forwarder.full = True
     results = await here.deliver("both")
-    main = [result for result in results if not result.log_only]
-    assert [(r.status, r.dsn, r.reason) for r in main] == [(DEFERRED, "4.3.0", "unable to forward message")]
+    assert [(r.status, r.dsn, r.reason) for r in results] == [
+        (DEFERRED, "4.3.0", "unable to forward message"), SENT_TO_MAILBOX]
 
 
 @ensureDeferred
@@ -362,9 +406,12 @@ def forward(here: Local, user: str, text: str, name: str = ".forward", mode: int
 async def test_forward_to_others_and_oneself(local: LocalMaker) -> None:
     here = local()
     forward(here, "joe", '\\joe, someone@remote.example\n"|exit 0"\n')
-    results = await here.deliver("joe", sender="s@x")
+    results = await here.deliver(Recipient(f"joe@{HERE}", f"joe@{HERE}", notify=NOTIFY_SUCCESS), sender="s@x")
+    assert [(result.details["action"], about(result)) for result in results if result.status == EXPANDED] == [
+        ("expanded", "")]
+    assert [one.notify for one in here.forwarder.given[0]] == [NOTIFY_NEVER]
     assert sorted(result.reason for result in results) == [
-        "delivered to command: exit 0", "delivered to mailbox", "forwarded as COPY1"]
+        "alias expanded", "delivered to command: exit 0", "delivered to mailbox", "forwarded as COPY1"]
     assert here.forwarder.copies[0][1:] == ("s@x", ["someone@remote.example"], ["joe@gw.my.domain"])
 
 
@@ -397,7 +444,8 @@ async def test_forward_that_does_not_count(local: LocalMaker) -> None:
 
 @ensureDeferred
 async def test_mailbox_command(local: LocalMaker, anybodys: Path) -> None:
-    here = local(mailbox_command=f'env > {anybodys}/env; echo "$EXTENSION" > {anybodys}/ext', recipient_delimiter="+",
+    here = local(enable_original_recipient="no", recipient_delimiter="+",
+                 mailbox_command=f'env > {anybodys}/env; echo "$EXTENSION" > {anybodys}/ext',
                  export_environment="", allow_mail_to_commands="")
     client = Client(name="mx.client.example", address="192.0.2.7", helo="$(id)", protocol="ESMTP")
     results = await here.deliver('"joe+a b;id|x"@my.domain', sender='"a;`id`"@client.example', client=client)
@@ -411,6 +459,10 @@ async def test_mailbox_command(local: LocalMaker, anybodys: Path) -> None:
         "CLIENT_PROTOCOL": "ESMTP",
     }
     assert (anybodys / "ext").read_text() == "a_b_id_x\n"
+    for address, extension in (("joe+@gw.my.domain", ""), ("joe@gw.my.domain", None)):
+        await here.deliver(Recipient(address, "j@x"))
+        seen = dict(line.split("=", 1) for line in (anybodys / "env").read_text().splitlines())
+        assert (seen.get("EXTENSION"), seen["ORIGINAL_RECIPIENT"]) == (extension, "j@x")
 
 
 @ensureDeferred
@@ -444,7 +496,7 @@ async def test_working_directory(local: LocalMaker, anybodys: Path) -> None:
 async def test_verify_delivers_nothing(local: LocalMaker) -> None:
     here = local({"both": "jane, someone@remote.example", "program": "|/bin/x", "box": "/box"})
     results = await here.deliver("both", "program", "box", "nobody", trace="verify")
-    assert [(r.reason, r.address) for r in results] == [
+    assert [(r.reason, about(r)) for r in results] == [
         ("delivers to mailbox", "jane@gw.my.domain"), ("forwards to someone@remote.example", "someone@remote.example"),
         ("delivers to command: /bin/x", ""), ("delivers to file: /box", ""), ('unknown user: "nobody"', "")]
     assert here.forwarder.copies == [] and os.listdir(here.folder / "mail") == []
@@ -472,6 +524,17 @@ async def test_other_transports(local: LocalMaker) -> None:
     assert await here.said("Who", "joe") == [(SENT, "2.0.0", "250 ok"), SENT_TO_MAILBOX]
     assert [(r.nexthop, r.addresses, r.indexes) for r in other.requests] == [
         ("unix:/run/lmtp", ["Who@gw.my.domain"], [0])]
+
+
+@ensureDeferred
+async def test_a_member_of_an_alias_by_another_transport(local: LocalMaker) -> None:
+    other = Other()
+    here = local({"team": "who"}, transports={"lmtp": other}, fallback_transport="lmtp:unix:/run/lmtp")
+    asked = Recipient(f"team@{HERE}", "team", "rfc822;team", NOTIFY_SUCCESS | NOTIFY_FAILURE)
+    _, result, _ = await here.deliver("joe", asked)
+    member = Recipient(f"who@{HERE}", "team", "rfc822;team", NOTIFY_FAILURE)
+    assert result.recipient == member
+    assert [(r.addresses, r.recipients) for r in other.requests] == [([member.address], [member])]
 
 
 @ensureDeferred

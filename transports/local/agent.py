@@ -37,26 +37,21 @@ class LocalTransport:
         content = await self._tools.contents.content(request.entry.id, request.entry.where)
         try:
             been_at = frozenset(unquote(value).lower() for value in header_values(content, b"delivered-to"))
-            results: list[Result] = []
-            for position in range(len(request.indexes)):
-                results += await self._one(request, position, content, been_at)
-            return results
+            return [await self._one(request, position, content, been_at) for position in range(len(request.indexes))]
         finally:
             content.close()
 
     async def _one(
         self, request: Request, position: int, content: Content, been_at: frozenset[str]
-    ) -> Sequence[Result]:
+    ) -> Result:
         delivery = Delivery(self._tools, request, position, content, been_at)
         delivery.deliver = deliver_to
-        place = Place(
-            recipient=unquote(request.addresses[position]),
-            sender=unquote(request.entry.envelope.sender),
-            original=unquote(delivery.recipient.original) if self._tools.config.original_recipients else "",
-        )
+        asked = request.recipients[position]
+        sender = unquote(request.entry.envelope.sender)
+        place = Place(unquote(request.addresses[position]), sender, asked.original, asked.orcpt, asked.notify)
         await deliver_to(delivery, place)
         await indirect.finish(delivery, place)
-        return delivery.results()
+        return delivery.result()
 
 
 async def deliver_to(delivery: Delivery, place: Place) -> None:
@@ -64,6 +59,9 @@ async def deliver_to(delivery: Delivery, place: Place) -> None:
     if not delivery.first_time(f"recipient {place.level} {place.recipient.lower()}"):
         return
     place = place.at(place.recipient, delivery.config.extensions)
+    if place.refused_extension:
+        text = f"address with illegal extension: {place.user}{place.refused_extension}"
+        delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {text}")
     if place.recipient.lower() in delivery.been_at:
         delivery.failed(place, "5.4.6", f"mail forwarding loop for {quote(place.recipient)}")
     elif not place.user:
@@ -79,11 +77,12 @@ async def deliver_to(delivery: Delivery, place: Place) -> None:
 async def _switch(delivery: Delivery, place: Place) -> None:
     if await aliases.deliver(delivery, place, place.local):
         return
-    if place.extension:
-        unmatched = place.delimiter + place.extension if "alias" in delivery.config.propagated else ""
-        if await aliases.deliver(delivery, replace(place, unmatched=unmatched), place.user, partial=True):
+    if place.has_extension:
+        unmatched = place.delimiter + place.extension if place.extension else ""
+        propagated = unmatched if "alias" in delivery.config.propagated else ""
+        if await aliases.deliver(delivery, replace(place, unmatched=propagated), place.user, partial=True):
             return
-        place = replace(place, unmatched=place.delimiter + place.extension)
+        place = replace(place, unmatched=unmatched)
     listed_for_another = bool(place.owner) and place.owner.lower() != place.user
     if listed_for_another or place.within == "include":
         indirect.add(delivery, place, quote(place.recipient))

@@ -34,8 +34,11 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
     if expanded is not None:
         address = expanded if config.expand_owner else owner
         canonical = unquote(delivery.tools.qualify(quote(address) if address == owner else address))
-        inner = replace(inner, owner=canonical, sender=canonical, original="")
+        inner = replace(inner, owner=canonical, sender=canonical, original="", orcpt="")
     elif config.reset_owner:
         inner = replace(inner, owner="")
+    # For a list with an owner, the mail has arrived (RFC 3461 5.2.7.3); others go on with it.
+    delivery.expanded(place, "expanded" if expanded is None else "delivered")
+    inner = inner.taken_over()
     await expansion.deliver(delivery, inner, text)
     return True

@@ -6,6 +6,7 @@ its environment, censored: that text comes from strangers, and recipes hand it t
 
 from __future__ import annotations
 
+from gateway.addresses.forms import unquote
 from gateway.clock import time_of_day
 from gateway.interfaces import SENT
 from transports import message
@@ -63,13 +64,15 @@ def environment(delivery: Delivery, place: Place) -> dict[str, str]:
         "RECIPIENT": place.recipient, "SENDER": place.sender,
     }
     if_known = {
-        "HOME": rights.home, "SHELL": rights.shell, "EXTENSION": place.extension,
-        "ORIGINAL_RECIPIENT": place.original, "CLIENT_HOSTNAME": client.name, "CLIENT_ADDRESS": client.address,
+        "HOME": rights.home, "SHELL": rights.shell, "ORIGINAL_RECIPIENT": unquote(place.original),
+        "CLIENT_HOSTNAME": client.name, "CLIENT_ADDRESS": client.address,
         "CLIENT_HELO": client.helo, "CLIENT_PROTOCOL": client.protocol, "SASL_METHOD": client.sasl_method,
         "SASL_SENDER": client.sasl_sender, "SASL_USERNAME": client.sasl_username,
         "ENVID": delivery.request.entry.envelope.envid,
     }
     told = always | {name: value for name, value in if_known.items() if value}
+    if place.has_extension:
+        told["EXTENSION"] = place.extension
     allowed = delivery.config.command_filter
     return {**delivery.config.environment, **{name: censored(value, allowed) for name, value in told.items()}}
 
@@ -77,5 +80,5 @@ def environment(delivery: Delivery, place: Place) -> dict[str, str]:
 def top(delivery: Delivery, place: Place) -> bytes:
     """The lines in front of the message."""
     lines = message.from_line(place.sender, time_of_day(delivery.tools.clock))
-    lines += message.return_path(place.sender) + message.original_to(place.original)
+    lines += message.return_path(place.sender) + delivery.original_to(place)
     return lines + (message.delivered_to(place.delivered) if "command" in delivery.config.delivered_in else b"")

@@ -43,5 +43,5 @@ async def keep(delivery: Delivery, place: Place, box: Box, what: str) -> None:
 def top(delivery: Delivery, place: Place, box: Box) -> bytes:
     """The lines in front of the message."""
     lines = b"" if box.is_maildir else message.from_line(place.sender, time_of_day(delivery.tools.clock))
-    lines += message.return_path(place.sender) + message.original_to(place.original)
+    lines += message.return_path(place.sender) + delivery.original_to(place)
     return lines + (message.delivered_to(place.delivered) if "file" in delivery.config.delivered_in else b"")

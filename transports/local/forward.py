@@ -49,4 +49,7 @@ async def _expand(delivery: Delivery, place: Place, pattern: str, text: str) -> 
         place, within="forward", level=place.level + 1, owner=place.user, unmatched=unmatched, expanded_from="",
         delivered=place.delivered if config.frozen_delivered else place.recipient,
     )
-    return await expansion.lines(delivery, inner, text) > 0
+    if await expansion.lines(delivery, inner.taken_over(), text) == 0:
+        return False
+    delivery.expanded(place, "expanded")
+    return True

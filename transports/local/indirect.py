@@ -24,10 +24,8 @@ def add(delivery: Delivery, place: Place, address: str) -> None:
     if delivery.only_asked:
         delivery.sent(replace(place, recipient=unquote(address)), f"forwards to {address}")
         return
-    asked = delivery.recipient
-    recipient = Recipient(address, original=address)
-    if place.original:  # a list with an owner keeps the poster's wishes to itself
-        recipient = Recipient(address, quote(place.original), asked.orcpt, asked.notify)
+    # A list with an owner keeps to itself how the poster wrote to it.
+    recipient = Recipient(address, place.original or address, place.orcpt, place.notify)
     delivery.forwards.setdefault((place.delivered, place.sender), []).append(recipient)
 
 
@@ -42,7 +40,7 @@ async def finish(delivery: Delivery, place: Place) -> None:
             delivery.tools.log.warning("local", f"{delivery.request.entry.id}: cannot forward: {error}")
             delivery.failed(place, "4.3.0", "unable to forward message")
         else:
-            delivery.sent(place, f"forwarded as {queue_id}", "expanded")
+            delivery.sent(place, f"forwarded as {queue_id}", "passed")
 
 
 def _top(delivery: Delivery, delivered: str) -> bytes:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.addresses.forms import quote
+from dataclasses import replace
+
 from gateway.interfaces import Request
 from transports.local.place import Delivery, Place
 
@@ -16,6 +17,7 @@ async def pass_on(delivery: Delivery, place: Place, destination: str) -> None:
         delivery.tools.log.warning("local", f"{request.entry.id}: there is no service {service}")
         delivery.failed(place, "4.3.0", "mail transport unavailable")
         return
-    index = request.indexes[delivery.position]
-    inner = Request(request.entry, service, nexthop or place.domain, [index], [quote(place.recipient)])
-    delivery.passed(await transport.deliver(inner))
+    recipient = place.known
+    entry = replace(request.entry, envelope=replace(request.entry.envelope, recipients=[recipient]))
+    inner = Request(entry, service, nexthop or place.domain, [0], [recipient.address])
+    delivery.passed(place, await transport.deliver(inner))

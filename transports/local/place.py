@@ -11,12 +11,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from gateway.addresses.forms import quote, split_domain
+from gateway.addresses.forms import quote, split_domain, unquote
 from gateway.addresses.syntax import Extensions
 from gateway.config.expand import expand
 from gateway.interfaces import (
     BOUNCED,
     DEFERRED,
+    EXPANDED,
     SENT,
     IContentSource,
     IForwarder,
@@ -27,8 +28,9 @@ from gateway.interfaces import (
     Request,
     Result,
 )
-from spool.envelope import Recipient
+from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Recipient
 from spool.interfaces import Content
+from transports import message
 from transports.accounts import Accounts, User
 from transports.local.config import LocalConfig
 from transports.process import Identity, Runner
@@ -36,6 +38,8 @@ from transports.store import Store
 from transports.verdict import Verdict
 
 RELAY = "local"
+
+_RANKS = {DEFERRED: 0, BOUNCED: 1, SENT: 2, EXPANDED: 3}
 
 
 @dataclass(slots=True)
@@ -73,17 +77,22 @@ class Rights:
 
 @dataclass(slots=True, frozen=True)
 class Place:
-    """Addresses are in internal form."""
+    """Addresses are in internal form, but for ``original``."""
 
     recipient: str
     sender: str
     original: str = ""
-    """As the mail system got it; "" = not to be told."""
+    """As the mail system got it, external form; "" = not to be told."""
+    orcpt: str = ""
+    notify: int = 0
+    """What the sender wants to hear (RFC 3461)."""
     local: str = ""
     """Local part, lower case."""
     user: str = ""
     extension: str = ""
     delimiter: str = ""
+    refused_extension: str = ""
+    """One with "/", with its delimiter; it counts as none."""
     domain: str = ""
     delivered: str = ""
     """For Delivered-To:."""
@@ -103,12 +112,29 @@ class Place:
         local, domain = split_domain(recipient)
         local = local.lower()
         user, extension = extensions.split(local)
-        if "/" in extension:
-            user, extension = local, ""
+        refused = ""
+        if "/" in extension:  # it could name a file
+            local, refused, extension = user, extension, ""
         return replace(
             self, recipient=recipient, local=local, user=user, extension=extension[1:], delimiter=extension[:1],
-            domain=domain.lower(), delivered=self.delivered or recipient,
+            refused_extension=refused, domain=domain.lower(), delivered=self.delivered or recipient,
         )
+
+    @property
+    def known(self) -> Recipient:
+        """The recipient as results name it."""
+        return Recipient(quote(self.recipient), self.original, self.orcpt, self.notify)
+
+    @property
+    def has_extension(self) -> bool:
+        """Also an empty one."""
+        return bool(self.delimiter)
+
+    def taken_over(self) -> Place:
+        """For the members of a list: its success has been told (RFC 3461 5.2.7), theirs is not."""
+        if not self.notify & NOTIFY_SUCCESS:
+            return self
+        return replace(self, notify=self.notify & ~NOTIFY_SUCCESS or NOTIFY_NEVER)
 
     def identity(self, default: Identity) -> Identity:
         """Whose rights programs and files get here; never root's."""
@@ -153,6 +179,8 @@ class Delivery:
         self.forwards: dict[tuple[str, str], list[Recipient]] = {}
         """(Delivered-To, sender) → those who get a message of their own."""
         self.started = tools.clock.seconds()
+        self._asked = replace(request.recipients[position], address=request.addresses[position])
+        self._sender = unquote(request.entry.envelope.sender)
         self.deliver: Callable[[Delivery, Place], Awaitable[None]]
         """Delivers to another local recipient (agent.deliver_to)."""
         self._seen: set[str] = set()
@@ -161,10 +189,6 @@ class Delivery:
     @property
     def config(self) -> LocalConfig:
         return self.tools.config
-
-    @property
-    def recipient(self) -> Recipient:
-        return self.request.recipients[self.position]
 
     @property
     def only_asked(self) -> bool:
@@ -176,6 +200,10 @@ class Delivery:
         if name not in self._users:
             self._users[name] = await self.tools.accounts.find(name)
         return self._users[name]
+
+    def original_to(self, place: Place) -> bytes:
+        """The header line that names the recipient as it was given, if one is wanted."""
+        return message.original_to(unquote(place.original)) if self.config.original_recipients else b""
 
     def first_time(self, what: str) -> bool:
         """Whether this has not been done yet for this recipient (the duplicate filter)."""
@@ -190,34 +218,39 @@ class Delivery:
     def sent(self, place: Place, reason: str, action: str = "delivered") -> None:
         self._add(place, Result(SENT, "2.0.0", reason, RELAY, self.started, details={"action": action}))
 
+    def expanded(self, place: Place, action: str) -> None:
+        """A list takes the recipient's place; the sender hears of it who asked for success."""
+        if place.notify & NOTIFY_SUCCESS:
+            self._add(place, Result(EXPANDED, "2.0.0", "alias expanded", RELAY, details={"action": action}))
+
     def failed(self, place: Place, dsn: str, reason: str) -> None:
         """Deferred if the code begins with 4, else bounced."""
         status = DEFERRED if dsn.startswith("4") else BOUNCED
-        details = {"diagnostic_type": "X-Postfix", "diagnostic": reason}
-        self._add(place, Result(status, dsn, reason, RELAY, self.started, details=details))
+        self._add(place, Result(status, dsn, reason, RELAY, self.started))
 
     def judged(self, place: Place, verdict: Verdict, sent: str) -> None:
         self._add(place, verdict.result(RELAY, sent=sent, action="delivered", connected=self.started))
 
-    def passed(self, results: Sequence[Result]) -> None:
+    def passed(self, place: Place, results: Sequence[Result]) -> None:
         """Another transport's results."""
-        self.parts.extend(results)
+        for result in results:
+            self._add(place, result)
 
     def _add(self, place: Place, result: Result) -> None:
-        address = quote(place.recipient)
-        if address != self.request.addresses[self.position]:
-            result.address = address
+        known = place.known
+        if known != self._asked:
+            result.recipient = known
+        if result.status == BOUNCED and place.sender != self._sender:
+            result.details["return_to"] = quote(place.sender)
         self.parts.append(result)
 
-    def results(self) -> list[Result]:
-        """One for the recipient (what is worst: deferred before bounced before sent), the others for the log only."""
-        if not self.parts:
-            return [Result(SENT, "2.0.0", "nobody to deliver to", RELAY, self.started, details={"action": "delivered"})]
-        ranks = {DEFERRED: 0, BOUNCED: 1, SENT: 2}
-        main = min(self.parts, key=lambda part: ranks[part.status])
-        for part in self.parts:
-            part.log_only = part.log_only or part is not main
-        return self.parts
+    def result(self) -> Result:
+        """What is worst (deferred before bounced before sent), with the rest."""
+        main = min(self.parts, key=lambda part: _RANKS[part.status], default=None)
+        if main is None or main.status == EXPANDED:
+            main = Result(SENT, "2.0.0", "nobody to deliver to", RELAY, self.started, details={"action": "delivered"})
+        main.others = tuple(part for part in self.parts if part is not main)
+        return main
 
 
 async def ask(tables: Sequence[ILookupTable], key: str, *, partial: bool = False) -> str | None:

@@ -138,7 +138,8 @@ def test_a_message_that_cannot_be_read():
 def test_what_the_sender_wants_to_hear(kind, notify, told):
     bounces = Bounces()
     recipients = [Recipient("x@remote.example", notify=notify), Recipient("y@remote.example", notify=NOTIFY_NEVER)]
-    messages = bounces.send(kind, bounces.entry(recipients=recipients))
+    states = [failed(status={"bounce": "bounced", "delayed": "deferred"}[kind]) for _ in recipients]
+    messages = bounces.send(kind, bounces.entry(recipients=recipients, states=states))
     assert len(messages) == told
     if told:
         assert [one["Final-Recipient"] for one in fields(messages[0])[1:]] == ["rfc822; x@remote.example"]
@@ -168,7 +169,7 @@ def test_copies_for_the_postmaster():
     assert copy.get_payload()[2].get_content_type() == "text/rfc822-headers"
     assert "This is the mail system" not in copy.get_payload()[0].get_payload()
     assert len(fields(notice)) == 2 and len(fields(copy)) == 3
-    bounces.send("delayed", bounces.entry())
+    bounces.send("delayed", bounces.entry(states=[failed(status="deferred")]))
     assert bounces.messages[3]["Subject"] == "Postmaster Warning: Delayed Mail"
     assert bounces.messages[3]["To"] == "postmaster@gw.my.domain"
     assert bounces.way.log.text.count("postmaster non-delivery notification: QID2") == 1
@@ -205,13 +206,18 @@ def test_success():
     remote = {"remote_mta": "dns; plain.example", "diagnostic_type": "smtp", "diagnostic": "250 2.0.0 Ok"}
     states = [
         sent("delivered to mailbox", "local", action="delivered"),
-        sent("forwarded as QID9", "local", action="expanded"),
+        sent("forwarded as QID9", "local", action="passed"),
         sent("250 2.0.0 Ok", "plain.example[192.0.2.26]:25", action="relayed", **remote),
         sent("250 2.0.0 Ok", "remote.example[192.0.2.25]:25", action="passed", **remote),
         sent("250 2.0.0 Ok", "remote.example[192.0.2.25]:25", action="relayed", **remote),
     ]
     recipients = [Recipient(name, notify=NOTIFY_SUCCESS) for name in names]
     recipients[4].notify = NOTIFY_NEVER
+    states[1].others = (
+        RecipientState(True, "expanded", "2.0.0", "alias expanded", "local", {"action": "expanded"}),
+        RecipientState(True, "sent", "2.0.0", "delivered to mailbox", "local", {"action": "delivered"},
+                       Recipient("member@gw.my.domain", notify=NOTIFY_NEVER)),
+    )
     (message,) = bounces.send("success", bounces.entry(recipients=recipients, states=states, ret="FULL"))
     assert message["Subject"] == "Successful Mail Delivery Report"
     told = [(one["Final-Recipient"][8:], one["Action"], one["Diagnostic-Code"]) for one in fields(message)[1:]]
@@ -226,17 +232,70 @@ def test_success():
 
 def test_reports_that_were_asked_for():
     bounces = Bounces()
-    states = [failed(), RecipientState(True, "sent", "2.0.0", "delivers to mailbox", "local")]
+    states = [
+        failed(status="undeliverable"), RecipientState(True, "deliverable", "2.0.0", "delivers to mailbox", "local")]
+    states[1].others = (
+        RecipientState(True, "deliverable", "2.0.0", "forwards to x@y", "local", recipient=Recipient("x@y", "c")),)
     entry = bounces.entry(recipients=[Recipient("a@b"), Recipient("c@d")], states=states, trace="verify")
-    assert bounces.send("bounce", entry) == []
     (message,) = bounces.send("verify", entry)
     assert message["Subject"] == "Mail Delivery Status Report"
-    assert [one["Action"] for one in fields(message)[1:]] == ["undeliverable", "deliverable"]
+    assert [(one["Final-Recipient"], one.get("Original-Recipient"), one["Action"]) for one in fields(message)[1:]] == [
+        ("rfc822; a@b", None, "undeliverable"), ("rfc822; c@d", None, "deliverable"),
+        ("rfc822; x@y", "rfc822;c", "deliverable")]
     assert "delivery via local: delivers to mailbox" in message.get_payload()[0].get_payload()
-    entry.envelope.trace = "record"
-    entry.states[1].details["action"] = "delivered"
-    _, other = bounces.send("verify", entry)
-    assert [one["Action"] for one in fields(other)[1:]] == ["failed", "delivered"]
+
+
+@pytest.mark.parametrize(("status", "details", "action"), [
+    ("sent", {"action": "delivered"}, "delivered"), ("sent", {"action": "passed"}, "relayed"), ("sent", {}, "relayed"),
+    ("bounced", {}, "failed"), ("deferred", {}, "delayed"), ("expanded", {"action": "expanded"}, "expanded")])
+def test_reports_on_watched_mail(status, details, action):
+    bounces = Bounces()
+    state = RecipientState(True, status, "2.0.0", "text", "local", details)
+    (message,) = bounces.send("verify", bounces.entry(states=[state], trace="record"))
+    assert fields(message)[1]["Action"] == action
+
+
+def members(sender="a@client.example", notify=0):
+    """An alias of which one member failed, another is put off, the third got it; and a list with an owner."""
+    owned = failed("command failed", {"return_to": "owner-list@gw.my.domain"}, relay="local")
+    owned.recipient = Recipient("list@gw.my.domain", notify=notify)
+    states = [failed("later", {}, "4.3.0", "deferred"), owned]
+    states[0].others = (
+        RecipientState(True, "sent", "2.0.0", "delivered to mailbox", "local", {}, Recipient("x@gw.my.domain")),
+        RecipientState(True, "bounced", "5.1.1", "unknown user", "local", {},
+                       Recipient("ann@gw.my.domain", "team", notify=notify)),
+    )
+    return [Recipient("team@gw.my.domain", "team", notify=notify), Recipient("list@gw.my.domain", "list")], states
+
+
+def told(message):
+    return [(one["Final-Recipient"][8:], one.get("Original-Recipient")) for one in fields(message)[1:]]
+
+
+def test_members_of_an_alias_and_owners_of_lists():
+    bounces = Bounces()
+    recipients, states = members()
+    entry = bounces.entry(recipients=recipients, states=states)
+    notice, owners = bounces.send("bounce", entry)
+    assert notice["To"] == "a@client.example"
+    assert told(notice) == [("team@gw.my.domain", "rfc822;team"), ("ann@gw.my.domain", "rfc822;team")]
+    assert owners["To"] == "owner-list@gw.my.domain" and told(owners) == [("list@gw.my.domain", None)]
+    assert bounces.drafts[1].envelope.recipients[0].address == "owner-list@gw.my.domain"
+    assert b"\nReturn-Path: <a@client.example>\n" in bounces.drafts[1].data
+    assert told(bounces.send("delayed", entry)[2]) == [("team@gw.my.domain", "rfc822;team")]
+
+
+def test_an_owner_hears_of_mail_without_a_sender():
+    bounces = Bounces()
+    recipients, states = members()
+    (message,) = bounces.send("bounce", bounces.entry("", recipients, states))
+    assert message["To"] == "owner-list@gw.my.domain"
+
+
+def test_members_of_whom_nobody_wants_to_hear():
+    bounces = Bounces()
+    recipients, states = members(notify=NOTIFY_NEVER)
+    assert bounces.send("bounce", bounces.entry(recipients=recipients, states=states)) == []
 
 
 def test_smtputf8():

@@ -205,6 +205,18 @@ def test_success_is_told_to_who_asked_for_it():
     assert world.notices.sent == [("success", queue_id, [0])]
 
 
+def test_success_is_told_when_it_comes_and_once():
+    world = World()
+    queue_id = world.send(*(Recipient(f"ann@{name}", notify=NOTIFY_SUCCESS) for name in ("one", "two", "three")))
+    world.smtp.answer(nexthop="one")
+    world.smtp.answer("bounced", "5.1.1", "no", nexthop="two")
+    world.smtp.answer("deferred", "4.2.0", "later", nexthop="three")
+    assert world.notices.sent == [("bounce", queue_id, [1]), ("success", queue_id, [0, 1])]
+    world.flush()
+    world.smtp.answer(nexthop="three")
+    assert world.notices.sent[2:] == [("success", queue_id, [2])]
+
+
 def test_a_transport_that_crashes_or_miscounts_defers():
     world = World()
     world.send("ann@there")
@@ -322,13 +334,51 @@ def test_the_content_filter_comes_before_routing():
     assert world.smtp.requests == []
 
 
-@pytest.mark.parametrize("trace", ["verify"])
-def test_verification_delivers_nothing_and_reports(trace):
+@pytest.mark.parametrize(("status", "dsn"), [("bounced", "5.1.1"), ("deferred", "4.4.1")])
+def test_who_asks_gets_the_transports_answers_and_no_other_notice(status, dsn):
     world = World()
-    queue_id = world.send("ann@there", trace=trace)
-    assert world.smtp.requests == []
-    assert world.notices.sent == [("verify", queue_id, [0])]
+    queue_id = world.send("ann@there", "bob@elsewhere", trace="verify")
+    assert world.smtp.answer(reason="delivers", nexthop="there").entry.envelope.trace == "verify"
+    world.smtp.answer(status, dsn, "no", nexthop="elsewhere")
+    assert "to=<ann@there>, relay=host, delay=0, delays=0/0/0/0, dsn=2.0.0, status=deliverable (delivers)" \
+        in world.log.text
+    assert f"dsn={dsn}, status=undeliverable (no)" in world.log.text
+    assert world.notices.sent == [("verify", queue_id, [0, 1])]
     assert world.queue() == {}
+
+
+def test_the_report_on_a_watched_message_comes_once():
+    world = World()
+    queue_id = world.send("ann@there", trace="record")
+    for _ in range(2):
+        world.smtp.answer("deferred", "4.2.0", "450 later")
+        assert world.queue()[queue_id].envelope.trace == ""
+        world.flush()
+    assert world.notices.sent == [("verify", queue_id, [0])]
+
+
+def test_members_of_an_alias_are_logged_and_kept_on_record():
+    world = World()
+    queue_id = world.send(Recipient("team@there", "team"))
+    member = Recipient("ann@there", "team", "rfc822;team@there")
+    others = (Result("sent", "2.0.0", "delivered", "host", recipient=member), Result("expanded", "2.0.0", "by alias"))
+    world.smtp.answer("deferred", "4.2.0", "later", others=others)
+    assert "to=<team@there>, orig_to=<team>, relay=host" in world.log.text
+    assert "to=<ann@there>, orig_to=<team>, relay=host, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (delivered)" \
+        in world.log.text
+    assert "by alias" not in world.log.text
+    (state,) = world.queue()[queue_id].states
+    assert [(one.status, one.recipient) for one in state.others] == [("sent", member), ("expanded", None)]
+    world.flush()
+    world.smtp.answer()
+    assert world.queue() == {}
+
+
+def test_the_log_says_of_a_member_what_is_known_of_it_and_not_of_the_list():
+    world = World()
+    world.send(Recipient("list@there", "list"))
+    world.smtp.answer(recipient=Recipient("ann@there"))
+    assert "to=<ann@there>, relay=host" in world.log.text
 
 
 def test_an_expired_message_goes_back_at_the_next_attempt():

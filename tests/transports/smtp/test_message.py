@@ -137,7 +137,7 @@ def test_addresses_as_the_outside_knows_them(body: bytes) -> None:
     world, host = world_with_host(smtp_generic_maps=GENERIC)
     world.content_of(HEADER + b"\n" + body)
     result, other = world.send("x.test", "to@x.test", "b@inside.test")
-    assert (result.status, result.address, other.status) == (SENT, "", SENT)
+    assert (result.status, result.recipient, other.status) == (SENT, None, SENT)
     assert host.messages == [(TRANSLATED + b"\n" + body).replace(b"\n", b"\r\n")]
     mail, *rcpts = [command.split(" ")[1] for command in host.commands if command.startswith(("MAIL", "RCPT"))]
     assert (mail, rcpts) == ("FROM:<me@isp.test>", ["TO:<to@x.test>", "TO:<all@isp.test>"])
