@@ -3,7 +3,8 @@
 A frame is a 32-bit length and a JSON array: ``["call", number, name, value]``, ``["answer", number, value]``,
 ``["failed", number, text]``, ``["note", name, value]``.  Handlers are coroutine functions (calls) or plain functions
 (notes) of one JSON value.  Notes are gathered for a reactor turn and leave in one write.  A handler that raises answers
-"failed"; the connection lives on.  When it breaks, every open call fails with LinkError: callers must be able to ask
+"failed"; the connection lives on.  A note of bytes as they are, a quick one, is a frame with "=", the name, a zero byte,
+and the bytes.  When it breaks, every open call fails with LinkError: callers must be able to ask
 again (what a role has accepted, it has made durable first).
 """
 
@@ -23,6 +24,8 @@ from twisted.python.failure import Failure
 
 CallHandler = Callable[[Any], Awaitable[Any]]
 NoteHandler = Callable[[Any], None]
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 
 LONGEST = 64 * 1024 * 1024  # of a frame: recipients of one message, at most
 
@@ -49,7 +52,7 @@ class Link(Int32StringReceiver):
         self._on_lost = on_lost
         self._number = 0
         self._open: dict[int, Deferred[Any]] = {}
-        self._outbox: list[Any] = []
+        self._outbox: list[bytes] = []
         self._lost = False
 
     def call(self, name: str, value: Any) -> Deferred[Any]:
@@ -67,19 +70,30 @@ class Link(Int32StringReceiver):
         if not self._lost:
             self._put(["note", name, value])
 
+    def note_bytes(self, name: str, value: bytes) -> None:
+        """The same for bytes, which are neither looked at nor changed."""
+        if not self._lost:
+            self._send(b"=%b\0%b" % (name.encode(), value))
+
     def _put(self, frame: list[Any]) -> None:
-        self._outbox.append(frame)
-        if len(self._outbox) == 1:
+        self._send(_encode(frame).encode())
+
+    def _send(self, data: bytes) -> None:
+        self._outbox += (struct.pack("!I", len(data)), data)
+        if len(self._outbox) == 2:
             self._clock.callLater(0, self._flush)
 
     def _flush(self) -> None:
-        frames, self._outbox = self._outbox, []
-        if not self._lost and frames:
-            encoded = [json.dumps(frame, separators=(",", ":")).encode() for frame in frames]
+        parts, self._outbox = self._outbox, []
+        if not self._lost and parts:
             assert self.transport is not None
-            self.transport.writeSequence([part for data in encoded for part in (struct.pack("!I", len(data)), data)])
+            self.transport.write(b"".join(parts))
 
     def stringReceived(self, string: bytes) -> None:
+        if string[:1] == b"=":
+            name, _, value = string[1:].partition(b"\0")
+            self._notes[name.decode()](value)
+            return
         frame = json.loads(string)
         kind = frame[0]
         if kind == "note":
@@ -188,6 +202,10 @@ class LinkClient(ReconnectingClientFactory):
         """Dropped without a connection: the other side looks for itself when it starts."""
         if self._link is not None:
             self._link.note(name, value)
+
+    def note_bytes(self, name: str, value: bytes) -> None:
+        if self._link is not None:
+            self._link.note_bytes(name, value)
 
     def close(self) -> None:
         self.stopTrying()

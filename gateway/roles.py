@@ -99,7 +99,7 @@ class Receiver(Role):
         self.factories = self.parts.smtpd_factories(self.room)
 
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
-        self.scheduler.note(QUEUED, [queue_id, format.encode(envelope, envelope.size).decode("ascii")])
+        self.scheduler.note_bytes(QUEUED, b"%b %b" % (queue_id.encode(), format.encode(envelope, envelope.size)))
 
     async def _flush_site(self, site: str) -> str:
         return str(await self.scheduler.call(FLUSH_SITE, site))
@@ -146,8 +146,9 @@ class SchedulerRole(Role):
     def _request(self, what: str) -> None:
         self.master.note("request", what)
 
-    def _queued(self, value: Any) -> None:
-        self.scheduler.announce(value[0], format.decode(value[1].encode("ascii")))
+    def _queued(self, value: bytes) -> None:
+        queue_id, _, envelope = value.partition(b" ")
+        self.scheduler.announce(queue_id.decode(), format.decode(envelope))
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()

@@ -77,6 +77,17 @@ def test_notes_of_one_turn_arrive_in_order():
     assert got[0]["text"] == "ü\udc80"
 
 
+def test_a_note_of_bytes_arrives_as_it_is_and_in_its_place():
+    got = []
+    pair = Pair(notes={"told": got.append})
+    pair.near.note("told", 1)
+    pair.near.note_bytes("told", b'[\0=\xff"\n')
+    pair.near.note_bytes("told", b"")
+    pair.near.note("told", 2)
+    pair.run()
+    assert got == [1, b'[\0=\xff"\n', b"", 2]
+
+
 def test_open_calls_fail_when_the_line_breaks():
     async def never(value):
         await Deferred()
