@@ -1,9 +1,10 @@
 """Envelope addresses on their way in: rewriting, expansion, blind copies, duplicates; cleanup(8).
 
 Takes the envelope as received and changes it into what is stored.  Every recipient keeps its form before rewriting
-(``original``, unless enable_original_recipient = no).  One without a DSN original recipient (RFC 3461 4.2) has not come
-by SMTP; it gets the address after rewriting, before virtual aliases are expanded.  Raises TableError when a table is
-away.
+(``original``).  Mail that comes by several addresses to the same one is delivered as often, with each of them in
+X-Original-To:, or with enable_original_recipient = no once.  A recipient without a DSN original recipient (RFC 3461
+4.2) has not come by SMTP; it gets the address after rewriting, before virtual aliases are expanded.  Raises TableError
+when a table is away.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ class EnvelopeRules:
     """The parameters for it, read once."""
 
     always_bcc: str = ""
-    keep_original: bool = True
+    tell_originals_apart: bool = True
     duplicate_limit: int = 1000
 
     @classmethod
     def of(cls, settings: Settings) -> EnvelopeRules:
         return cls(
             always_bcc=settings.text("always_bcc"),
-            keep_original=settings.flag("enable_original_recipient"),
+            tell_originals_apart=settings.flag("enable_original_recipient"),
             duplicate_limit=settings.number("duplicate_filter_limit"),
         )
 
@@ -73,7 +74,7 @@ class EnvelopeRewriter:
         """Change ``envelope`` in place.  ``copies`` false: no blind copies."""
         if envelope.sender:
             envelope.sender = await self._rewriting.envelope_sender(envelope.sender)
-        out = _Gathered(self._rules.duplicate_limit)
+        out = _Gathered(self._rules)
         for recipient in envelope.recipients:
             address = await self._add(recipient, out)
             if copies and self._recipient_bcc is not None and (copy := await self._recipient_bcc(address)):
@@ -92,12 +93,11 @@ class EnvelopeRewriter:
         if envelope.redirect and envelope.recipients:
             first = min([*envelope.recipients, *map(Recipient, copies)], key=_delivery_order)
             address = await self._rewriting.without_mappings().envelope_recipient(envelope.redirect)
-            original = (first.original or first.address) if self._rules.keep_original else ""
             orcpt = first.orcpt or _original_recipient(first.address)
-            envelope.recipients = [Recipient(address, original, orcpt, first.notify)]
+            envelope.recipients = [Recipient(address, first.original or first.address, orcpt, first.notify)]
             envelope.redirect = ""
             return
-        out = _Gathered(self._rules.duplicate_limit)
+        out = _Gathered(self._rules)
         for recipient in envelope.recipients:
             out.add(recipient)
         for copy in copies:
@@ -109,7 +109,7 @@ class EnvelopeRewriter:
 
     async def _add(self, recipient: Recipient, out: _Gathered) -> str:
         address = await self._rewriting.envelope_recipient(recipient.address)
-        original = (recipient.original or recipient.address) if self._rules.keep_original else ""
+        original = recipient.original or recipient.address
         orcpt = recipient.orcpt or _original_recipient(address)
         notify = recipient.notify
         expanded = await self._rewriting.expand(address)
@@ -133,17 +133,20 @@ def _original_recipient(address: str) -> str:
 
 
 class _Gathered:
-    """Recipients without duplicates: equal in address and in what would be told of them."""
+    """Recipients without duplicates: equal in address and, if that is wanted, in what would be told of them."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, rules: EnvelopeRules) -> None:
         self.recipients: list[Recipient] = []
-        self._limit = limit
-        self._seen: set[tuple[str, str, str, int]] = set()
+        self._rules = rules
+        self._seen: set[tuple[str | int, ...]] = set()
 
     def add(self, recipient: Recipient) -> None:
-        key = (recipient.address.lower(), recipient.original.lower(), recipient.orcpt.lower(), recipient.notify)
+        key: tuple[str | int, ...] = (recipient.address.lower(),)
+        if self._rules.tell_originals_apart:
+            key += (recipient.original.lower(), recipient.orcpt.lower(), recipient.notify)
         if key in self._seen:
             return
-        if not self._limit or len(self._seen) < self._limit:
+        limit = self._rules.duplicate_limit
+        if not limit or len(self._seen) < limit:
             self._seen.add(key)
         self.recipients.append(recipient)

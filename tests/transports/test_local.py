@@ -339,6 +339,14 @@ async def test_names_of_aliases(local: LocalMaker) -> None:
 
 
 @ensureDeferred
+async def test_extensions_go_on_with_members(local: LocalMaker) -> None:
+    here = local({"team": "x@remote.example"}, recipient_delimiter="+", propagate_unmatched_extensions="alias")
+    await here.said("team+list", "team+", "team")
+    assert [addresses for _, _, addresses, _ in here.forwarder.copies] == [
+        ["x+list@remote.example"], ["x+@remote.example"], ["x@remote.example"]]
+
+
+@ensureDeferred
 async def test_tables_that_are_away(local: LocalMaker) -> None:
     here = local({"joe": "AWAY", "far": "x@trouble.example"})
     assert await here.said("joe", "far") == [

@@ -78,7 +78,7 @@ async def _switch(delivery: Delivery, place: Place) -> None:
     if await aliases.deliver(delivery, place, place.local):
         return
     if place.has_extension:
-        unmatched = place.delimiter + place.extension if place.extension else ""
+        unmatched = place.delimiter + place.extension
         propagated = unmatched if "alias" in delivery.config.propagated else ""
         if await aliases.deliver(delivery, replace(place, unmatched=propagated), place.user, partial=True):
             return

@@ -71,8 +71,6 @@ def test_recipients_keep_their_first_form():
         Recipient("ann@gw.my.domain", "ann", "rfc822;ann@gw.my.domain"),
         Recipient("bob@my.domain", "bob@my.domain", "rfc822;b@old.example", NOTIFY_SUCCESS),
     ]
-    plain = Way(enable_original_recipient="no").receive(b"\n", to=["ann"])
-    assert plain.envelope.recipients == [Recipient("ann@gw.my.domain", "", "rfc822;ann@gw.my.domain")]
 
 
 def test_aliases_are_expanded_and_duplicates_dropped():
@@ -82,6 +80,14 @@ def test_aliases_are_expanded_and_duplicates_dropped():
         ("joe@gw.my.domain", "team", "rfc822;team@gw.my.domain", NOTIFY_NEVER),
         ("ann@gw.my.domain", "team", "rfc822;team@gw.my.domain", NOTIFY_NEVER),
     ]
+
+
+@pytest.mark.parametrize(("apart", "expected"), [("yes", ["ann", "team"]), ("no", ["ann"])])
+def test_several_ways_to_one_mailbox(apart, expected):
+    way = Way(enable_original_recipient=apart, virtual_alias_maps="inline:{ {team@gw.my.domain = ann} }")
+    draft = way.receive(b"\n", to=["ann", Recipient("team", notify=NOTIFY_SUCCESS)])
+    assert [(one.address, one.original) for one in draft.envelope.recipients] == [
+        ("ann@gw.my.domain", original) for original in expected]
 
 
 def test_address_mappings_can_be_left_for_later():
