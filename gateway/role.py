@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import ConfigError
-from gateway.log import MailLog
+from gateway.log import MailLog, stderr_writer
 from gateway.master import CONFIGURATION_DESCRIPTOR, LINK_DESCRIPTOR, read_text_file
 from gateway.privileges import AccountError, become, mail_owner
 
@@ -37,7 +37,11 @@ def main(arguments: list[str]) -> int:
 
     make_steady(reactor)
     configuration = read_text_file(CONFIGURATION_DESCRIPTOR, Path(directory))
-    log = make_log(configuration.settings, reactor)
+    try:
+        log = make_log(configuration.settings, reactor)
+    except OSError as error:  # the mail must go on
+        log = MailLog(configuration.settings.text("syslog_name"), stderr_writer)
+        log.warning(name, f"cannot open the log: {error}; logging to standard error")
     catch_errors(log, name)
     role = ROLES[name](configuration, reactor, log)
     if name != "executor":

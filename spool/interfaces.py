@@ -128,7 +128,8 @@ class ISpool(IContentSource):
 
     def claim(limit: int) -> Awaitable[list[Entry]]:
         """Lease up to ``limit`` entries that nobody holds: new ones, and deferred ones whose time has come;
-        oldest due first as far as the store can tell.  [] = nothing is due now."""
+        oldest due first as far as the store can tell.  [] = nothing is due now.  Raises SpoolError when the store
+        cannot be read, or could not be written to and still cannot: what is delivered then would be again."""
 
     def adopt(id: str, envelope: Envelope) -> Entry | None:
         """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
@@ -148,7 +149,7 @@ class ISpool(IContentSource):
 
     def finish(id: str) -> Awaitable[None]:
         """All is done: remove the message, durably.  Does not fail: a message that cannot be removed is reported, and
-        not claimed again by this process."""
+        not claimed again by this process; it is tried again when the store can be written to."""
 
     def hold(id: str) -> Awaitable[bool]:
         """Put it aside until unhold().  False if there is none.  A lease on it ends."""

@@ -134,6 +134,10 @@ class MaildirSpool:
         self._settled = Settled(self._time_of_day, reactor.seconds)
         self._contents = Contents()
         self._postponed: dict[str, float] = {}
+        self._unremoved: list[str] = []
+        """Done with, but the disk did not let go of them."""
+        self._read_only = False
+        """Results could not be written: nothing more is leased until something can be."""
         self._incoming = Shelf(INCOMING, names_at_once, LOOK_INCOMING)
         self._deferred = Shelf(DEFERRED, names_at_once, LOOK_DEFERRED)
         self._claiming = DeferredLock()
@@ -179,6 +183,8 @@ class MaildirSpool:
 
     async def claim(self, limit: int) -> list[Entry]:
         moment = self._reactor.seconds()
+        if self._read_only:
+            await self._try_to_write()
         if moment >= self._next_purge:
             self._next_purge = moment + PURGE_INTERVAL
             in_thread(self._threads, self._reactor, upkeep.purge, self.store).addErrback(self._trouble)
@@ -190,6 +196,18 @@ class MaildirSpool:
             return await self._claim(limit, now)
         finally:
             self._claiming.release()
+
+    async def _try_to_write(self) -> None:
+        """See whether the spool can be written to again, and do what could not be done.  Raises SpoolError if not."""
+        await in_thread(self._threads, self._reactor, self.store.try_to_write)
+        self._read_only = False
+        unremoved, self._unremoved = self._unremoved, []
+        for id in unremoved:
+            await self.finish(id)
+
+    def _refused(self, error: SpoolError) -> None:
+        """The disk refuses a change.  A full one may still take others: what is removed makes room."""
+        self._read_only = self._read_only or not error.no_room
 
     async def _claim(self, limit: int, now: float) -> list[Entry]:
         entries: list[Entry] = []
@@ -296,8 +314,9 @@ class MaildirSpool:
         unsaved, lease.unsaved = lease.unsaved, b""
         try:
             await self._group.submit(Note(self.store.journal(id), unsaved + data, not lease.journal))
-        except SpoolError:
+        except SpoolError as error:
             lease.unsaved += unsaved + data
+            self._refused(error)
             raise
         lease.journal = True
 
@@ -319,6 +338,7 @@ class MaildirSpool:
             moved = await self._group.submit(job)
         except SpoolError as error:
             self._postponed[id] = not_before
+            self._refused(error)
             self._report(f"{id}: cannot defer: {error}")
             moved = None
         if self._leases.get(id) is not lease:
@@ -342,6 +362,8 @@ class MaildirSpool:
             await self._group.submit(job)
         except SpoolError as error:
             self._report(f"{id}: cannot remove: {error}")
+            self._unremoved.append(id)
+            self._read_only = True
             return
         self._leases.pop(id, None)
         self._settled.add(id)

@@ -24,7 +24,7 @@ from spool.batch import spool_error
 from spool.envelope import Envelope
 from spool.files import Files
 from spool.interfaces import Listed, RecipientState, SpoolError
-from spool.jobs import shut
+from spool.jobs import forget, shut
 from spool.names import CORRUPT, DEFERRED, FOLDERS, HOLD, INCOMING, Place
 
 JOURNALS = "progress"
@@ -285,6 +285,13 @@ class Store:
             return False
         self.report(f"{folder}/{file}: {why}; moved to {CORRUPT}")
         return True
+
+    def try_to_write(self) -> None:
+        """Raises OSError if nothing can be written here."""
+        path = self.temporary("probe")
+        forget(self.files, path)
+        shut(self.files, self.files.create(path))
+        self.files.unlink(path)
 
     def free_bytes(self) -> int:
         """What is free on the spool's file system."""

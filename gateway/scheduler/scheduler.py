@@ -93,6 +93,7 @@ class Scheduler:
         self._active: dict[str, ActiveMessage] = {}
         self._claiming = False
         self._claim_again = False
+        self._trouble = ""
         self._flushing = 0
         self._flushed_until = 0.0
         self._forced_ids: set[str] = set()
@@ -220,12 +221,24 @@ class Scheduler:
                 for entry in entries:
                     self._activate(entry)
                 self._claim_again = self._claim_again or bool(entries)
+                self._at_ease()
         except SpoolError as error:
-            self._log.warning("qmgr", f"cannot read the queue: {error}")
+            self._complain(str(error))
             pause = min(pause, TROUBLE_PAUSE)
         finally:
             self._claiming = False
             self._wake_after(pause)
+
+    def _complain(self, trouble: str) -> None:
+        """Once, not each time."""
+        if trouble != self._trouble:
+            self._log.warning("qmgr", f"the queue cannot be used, no deliveries until it can: {trouble}")
+        self._trouble = trouble
+
+    def _at_ease(self) -> None:
+        if self._trouble:
+            self._log.info("qmgr", "the queue can be used again")
+            self._trouble = ""
 
     def _wake_after(self, pause: float) -> None:
         """Look for work after ``pause`` seconds at the latest, earlier if something is due earlier."""
