@@ -3,8 +3,8 @@
 A frame is a 32-bit length and a JSON array: ``["call", number, name, value]``, ``["answer", number, value]``,
 ``["failed", number, text]``, ``["note", name, value]``.  Handlers are coroutine functions (calls) or plain functions
 (notes) of one JSON value.  Notes are gathered for a reactor turn and leave in one write.  A handler that raises answers
-"failed"; the connection lives on.  A note of bytes as they are, a quick one, is a frame with "=", the name, a zero byte,
-and the bytes.  When it breaks, every open call fails with LinkError: callers must be able to ask
+"failed"; the connection lives on.  A note of bytes as they are, the quick kind, is a frame of "=", the name, a zero
+byte, and the bytes.  When the connection breaks, every open call fails with LinkError: callers must be able to ask
 again (what a role has accepted, it has made durable first).
 """
 

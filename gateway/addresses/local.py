@@ -30,13 +30,22 @@ class LocalDomains:
 
     async def match(self, domain: str) -> bool:
         """Whether mail for that domain is delivered here."""
+        known = self.match_now(domain)
+        if known is None:
+            domain = _without_dot(domain)
+            known = await self._destinations.match(domain) or self._is_own(domain)
+        return known
+
+    def match_now(self, domain: str) -> bool | None:
+        """The same, or None if a table has to be asked."""
         domain = _without_dot(domain)
         if not domain:
             return False
         known = self._destinations.match_now(domain)
-        if known is None:
-            known = await self._destinations.match(domain)
-        return known or (domain.startswith("[") and literal_address(domain) in self._own)
+        return known if known is None else known or self._is_own(domain)
+
+    def _is_own(self, domain: str) -> bool:
+        return domain.startswith("[") and literal_address(domain) in self._own
 
     async def has_bare_names(self, domain: str) -> bool:
         """Whether "user" in a table stands for user@domain, too."""

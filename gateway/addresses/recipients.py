@@ -72,10 +72,11 @@ class Recipients:
         settings = basis.settings
         self._router = router
         self._qualify = basis.qualify
-        self._aliases = [
+        aliases = [
             basis.finder(parameter, PROGRAM)
             for parameter in ("recipient_canonical_maps", "canonical_maps", "virtual_alias_maps")
         ]
+        self._aliases = [finder for finder in aliases if finder]
         self._sender_canonical = basis.finder("sender_canonical_maps", PROGRAM)
         self._alias_code = settings.number("unknown_virtual_alias_reject_code")
         self._tables = {

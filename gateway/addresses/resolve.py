@@ -102,6 +102,14 @@ class Domains:
         self._myhostname = settings.text("myhostname")
         self._routing = ("@!" if self._bangpath else "@") + ("%" if self._percent else "")
 
+    def destination_now(self, address: str) -> Destination | None:
+        """destination(), if it is of the usual kind, and no table has to be asked; else None."""
+        if self._numeric or not is_plain(address):
+            return None
+        domain = address.rpartition("@")[2]
+        is_local = self._basis.local.match_now(domain)
+        return None if is_local is None else self._checked(address, domain, is_local, False)
+
     async def destination(self, address: str) -> Destination:
         """``address``: in external form, as rewritten."""
         if is_plain(address) and not self._numeric:
@@ -206,17 +214,19 @@ class Router:
 
     async def address_class(self, recipient: str) -> AddressClass:
         """Of an address in any form, for smtpd."""
-        destination = await self._domains.destination(self._basis.qualify(recipient))
+        address = self._basis.qualify(recipient)
+        destination = self._domains.destination_now(address) or await self._domains.destination(address)
         return AddressClass.DEFAULT if destination.broken else await self._class(destination)
 
     async def acceptable(self, address: str) -> bool:
         """Whether smtpd takes it for an address at all (else 501 5.1.3, 5.1.7)."""
-        destination = await self._domains.destination(self._basis.qualify(address))
+        address = self._basis.qualify(address)
+        destination = self._domains.destination_now(address) or await self._domains.destination(address)
         return not destination.broken and (self._minus_allowed or not destination.address.startswith("-"))
 
     async def explain(self, sender: str, recipient: str) -> Resolution:
         """resolve(), and all that it found on the way.  Addresses in external form."""
-        destination = await self._domains.destination(recipient)
+        destination = self._domains.destination_now(recipient) or await self._domains.destination(recipient)
         address, domain = destination.address, destination.domain
         if destination.broken:
             return self._as_broken(destination)
@@ -245,11 +255,11 @@ class Router:
         domain = destination.domain
         if destination.is_local:
             return AddressClass.LOCAL
-        if await _is_in(self._virtual_alias, domain):
+        if self._virtual_alias is not None and await _is_in(self._virtual_alias, domain):
             return AddressClass.VIRTUAL_ALIAS
-        if await _is_in(self._virtual_mailbox, domain):
+        if self._virtual_mailbox is not None and await _is_in(self._virtual_mailbox, domain):
             return AddressClass.VIRTUAL_MAILBOX
-        if await _is_in(self._relay, domain):
+        if self._relay is not None and await _is_in(self._relay, domain):
             return AddressClass.RELAY
         return AddressClass.DEFAULT
 
@@ -295,9 +305,7 @@ class Router:
         return not value or value.upper() == "DUNNO"
 
 
-async def _is_in(domains: DomainList | None, name: str) -> bool:
-    if domains is None:
-        return False
+async def _is_in(domains: DomainList, name: str) -> bool:
     known = domains.match_now(name)
     return await domains.match(name) if known is None else known
 

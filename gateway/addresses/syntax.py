@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import idna
@@ -87,11 +88,17 @@ def split_address(local: str, recipient_delimiter: str) -> tuple[str, str]:
 
 # --- domains ---------------------------------------------------------------------------------------------------
 
+_NUMERIC = re.compile(r"[0-9A-Fa-f.:]+\Z")
 _LABEL = re.compile(r"[0-9A-Za-z_](?:[-0-9A-Za-z_]{0,61}[0-9A-Za-z_])?\Z")
 
 
 def valid_hostname(name: str) -> bool:
     """Labels of letters, digits, "-" and "_" between dots, not all digits; non-ASCII names are tried as IDNA."""
+    return len(name) <= 255 and _valid_hostname(name)
+
+
+@lru_cache(maxsize=4096)
+def _valid_hostname(name: str) -> bool:
     if not name.isascii():
         name = to_ascii(name)
     if not name or len(name) > 255 or name.replace(".", "").isdigit():
@@ -126,11 +133,13 @@ def literal_address(domain: str) -> str | None:
 
 def is_numeric(domain: str) -> bool:
     """A bare IP address where a domain should be."""
+    if not _NUMERIC.match(domain):
+        return False
     try:
         ipaddress.ip_address(domain)
     except ValueError:
         return False
-    return "%" not in domain
+    return True
 
 
 def valid_domain(domain: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Generic, NamedTuple, TypeVar
 
 from gateway.tables.base import Environment, Spec
@@ -44,6 +45,7 @@ class BadPattern(ValueError):
     """An address pattern that cannot be used; the message says why."""
 
 
+@lru_cache(maxsize=1024)
 def parse_address(text: str) -> Address | None:
     """An IPv4 or IPv6 address without brackets; None if it is none."""
     try:
