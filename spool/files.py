@@ -116,7 +116,7 @@ class Files:
         return status.f_bavail * status.f_frsize
 
     def _owned(self, descriptor: int) -> int:
-        if self.owner is not None:
+        if self.owner is not None and (os.geteuid(), os.getegid()) != self.owner:
             try:
                 os.fchown(descriptor, *self.owner)
             except OSError:
