@@ -135,21 +135,21 @@ class ISpool(IContentSource):
         """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
         leased already or its state is not known to be fresh (then the next claim() will find it)."""
 
-    def progress(id: str, results: list[Progress]) -> Awaitable[None]:
-        """Record results durably.  The caller reports (logs, notifies) only after this fired.  Raises SpoolError when
-        they cannot be recorded now; they are then recorded with the next ones.  Like amend(), release(), finish(): no
-        effect on a message that has gone meanwhile."""
+    def progress(id: str, results: Sequence[Progress]) -> Awaitable[None]:
+        """Record results, durably unless all of them say "deferred".  The caller reports (logs, notifies) only after
+        this fired.  Raises SpoolError when they cannot be recorded now; they are then recorded with the next ones.
+        Like amend(), release(), finish(): no effect on a message that has gone meanwhile."""
 
     def amend(id: str, envelope: Envelope) -> Awaitable[None]:
         """Record changed envelope flags (warned)."""
 
-    def release(id: str, not_before: float) -> Awaitable[None]:
-        """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch).  Does not fail: what
-        the disk refuses is reported and kept in mind instead."""
+    def release(id: str, not_before: float, results: Sequence[Progress] = ()) -> Awaitable[None]:
+        """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch).  ``results`` are
+        recorded with that.  Does not fail: what the disk refuses is reported and kept in mind instead."""
 
     def finish(id: str) -> Awaitable[None]:
-        """All is done: remove the message, durably.  Does not fail: a message that cannot be removed is reported, and
-        not claimed again by this process; it is tried again when the store can be written to."""
+        """All is done: remove the message.  (After a power cut it may be back, as it was before the attempt.)  Does not
+        fail: a message that cannot be removed is reported, and not claimed again by this process; it is tried again when the store can be written to."""
 
     def hold(id: str) -> Awaitable[bool]:
         """Put it aside until unhold().  False if there is none.  A lease on it ends."""

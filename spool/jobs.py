@@ -121,12 +121,14 @@ class CommitSpilled(Job):
 
 
 class Note(Job):
-    """Records at the end of a journal.  ``new``: the journal may not be there yet."""
+    """Records at the end of a journal.  ``new``: the journal may not be there yet, or its name not be durable.
+    Not ``durable``: a power cut may take them."""
 
-    def __init__(self, journal: str, data: bytes, new: bool) -> None:
+    def __init__(self, journal: str, data: bytes, new: bool, durable: bool = True) -> None:
         self._journal = journal
         self._data = data
         self._new = new
+        self.durable = durable
         self._descriptor = -1
 
     def write(self, files: Files) -> None:
@@ -134,10 +136,11 @@ class Note(Job):
         files.write(self._descriptor, [self._data])
 
     def sync(self, files: Files) -> None:
-        files.fdatasync(self._descriptor)
+        if self.durable:
+            files.fdatasync(self._descriptor)
 
     def place(self, files: Files) -> Iterable[str]:
-        return (os.path.dirname(self._journal),) if self._new else ()
+        return (os.path.dirname(self._journal),) if self._new and self.durable else ()
 
     def close(self, files: Files) -> None:
         if self._descriptor >= 0:
@@ -145,8 +148,9 @@ class Note(Job):
 
 
 class Move(Job):
-    """Another name or folder for a message; before that a note in its journal, if there is one, is made durable.
-    ``result``: False if there is no such message any more."""
+    """Another name or folder for a message; before that a note, if there is one, is put into its journal.  A note that
+    need not be durable is left out if the disk does not take it.  ``result``: False if there is no such message any
+    more."""
 
     def __init__(self, old: str, new: str, note: Note | None = None) -> None:
         self._old = old
@@ -161,7 +165,16 @@ class Move(Job):
             except FileNotFoundError:
                 self._note = None
             else:
-                self._note.write(files)
+                self._write_note(self._note, files)
+
+    def _write_note(self, note: Note, files: Files) -> None:
+        try:
+            note.write(files)
+        except OSError:
+            if note.durable:
+                raise
+            note.close(files)
+            self._note = None
 
     def sync(self, files: Files) -> None:
         if self._note is not None:
@@ -182,7 +195,8 @@ class Move(Job):
 
 class Remove(Job):
     """The end of a message.  Its journal goes only after the message's going is durable: a message that a power cut
-    brings back must not come without its journal.  ``result``: False if there was no such message."""
+    brings back must not come without its journal.  Without a journal (None) the disk is not waited for: a message that
+    comes back then is as it was before.  ``result``: False if there was no such message."""
 
     def __init__(self, path: str, journal: str | None) -> None:
         self._path = path
@@ -196,7 +210,7 @@ class Remove(Job):
         except FileNotFoundError:
             return ()
         self.result = True
-        return (os.path.dirname(self._path),)
+        return (os.path.dirname(self._path),) if self._journal is not None else ()
 
     def undo(self, files: Files) -> None:
         self._failed = True

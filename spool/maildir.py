@@ -22,14 +22,18 @@ What is on disk, and what a crash or power cut leaves
 | commit: rename                  | incoming/new/ID, not durable yet     | queued, or (power) as before               |
 | commit: fsync of the folder     | incoming/new/ID; now 250 is sent     | queued                                     |
 | progress: append                | + progress/ID, perhaps cut off       | cut-off line skipped: that recipient again |
-| progress: fdatasync, fsync      | + progress/ID; now it is reported    | done recipients are not tried again        |
-| release: rename                 | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
+| progress: fdatasync, fsync (*)  | + progress/ID; now it is reported    | done recipients are not tried again        |
+| release: append, rename, fsync  | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
 | hold, unhold: rename            | hold/new/… or deferred/new/…         | one or the other                           |
 | requeue: note, rename           | + {"forget":true} in progress/ID     | forgotten, due or not yet due              |
 | finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
+| finish without journal: unlink  | nothing                              | gone, or (power) as before: is tried again |
 | shorten journal: write, rename  | incoming/tmp/ID.journal, then journal| either journal says the same               |
 | set aside: rename               | corrupt/new/…                        | where it was: is found broken again        |
+
+(*) Not if all that was appended is why recipients were put off: they are tried again in any case, and without that
+record only the queue listing has less to tell.
 
 A message is in one folder at any time, for each change of folder is one rename.  So a crash can repeat a delivery that
 was going on, and nothing else.
@@ -89,6 +93,8 @@ class _Lease:
     place: Place
     journal: bool
     """There is a journal (for sure; False: perhaps not)."""
+    named: bool = False
+    """… and its name is durable."""
     unsaved: bytes = b""
     """Records that could not be written."""
     requeue: bool = False
@@ -300,39 +306,44 @@ class MaildirSpool:
 
     # --- results ----------------------------------------------------------------------------------------------------
 
-    async def progress(self, id: str, results: list[Progress]) -> None:
+    async def progress(self, id: str, results: Sequence[Progress]) -> None:
         if results:
-            await self._note(id, journal.results(results))
+            await self._note(id, journal.results(results), any(map(_must_last, results)))
 
     async def amend(self, id: str, envelope: Envelope) -> None:
-        await self._note(id, journal.amendment(envelope))
+        await self._note(id, journal.amendment(envelope), True)
 
-    async def _note(self, id: str, data: bytes) -> None:
+    async def _note(self, id: str, data: bytes, durable: bool) -> None:
         lease = self._leases.get(id) or self._ended.get(id)
         if lease is None:
             return
         unsaved, lease.unsaved = lease.unsaved, b""
+        durable = durable or bool(unsaved)
         try:
-            await self._group.submit(Note(self.store.journal(id), unsaved + data, not lease.journal))
+            await self._group.submit(Note(self.store.journal(id), unsaved + data, not lease.named, durable))
         except SpoolError as error:
             lease.unsaved += unsaved + data
             self._refused(error)
             raise
         lease.journal = True
+        lease.named = lease.named or durable
 
-    async def release(self, id: str, not_before: float) -> None:
+    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> None:
         lease = self._leases.get(id)
         self._contents.drop(id)
         if lease is None:
             self._ended.pop(id, None)
             return
         place, note = lease.place.deferred(not_before, lease.place.attempts + 1), lease.unsaved
+        durable = bool(note) or lease.requeue or any(map(_must_last, results))
+        if results:
+            note += journal.results(results)
         if lease.requeue:
             place, note = place.deferred(self._time_of_day(), 0), note + journal.FORGET
         job = Move(
             self.store.path(lease.place),
             self.store.path(place),
-            Note(self.store.journal(id), note, not lease.journal) if note else None,
+            Note(self.store.journal(id), note, not lease.named, durable) if note else None,
         )
         try:
             moved = await self._group.submit(job)
@@ -514,6 +525,12 @@ class MaildirSpool:
 
     def _trouble(self, failure: Any) -> None:
         self._report(f"cleaning up: {failure.value}")
+
+
+def _must_last(result: Progress) -> bool:
+    """Whether a power cut must not take it: somebody has got the message, or perhaps was told of it."""
+    state = result.state
+    return state.done or state.status != "deferred" or bool(state.others)
 
 
 def _entry(place: Place, envelope: Envelope, states: list[RecipientState]) -> Entry:

@@ -139,7 +139,7 @@ class MemorySpool:
         head = format.encode(message.envelope, len(message.data))
         return _WithFile(message.data, head)
 
-    async def progress(self, id: str, results: list[Progress]) -> None:
+    async def progress(self, id: str, results: Sequence[Progress]) -> None:
         message = self._messages.get(id)
         if message is not None:
             for one in results:
@@ -151,9 +151,10 @@ class MemorySpool:
             old = message.envelope
             message.envelope = replace(deepcopy(envelope), recipients=old.recipients, size=old.size)
 
-    async def release(self, id: str, not_before: float) -> None:
+    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> None:
         if id not in self._leased:
             return
+        await self.progress(id, results)
         self._leased.discard(id)
         message = self._messages[id]
         message.queue = "deferred"

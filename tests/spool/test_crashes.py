@@ -256,3 +256,72 @@ def test_a_full_disk_recovers_by_itself(tmp_path: Path) -> None:
     check(life.promises, afterwards(tmp_path / "spool"))
 
 
+
+
+def _undelivered(tmp_path: Path) -> tuple[FaultyFiles, Life, str]:
+    """A message whose first attempt is running, and no operations on record yet."""
+    files = FaultyFiles()
+    life = Life(tmp_path / "spool", files)
+    life.spool.start()
+    id = life._accept(SMALL, ["a@x"])
+    life._lease(id)
+    files.operations.clear()
+    return files, life, id
+
+
+def test_removal_waits_for_the_disk_only_where_a_journal_must_not_go_first(tmp_path: Path) -> None:
+    files, life, id = _undelivered(tmp_path)
+    life.reactor.run(life.spool.finish(id))
+    assert files.operations == ["unlink"]
+    files, life, id = _undelivered(tmp_path / "other")
+    life._progress(id, 0, BUSY)
+    files.operations.clear()
+    life.reactor.run(life.spool.finish(id))
+    assert files.operations == ["unlink", "fsync_dir", "unlink"]
+
+
+def test_putting_off_is_one_change_and_syncs_the_name_only(tmp_path: Path) -> None:
+    files, life, id = _undelivered(tmp_path)
+    life.reactor.run(life.spool.release(id, life.reactor.seconds() + 100, [Progress(0, BUSY)]))
+    assert files.operations == ["status_of", "append", "write", "rename", "fsync_dir", "close"]
+    (entry, _) = afterwards(tmp_path / "spool")[id]
+    assert entry.states == [BUSY]
+
+
+@pytest.mark.parametrize("survive", [True, False])
+def test_a_power_cut_takes_the_reason_of_a_deferral_and_nothing_else(tmp_path: Path, survive: bool) -> None:
+    files, life, id = _undelivered(tmp_path)
+    life.reactor.run(life.spool.release(id, life.reactor.seconds() + 100, [Progress(0, BUSY)]))
+    files.power_cut(str(tmp_path / "spool"), names_survive=survive)
+    (entry, content) = afterwards(tmp_path / "spool")[id]
+    assert (entry.states, content) == ([RecipientState()], SMALL)
+
+
+def test_what_is_done_after_a_deferral_is_durable_with_the_name_of_its_journal(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    life = Life(tmp_path / "spool", files)
+    life.spool.start()
+    id = life._accept(SMALL, ["a@x", "b@x"])
+    life._lease(id)
+    life._progress(id, 0, BUSY)
+    life._progress(id, 1, DONE)
+    files.power_cut(str(tmp_path / "spool"), names_survive=False)
+    (entry, _) = afterwards(tmp_path / "spool")[id]
+    assert entry.states == [BUSY, DONE]
+
+
+def test_what_became_of_members_is_durable_though_the_alias_is_tried_again(tmp_path: Path) -> None:
+    files, life, id = _undelivered(tmp_path)
+    state = RecipientState(False, "deferred", "4.0.0", "busy", others=(DONE,))
+    life.reactor.run(life.spool.release(id, life.reactor.seconds() + 100, [Progress(0, state)]))
+    files.power_cut(str(tmp_path / "spool"), names_survive=False)
+    (entry, _) = afterwards(tmp_path / "spool")[id]
+    assert entry.states == [state]
+
+
+def test_a_full_disk_does_not_keep_a_message_from_being_put_off(tmp_path: Path) -> None:
+    files, life, id = _undelivered(tmp_path)
+    directory = tmp_path / "spool/deferred/new"
+    files._fail_at, files._error = 2, errno.ENOSPC  # the write
+    life.reactor.run(life.spool.release(id, life.reactor.seconds() + 100, [Progress(0, BUSY)]))
+    assert (len(os.listdir(directory)), life.troubles) == (1, [])
