@@ -43,6 +43,7 @@ from gateway.smtpd.service import Collaborators
 from gateway.tables.registry import Tables
 from spool.maildir import MaildirSpool
 from transports.accounts import Accounts
+from transports.comsat import Comsat
 from transports.discard import DiscardTransport
 from transports.error import ErrorTransport
 from transports.executor import RemoteTransport
@@ -356,7 +357,7 @@ def _local(parts: Parts, service: Service, settings: Settings, others: Mapping[s
             config, parts.runner, Store(parts.runner, config.locking), parts.spool, parts.accounts, parts.forwarder,
             parts.router, parts.basis.qualify, parts.log, parts.reactor,
             tables("alias_maps"), tables("mailbox_command_maps"), tables("mailbox_transport_maps"),
-            tables("fallback_transport_maps"), others,
+            tables("fallback_transport_maps"), others, Comsat(parts.log).tell if settings.flag("biff") else None,
         )
     )
     return made

@@ -2,8 +2,8 @@
 
 Each task takes its arguments (``spec``) and gives an answer, both JSON-able.  The message comes on standard input,
 ready to be stored, and ends with ``spec["end"]``, a random word: a message that was cut short (the gateway went away)
-has no such end, and nothing of it is kept.  The answer of a delivery is ``{}`` or ``{"dsn": …, "text": …}`` with what
-went wrong.
+has no such end, and nothing of it is kept.  The answer of a delivery is ``{"at": …}``, where in the file the message
+begins, or ``{"dsn": …, "text": …}`` with what went wrong.
 
 mbox: dot lock (``path.lock``, O_EXCL; stale ones are removed) and kernel lock, as mailbox_delivery_lock says; the
 file is opened only if it is what it seems (no symbolic link of a user's, one name only), appended to, forced to disk,
@@ -56,13 +56,13 @@ def append_mbox(spec: Spec) -> Answer:
     owner: uid that the file must have, or None; user: (uid, gid) that owns a new file and writes, when run as root."""
     try:
         with _dot_lock(spec):
-            _append_locked(spec)
+            return {"at": _append_locked(spec)}
     except Refused as refusal:
         return {"dsn": refusal.dsn, "text": refusal.text}
-    return {}
 
 
-def _append_locked(spec: Spec) -> None:
+def _append_locked(spec: Spec) -> int:
+    """Where the message begins."""
     path: str = spec["path"]
     descriptor = _open(spec)
     try:
@@ -72,6 +72,7 @@ def _append_locked(spec: Spec) -> None:
             raise Refused("5.2.0", f"destination {path} is not a regular file")
         if spec["owner"] is not None and found.st_uid != spec["owner"]:
             raise Refused("4.2.0", f"destination {path} is not owned by recipient")
+        end = 0
         if regular:
             _kernel_lock(descriptor, spec)
             end = os.lseek(descriptor, 0, os.SEEK_END)
@@ -85,6 +86,7 @@ def _append_locked(spec: Spec) -> None:
                     with suppress(OSError):
                         os.ftruncate(descriptor, end)
                 raise
+        return end
     finally:
         os.close(descriptor)
 
@@ -236,7 +238,7 @@ def deliver_maildir(spec: Spec) -> Answer:
     except OSError as error:
         _forget(temporary)
         return {"dsn": _DSN.get(error.errno or 0, "4.2.0"), "text": f"error writing message: {error.strerror}"}
-    return {}
+    return {"at": 0}
 
 
 def _forget(path: str) -> None:

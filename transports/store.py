@@ -1,7 +1,7 @@
 """Stores a message in an mbox or a Maildir, with the rights of its owner; see transports.mailbox for how.
 
-``Store.keep`` answers None once the message is on disk, or a Failure with the enhanced status code and the text; a
-failure whose code begins with 4 may go away.
+``Store.keep`` answers where the message begins in the mailbox once it is on disk, or a Failure with the enhanced status
+code and the text; a failure whose code begins with 4 may go away.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Store:
         self._runner = runner
         self._locking = locking
 
-    async def keep(self, box: Box, blocks: Iterator[bytes]) -> Failure | None:
-        """``blocks``: the message in its stored form."""
+    async def keep(self, box: Box, blocks: Iterator[bytes]) -> int | Failure:
+        """``blocks``: the message in its stored form.  In a Maildir every message begins at 0."""
         end = secrets.token_hex(16)
         spec: dict[str, Any] = {"path": box.path, "end": end, "limit": box.limit}
         if not box.is_maildir:
@@ -91,7 +91,7 @@ class Store:
         )
         if outcome.ending is Ending.EXITED:
             answer = outcome.answer
-            return Failure(answer["dsn"], answer["text"]) if answer else None
+            return Failure(answer["dsn"], answer["text"]) if "dsn" in answer else int(answer["at"])
         return Failure("4.3.0", outcome.text or "writing was cut short")
 
 

@@ -110,7 +110,7 @@ class VirtualTransport:
             if request.entry.envelope.trace == "verify":
                 return _sent(f"delivers to {what}", started)
             failure = await self._store.keep(found, self._stored_form(request, at, recipient, content, found))
-            if failure is None:
+            if not isinstance(failure, Failure):
                 return _sent(f"delivered to {what}", started)
             before = "maildir delivery failed" if found.is_maildir else f"delivery failed to mailbox {found.path}"
             found = Failure(failure.dsn, f"{before}: {failure.text}")

@@ -129,7 +129,9 @@ class Local:
             config=config, runner=runner, store=Store(runner, Locking(attempts=2, delay=0.01)),
             contents=Contents({"ID": message}), accounts=People(folder), forwarder=self.forwarder, router=Router(),
             qualify=lambda address: address if "@" in address else f"{address}@{HERE}", log=self.log, clock=reactor,
-            alias_maps=[Table(aliases or {})], transports=transports or {}))
+            alias_maps=[Table(aliases or {})], transports=transports or {},
+            tell_user=lambda user, offset: self.told.append((user, offset))))
+        self.told: list[tuple[str, int]] = []
 
     async def deliver(self, *addresses: str | Recipient, **facts: Any) -> list[Result]:
         full = [
@@ -181,6 +183,22 @@ async def test_maildirs(local: LocalMaker) -> None:
     assert await here.said("joe", sender="") == [(SENT, "2.0.0", "delivered to maildir")]
     (file,) = (here.folder / "joe" / "Maildir" / "new").iterdir()
     assert file.read_text().startswith("Return-Path: <>\nX-Original-To: joe@") and "\nFrom a line\n" in file.read_text()
+
+
+@ensureDeferred
+async def test_users_are_told_of_mail_in_their_mbox(local: LocalMaker, anybodys: Path) -> None:
+    here = local({"box": f"{anybodys}/box"}, recipient_delimiter="+")
+    await here.deliver("joe+x", "joe", "box", "nobody")
+    assert here.told == [("joe", 0), ("joe", here.mail("joe").rindex("From a@"))]
+    await here.deliver("joe", trace="verify")
+    assert len(here.told) == 2
+
+
+@ensureDeferred
+async def test_users_are_not_told_of_mail_in_maildirs(local: LocalMaker) -> None:
+    here = local(home_mailbox="Maildir/")
+    await here.deliver("joe")
+    assert here.told == []
 
 
 @ensureDeferred

@@ -29,8 +29,8 @@ def box(path: Path | str, **more: Any) -> Box:
 @ensureDeferred
 async def test_mbox_is_made_and_appended_to(runner: Runner, anybodys: Path) -> None:
     store = Store(runner, QUICK)
-    assert await store.keep(box(anybodys / "joe"), iter([b"From a\n", b"one\n\n"])) is None
-    assert await store.keep(box(anybodys / "joe"), iter([b"From b\ntwo\n\n"])) is None
+    assert await store.keep(box(anybodys / "joe"), iter([b"From a\n", b"one\n\n"])) == 0
+    assert await store.keep(box(anybodys / "joe"), iter([b"From b\ntwo\n\n"])) == 12
     assert (anybodys / "joe").read_text() == "From a\none\n\nFrom b\ntwo\n\n"
     found = (anybodys / "joe").stat()
     assert (found.st_uid, found.st_mode & 0o777) == (NOBODY.uid, 0o600)
@@ -42,7 +42,7 @@ async def test_maildir_is_made(runner: Runner, anybodys: Path) -> None:
     store = Store(runner, QUICK)
     path = anybodys / "a" / "Maildir"
     for _ in range(2):
-        assert await store.keep(box(f"{path}/"), iter([b"message\n"])) is None
+        assert await store.keep(box(f"{path}/"), iter([b"message\n"])) == 0
     assert sorted(os.listdir(path)) == ["cur", "new", "tmp"] and os.listdir(path / "tmp") == []
     assert [file.read_text() for file in (path / "new").iterdir()] == ["message\n"] * 2
     assert path.stat().st_mode & 0o777 == 0o700
@@ -54,7 +54,7 @@ async def test_many_at_once_do_not_mix(runner: Runner, anybodys: Path) -> None:
     texts = [f"{number:03}" * 20000 + "\n" for number in range(8)]
     results = await gatherResults([
         Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([text.encode()]))) for text in texts])
-    assert results == [None] * 8
+    assert sorted(results) == [number * 60001 for number in range(8)]
     assert sorted((anybodys / "joe").read_text().splitlines(keepends=True)) == texts
 
 
@@ -91,7 +91,7 @@ async def test_a_message_without_its_end_is_cut_off(runner: Runner, anybodys: Pa
 @ensureDeferred
 async def test_limit(runner: Runner, anybodys: Path) -> None:
     store = Store(runner, QUICK)
-    assert await store.keep(box(anybodys / "joe", limit=100), iter([b"x" * 100])) is None
+    assert await store.keep(box(anybodys / "joe", limit=100), iter([b"x" * 100])) == 0
     assert await store.keep(box(anybodys / "joe", limit=100), iter([b"x"])) == Failure(
         "5.2.2", "error writing message: File too large")
     assert (anybodys / "joe").stat().st_size == 100
@@ -107,7 +107,7 @@ async def test_dot_lock(runner: Runner, anybodys: Path) -> None:
     failure = await store.keep(box(anybodys / "joe"), iter([b"x"]))
     assert failure == Failure("4.2.0", f"unable to lock for exclusive access: file {lock} exists")
     os.utime(lock, (time.time() - 1000, time.time() - 1000))
-    assert await store.keep(box(anybodys / "joe"), iter([b"x"])) is None
+    assert await store.keep(box(anybodys / "joe"), iter([b"x"])) == 0
     assert not lock.exists()
 
 
@@ -121,7 +121,7 @@ async def test_a_dot_lock_that_may_not_be_made(runner: Runner, anybodys: Path) -
         return  # our own folder: we may
     failure = await store.keep(box(anybodys / "joe"), iter([b"x"]))
     assert failure == Failure("4.2.0", f"unable to create lock file {anybodys}/joe.lock: Permission denied")
-    assert await store.keep(box(anybodys / "joe", lenient=True), iter([b"x"])) is None
+    assert await store.keep(box(anybodys / "joe", lenient=True), iter([b"x"])) == 0
 
 
 @ensureDeferred
@@ -151,7 +151,7 @@ async def test_files_that_are_not_what_they_seem(runner: Runner, anybodys: Path)
     assert target.read_text() == "secret\n"
     failure = await store.keep(box("/dev/null"), iter([b"x"]))
     assert failure == Failure("5.2.0", "destination /dev/null is not a regular file")
-    assert await store.keep(box("/dev/null", lenient=True), iter([b"x" * 100_000])) is None
+    assert await store.keep(box("/dev/null", lenient=True), iter([b"x" * 100_000])) == 0
 
 
 @ensureDeferred
@@ -168,8 +168,8 @@ async def test_owner(runner: Runner, anybodys: Path) -> None:
 async def test_in_a_folder_of_roots(runner: Runner, anybodys: Path) -> None:
     anybodys.chmod(0o755)
     mailbox_of = Box(str(anybodys / "joe"), Identity(0, 0), owner=NOBODY.uid, user=(NOBODY.uid, NOBODY.gid))
-    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"x"])) is None
-    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"y"])) is None
+    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"x"])) == 0
+    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"y"])) == 1
     found = (anybodys / "joe").stat()
     assert (found.st_uid, found.st_gid, found.st_size) == (NOBODY.uid, NOBODY.gid, 2)
     assert os.listdir(anybodys) == ["joe"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.clock import time_of_day
 from transports import message
 from transports.local.place import Delivery, Place
-from transports.store import Box
+from transports.store import Box, Failure
 
 MAILBOX = "mailbox"
 
@@ -27,9 +27,11 @@ async def keep(delivery: Delivery, place: Place, box: Box, what: str) -> None:
         delivery.sent(place, f"delivers to {what}")
         return
     form = message.PLAIN if box.is_maildir else message.MBOX
-    failure = await delivery.tools.store.keep(box, message.encode(delivery.content, top(delivery, place, box), form))
-    if failure is None:
+    kept = await delivery.tools.store.keep(box, message.encode(delivery.content, top(delivery, place, box), form))
+    if not isinstance(kept, Failure):
         delivery.sent(place, f"delivered to {what}")
+        if what == MAILBOX and delivery.tools.tell_user is not None:
+            delivery.tools.tell_user(place.user, kept)
         return
     if box.is_maildir:
         before = "maildir delivery failed: "
@@ -37,7 +39,7 @@ async def keep(delivery: Delivery, place: Place, box: Box, what: str) -> None:
         before = f"cannot update mailbox {box.path} for user {place.user}. "
     else:
         before = f"cannot append message to file {box.path}: "
-    delivery.failed(place, failure.dsn, before + failure.text)
+    delivery.failed(place, kept.dsn, before + kept.text)
 
 
 def top(delivery: Delivery, place: Place, box: Box) -> bytes:

@@ -64,6 +64,8 @@ class Tools:
     fallback_maps: Sequence[ILookupTable] = ()
     transports: Mapping[str, ITransport] = field(default_factory=dict)
     """Other services, for mailbox_transport and fallback_transport."""
+    tell_user: Callable[[str, int], None] | None = None
+    """Called when mail has come into a user's mbox, with where in it (biff)."""
 
 
 @dataclass(slots=True, frozen=True)
