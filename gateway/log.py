@@ -58,6 +58,8 @@ class MailLog:
         self._lines: list[str] = []
         self._pid = os.getpid()
         self._tags: dict[str, str] = {}
+        self._heads: dict[str, str] = {}
+        """What stands in front of the lines of a program in this second."""
 
     def info(self, program: str, text: str) -> None:
         self._put(program, text, "info")
@@ -75,6 +77,7 @@ class MailLog:
     def set_tag(self, program: str, tag: str) -> None:
         """Use another syslog_name for one service (master.cf: -o syslog_name=…): lines of ``program`` are tagged
         ``tag``, which includes the program name."""
+        self._heads.clear()
         self._tags[program] = tag
 
     def _put(self, program: str, text: str, level: str) -> None:
@@ -84,18 +87,24 @@ class MailLog:
             self._stamp = time.strftime("%b %d %H:%M:%S", time.localtime(now))
             if self._stamp[4] == "0":
                 self._stamp = f"{self._stamp[:4]} {self._stamp[5:]}"
-        tag = self._tags.get(program) or f"{self.tag}/{program}"
+            self._heads.clear()
         text = printable(text)
         if self._json:
-            fact = {"time": round(now, 6), "host": self._host, "program": tag, "pid": self._pid}
+            fact = {"time": round(now, 6), "host": self._host, "program": self._tag(program), "pid": self._pid}
             line = json.dumps({**fact, "level": level, "text": text})
         else:
-            line = f"{self._stamp} {self._host} {tag}[{self._pid}]: {text}"
+            head = self._heads.get(program)
+            if head is None:
+                head = self._heads[program] = f"{self._stamp} {self._host} {self._tag(program)}[{self._pid}]: "
+            line = head + text
         self._lines.append(line)
         if self._later is None:
             self.flush()
         elif len(self._lines) == 1:
             self._later(self.flush)
+
+    def _tag(self, program: str) -> str:
+        return self._tags.get(program) or f"{self.tag}/{program}"
 
     def flush(self) -> None:
         """Write what has gathered.  Never raises: a full disk must not stop the mail."""

@@ -264,8 +264,12 @@ async def _is_local(self: Conversation) -> bool:
     for word in service.rewrite_words:
         if word == "permit_inet_interfaces" and session.client_address in service.with_.own_addresses:
             return True
-        if word == "permit_mynetworks" and await service.networks.match(session.client_address, session.client_name):
-            return True
+        if word == "permit_mynetworks":
+            known = service.networks.match_now(session.client_address, session.client_name)
+            if known is None:
+                known = await service.networks.match(session.client_address, session.client_name)
+            if known:
+                return True
         if word == "permit_sasl_authenticated" and session.sasl_username:
             return True
     for table in service.rewrite_tables:

@@ -126,7 +126,7 @@ class Conversation:
 
     def fresh_start(self) -> None:
         """HELO, RSET, the end of a message: a long transcript is begun anew."""
-        if self._transcript is not None and len(self._transcript.lines) > self.options.history_limit:
+        if self._transcript is not None and len(self._transcript) > self.options.history_limit:
             self._report()
 
     def _report(self) -> None:
@@ -135,7 +135,7 @@ class Conversation:
         if transcript is None or report is None:
             return
         if not transcript.errors.isdisjoint(self.options.notify_classes):
-            telling = report(set(transcript.errors), self.session.client, list(transcript.lines))
+            telling = report(set(transcript.errors), self.session.client, transcript.lines)
             Deferred.fromCoroutine(self._told(telling))
         transcript.forget()
 
@@ -270,9 +270,9 @@ class Conversation:
 
     async def _recognise(self) -> None:
         service, peer = self.service, self.peer
-        self.xclient_allowed = await _listed(service.xclient_clients, peer)
-        self.xforward_allowed = await _listed(service.xforward_clients, peer)
-        self.verp_allowed = await _listed(service.verp_clients, peer)
+        self.xclient_allowed = bool(service.xclient_clients) and await _listed(service.xclient_clients, peer)
+        self.xforward_allowed = bool(service.xforward_clients) and await _listed(service.xforward_clients, peer)
+        self.verp_allowed = bool(service.verp_clients) and await _listed(service.verp_clients, peer)
         if self.options.bare_newline == "no" or await _listed(service.lenient_clients, peer):
             self.lenient = self.channel.framer.lenient = True
         if service.discard_maps:
@@ -377,7 +377,7 @@ class Conversation:
             await self._error("530 5.7.0 Must issue a STARTTLS command first")
             return
         self.session.where = verb
-        if await self._talks_ahead(verb, command):
+        if len(self.channel.framer) and await self._talks_ahead(verb, command):
             return
         await self._carry_out(command, tokens, counts)
 
@@ -441,8 +441,8 @@ class Conversation:
         return str(other)
 
     async def _talks_ahead(self, verb: str, command: Command) -> bool:
-        """True: the client has sent more than it may, and that was the end."""
-        if self.service.stand_alone or not len(self.channel.framer):
+        """The client has sent more.  True: it must not, and that was the end."""
+        if self.service.stand_alone:
             return False
         if self.session.protocol == "ESMTP" and not command.flags & LAST:
             return False
@@ -462,8 +462,6 @@ class Conversation:
 
 async def _listed(clients: Any, peer: Peer) -> bool:
     """Whether a client is in an AddressList.  A table that does not answer lets nobody in."""
-    if not clients:
-        return False
     try:
         found = clients.match_now(peer.address, peer.name)
         return bool(await clients.match(peer.address, peer.name) if found is None else found)

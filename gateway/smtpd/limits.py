@@ -66,6 +66,8 @@ class ClientLimits:
 
     def network(self, address: str) -> str:
         """What an address is counted under."""
+        if ":" not in address and self._prefixes[4] >= 32:
+            return address
         try:
             number = ipaddress.ip_address(address)
         except ValueError:

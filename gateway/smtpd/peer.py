@@ -7,6 +7,7 @@ A name counts only when one of its addresses is the client's own.  A name that d
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 
 from gateway.addresses.syntax import is_numeric, valid_hostname
@@ -35,6 +36,7 @@ class Peer:
         return f"{self.name}[{self.address}]:{self.port}" if with_port else f"{self.name}[{self.address}]"
 
 
+@lru_cache(maxsize=1024)
 def plain_address(address: str) -> str:
     """Without a scope; one of IPv4 in IPv6 clothes as IPv4."""
     try:

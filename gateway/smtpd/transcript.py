@@ -34,21 +34,35 @@ def error_class(reply: str) -> str:
 
 class Transcript:
     def __init__(self) -> None:
-        self.lines: list[str] = []
         self.errors: set[str] = set()
+        self._kept: list[tuple[str, str]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        """In lines."""
+        return self._length
+
+    @property
+    def lines(self) -> list[str]:
+        return [f"{mark}{line[:LONGEST]}" for mark, text in self._kept for line in text.split("\n")]
 
     def heard(self, line: str) -> None:
         """A command of the client's."""
-        if len(self.lines) < KEPT:
-            self.lines.append(f" In:  {'AUTH *' if _LOGIN.match(line) else line[:LONGEST]}")
+        if self._length < KEPT:
+            # Few commands begin like AUTH: the others are spared the search.
+            login = line[:1] in "aA" or line[0].isspace()
+            self._kept.append((" In:  ", "AUTH *" if login and _LOGIN.match(line) else line[:LONGEST]))
+            self._length += 1
 
     def said(self, reply: str) -> None:
         """A reply; its lines are parted by LF."""
         if reply[0] in "45":
             self.errors.add(error_class(reply))
-        if len(self.lines) < KEPT:
-            self.lines += [f" Out: {line[:LONGEST]}" for line in reply.split("\n")]
+        if self._length < KEPT:
+            self._kept.append((" Out: ", reply))
+            self._length += 1 + reply.count("\n")
 
     def forget(self) -> None:
-        self.lines.clear()
+        self._kept.clear()
+        self._length = 0
         self.errors.clear()
