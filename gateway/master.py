@@ -7,9 +7,10 @@
 It does nothing else, so that there is nothing in it to go wrong: no mail, no network input, no tables.  Each role is a
 process of its own (gateway.role) with a Link to the master; when the master goes, the roles see it break, and end.
 
-reload: the new configuration is checked by the caller; new roles are started with it, and the old ones are told to
-retire: they take no more work, end what they have begun, and go.  Each role is handed the configuration's text, so
-that one which is started again does not take up what somebody is about to write into the files.
+reload: the new configuration is checked by the caller; new roles are started with it, and when they are ready the old
+ones are told to retire: they take no more work, end what they have begun, and go.  Only then comes the new scheduler,
+for two must not hold the queue at once.  Each role is handed the configuration's text, so that one which is started
+again does not take up what somebody is about to write into the files.
 """
 
 from __future__ import annotations
@@ -58,16 +59,20 @@ class RoleProcess(ProcessProtocol):
     """One running role.  ``ended`` fires when the process is gone."""
 
     def __init__(self, plan: Plan, configuration: Configuration, reactor: Any, log: Log,
-                 on_note: dict[str, Callable[[Any], None]], on_end: Callable[[RoleProcess, str], None]) -> None:
+                 on_request: Callable[[str], None], on_ready: Callable[[], None],
+                 on_end: Callable[[RoleProcess, str], None]) -> None:
         self.plan = plan
         self.ended: Deferred[None] = Deferred()
+        self.ready = False
         self.retired = False
+        """It has been replaced; it may still have to be told."""
+        self._on_ready = on_ready
         self.started = reactor.seconds()
         self._log = log
         self._on_end = on_end
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
-        link = Link(reactor, {}, on_note)
+        link = Link(reactor, {}, {"request": on_request, "ready": self._is_ready})
         self.link = link
         factory = Factory.forProtocol(lambda: link)
         factory.noisy = False
@@ -90,6 +95,10 @@ class RoleProcess(ProcessProtocol):
             os.close(null)
             os.close(text)
             theirs.close()
+
+    def _is_ready(self, ignored: object) -> None:
+        self.ready = True
+        self._on_ready()
 
     def processEnded(self, reason: Failure) -> None:
         self._on_end(self, reason.getErrorMessage())
@@ -136,8 +145,10 @@ class Master:
         self._failures: dict[str, int] = {}
         self._pending: dict[str, IDelayedCall] = {}
         self._stopping = False
+        self._outgoing: list[RoleProcess] = []
+        """Replaced, and at work until the new ones are ready."""
         self._awaited: RoleProcess | None = None
-        """The retiring scheduler: two must not hold the queue at once."""
+        """The replaced scheduler, which must end before there is another one."""
 
     def start(self, configuration: Configuration, plans: Sequence[Plan]) -> None:
         """Start the roles of a configuration; those of an earlier one retire."""
@@ -149,20 +160,31 @@ class Master:
         self._pending.clear()
         for one in old:
             one.retired = True
-        scheduler = next((one for one in old if one.plan.role == "scheduler"), None)
+            if one.plan.role == "scheduler":
+                self._awaited = one
+        self._outgoing += old
         for plan in self._plans:
-            if not (scheduler and plan.role == "scheduler"):
+            if not (self._awaited and plan.role == "scheduler"):
                 self._spawn(plan)
-        for one in old:
-            one.link.note("retire", None)
-        self._awaited = scheduler
+
+    def _look_whether_ready(self) -> None:
+        """When all new roles can work, the old ones need not."""
+        ready = {one.plan.title for one in self._running if one.ready and not one.retired}
+        if ready >= {plan.title for plan in self._plans if plan.role != "scheduler"}:
+            outgoing, self._outgoing = self._outgoing, []
+            for one in outgoing:
+                one.link.note("retire", None)
 
     def _spawn(self, plan: Plan) -> None:
         self._pending.pop(plan.title, None)
         if self._stopping or self._configuration is None:
             return
-        notes = {"request": self._on_request}
-        self._running.append(RoleProcess(plan, self._configuration, self._reactor, self._log, notes, self._ended))
+        self._running.append(
+            RoleProcess(
+                plan, self._configuration, self._reactor, self._log, self._on_request, self._look_whether_ready,
+                self._ended,
+            )
+        )
 
     def _ended(self, process: RoleProcess, how: str) -> None:
         self._running.remove(process)

@@ -49,6 +49,7 @@ def main(arguments: list[str]) -> int:
     process = RoleProcess(role, reactor, log)
     process.connect()
     role.start(descriptors)
+    role.master.note("ready", None)
     reactor.run()
     log.flush()
     return 0

@@ -1,7 +1,124 @@
-"""What the master hands to the roles that it starts; the rest of it is tested with real processes in tests/system."""
+"""The master and the roles that it starts, without processes; with real ones it is tested in tests/system."""
 
-from gateway.config.configuration import load
-from gateway.master import read_text_file, text_file
+import socket
+
+import pytest
+from twisted.internet.error import ProcessTerminated
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from gateway.config.configuration import from_texts, load
+from gateway.log import MemoryLog
+from gateway.master import Master, Plan, read_text_file, text_file
+
+
+class Process:
+    """A role that was started: ``say`` is a note of its, ``told`` what it was told."""
+
+    def __init__(self, protocol, title, link):
+        self.protocol, self.title, self._link = protocol, title, link
+        self.pid, self.ended = 1, False
+
+    def say(self, name):
+        frame = f'["note","{name}",null]'.encode()
+        self._link.dataReceived(len(frame).to_bytes(4, "big") + frame)
+
+    @property
+    def told(self):
+        return [name for name in ("retire", "stop") if f'"{name}"'.encode() in self._link.transport.value()]
+
+    def end(self):
+        self.ended = True
+        self.protocol.processEnded(Failure(ProcessTerminated(1)))
+
+
+class Reactor(Clock):
+    """Starts no processes, but keeps them."""
+
+    def __init__(self):
+        super().__init__()
+        self.processes = []
+        self._links = []
+
+    def adoptStreamConnection(self, descriptor, family, factory):
+        link = factory.buildProtocol(None)
+        link.makeConnection(StringTransport())
+        self._links.append(link)
+
+    def spawnProcess(self, protocol, executable, command, env, childFDs):
+        self.processes.append(Process(protocol, protocol.plan.title, self._links[-1]))
+        return self.processes[-1]
+
+    def running(self, title):
+        return [one for one in self.processes if one.title == title and not one.ended]
+
+
+@pytest.fixture
+def world(tmp_path):
+    reactor = Reactor()
+    listener = socket.socket()
+    plans = [Plan("executor", 1), Plan("scheduler", 1), *(Plan("receiver", n, {"inet:25": listener}) for n in (1, 2))]
+    master = Master(reactor, MemoryLog(), lambda what: None)
+
+    def start():
+        master.start(from_texts("", "", tmp_path), plans)
+
+    start()
+    for one in reactor.processes:
+        one.say("ready")
+    yield reactor, start
+    listener.close()
+
+
+def retiring(reactor):
+    reactor.advance(0)
+    return [one.title for one in reactor.processes if "retire" in one.told]
+
+
+def test_the_old_roles_work_until_all_new_ones_are_ready(world):
+    reactor, start = world
+    old = list(reactor.processes)
+    start()
+    new = reactor.processes[len(old) :]
+    assert [one.title for one in new] == ["executor", "receiver 1", "receiver 2"]
+    for one in new[:-1]:
+        one.say("ready")
+    assert retiring(reactor) == []
+    new[-1].say("ready")
+    assert retiring(reactor) == ["executor", "scheduler", "receiver 1", "receiver 2"]
+
+
+def test_there_is_never_more_than_one_scheduler(world):
+    reactor, start = world
+    (first,) = reactor.running("scheduler")
+    start()
+    start()
+    for one in reactor.processes:
+        one.say("ready")
+    assert reactor.running("scheduler") == [first]
+    assert retiring(reactor).count("receiver 1") == 2
+    first.end()
+    (second,) = reactor.running("scheduler")
+    second.say("ready")
+    second.end()
+    reactor.advance(1)
+    assert len(reactor.running("scheduler")) == 1
+
+
+def test_a_new_role_that_dies_does_not_send_the_old_ones_away(world):
+    reactor, start = world
+    old = list(reactor.processes)
+    start()
+    for one in reactor.processes[len(old) :]:
+        if one.title == "executor":
+            one.end()
+        else:
+            one.say("ready")
+    assert retiring(reactor) == []
+    reactor.advance(1)
+    reactor.processes[-1].say("ready")
+    assert len(retiring(reactor)) == len(old)
 
 
 def test_a_role_gets_the_configuration_that_the_master_has(tmp_path):
