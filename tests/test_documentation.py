@@ -235,7 +235,7 @@ def test_its_excerpts_stand_in_the_examples() -> None:
     assert len(excerpts) > 10
 
 
-@pytest.mark.parametrize("script", ["examples/first-message/run", "tests/run", ".ci/run"])
+@pytest.mark.parametrize("script", ["examples/first-message/run", "tests/run", "tests/copy", ".ci/run"])
 def test_scripts_have_no_mistake_that_a_shell_sees(script: str) -> None:
     shell = (ROOT / script).read_text().partition("\n")[0].rpartition("/")[2].removeprefix("env ")
     assert subprocess.run([shell, "-n", ROOT / script]).returncode == 0
