@@ -7,8 +7,9 @@
     postmap -i [-r|-w] TYPE:FILE                 add entries from standard input to the file
 
 There is no index to be built: the text file is what the gateway reads, also without this command, so the forms that
-change a table change the file.  -N, -n, -o, -p, -U and -F's kin that speak of index files are accepted without
-effect.  Exit status 0; 1 when nothing was found, and for every error, with one line on standard error.
+change a table change the file.  When the command is done, a gateway that runs has what is in the file.  -N, -n, -o,
+-p, -U and -F's kin that speak of index files are accepted without effect.  Exit status 0; 1 when nothing was found, and
+for every error, with one line on standard error.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.commands import taking_up
 from gateway.config import Settings, read
 from gateway.config.builtin import builtin
 from gateway.interfaces import TableError
@@ -135,8 +137,7 @@ def _perform(request: Request, settings: Settings) -> int:
     if request.action == "d":
         return _delete(request, settings)
     if request.action == "":
-        for spec in request.tables:
-            build(request, spec, settings)
+        taking_up.wait([build(request, spec, settings) for spec in request.tables], settings)
         return 0
     if any(_NEEDS_REACTOR.search(spec) for spec in request.tables):
         return _with_reactor(request, settings)
@@ -294,12 +295,12 @@ def _with_reactor(request: Request, settings: Settings) -> int:
 # --- changes ---------------------------------------------------------------------------------------------------
 
 
-def build(request: Request, spec: str, settings: Settings) -> None:
-    """Check a table's text, or with -i add to it.  Raises Fatal."""
+def build(request: Request, spec: str, settings: Settings) -> Path:
+    """Check a table's text, or with -i add to it.  The file.  Raises Fatal."""
     path, alias = _file(request, spec, settings)
     if "i" in request.flags:
         _add(request, path, alias, settings)
-        return
+        return path
     try:
         content = parse_table(
             open_text(path), alias=alias, folding="f" not in request.flags, utf8=settings.flag("smtputf8_enable")
@@ -309,6 +310,7 @@ def build(request: Request, spec: str, settings: Settings) -> None:
     for line, what in content.problems:
         if not (request.flags & {"w", "r"} and what.startswith("duplicate entry")):
             _say(request.program, f"warning: {path}, line {line}: {what}")
+    return path
 
 
 def _file(request: Request, spec: str, settings: Settings) -> tuple[Path, bool]:
@@ -346,6 +348,7 @@ def _add(request: Request, path: Path, alias: bool, settings: Settings) -> None:
 def _delete(request: Request, settings: Settings) -> int:
     keys = {fold(key) for key in (_keys(request) if request.key == "-" else [request.key])}
     found = False
+    paths: list[Path] = []
     for spec in request.tables:
         type = spec.partition(":")[0]
         if type not in INDEXED_TYPES:
@@ -355,6 +358,8 @@ def _delete(request: Request, settings: Settings) -> int:
             found |= bool(remove_entries(path, keys, alias=alias))
         except OSError as error:
             raise Fatal(f"open {path}: {error.strerror}") from None
+        paths.append(path)
+    taking_up.wait(paths, settings)
     return 0 if found else 1
 
 

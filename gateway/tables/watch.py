@@ -1,6 +1,6 @@
 """A value made from a file, and made anew when the file changes.
 
-get() gives the value; at most once a second it looks (one stat) whether the file is still the one that was read.
+get() gives the value; a few times a second at most it looks (one stat) whether the file is still the one that was read.
 What is half-written is never served:
 
 * a file is read whole, and taken only if it did not change meanwhile;
@@ -24,7 +24,7 @@ from gateway.tables.base import PROGRAM, Environment
 
 T = TypeVar("T")
 
-CHECK_EVERY = 1.0
+CHECK_EVERY = 0.2
 SETTLED = 1.0
 BIG = 1_000_000
 """Bytes: to parse less takes a few milliseconds, which is no more than to tell a thread about it is worth."""
