@@ -20,10 +20,6 @@ _PERMITTING = {
 }
 _REFUSING = {
     "check_ccert_access": 1,
-    "reject_authenticated_sender_login_mismatch": 0,
-    "reject_known_sender_login_mismatch": 0,
-    "reject_sender_login_mismatch": 0,
-    "reject_unauthenticated_sender_login_mismatch": 0,
     "reject_unverified_recipient": 0,
     "reject_unverified_sender": 0,
 }

@@ -14,13 +14,11 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from typing import Any, NamedTuple
 
 from twisted.internet.task import deferLater
 
 from gateway.addresses.syntax import unquote
 from gateway.config import ConfigError, Settings
-from gateway.config.ports import known_ports, tcp_port
 from gateway.config.settings import split_words
 from gateway.interfaces import IRestriction, TableError
 from gateway.policy.answers import Answers
@@ -28,7 +26,7 @@ from gateway.policy.evaluator import PROGRAM
 from gateway.policy.registry import Arguments, Asking, RestrictionError, Toolbox, restriction
 from gateway.policy.session import Session, Tls
 from gateway.policy.verdict import Verdict
-from gateway.tables.requests import LOST, NoAnswer, Patience, Server
+from gateway.tables.requests import LOST, NoAnswer, Patience, Reach, Server, service_place
 
 NAME = "check_policy_service"
 PARAMETERS = "smtpd_policy_service_"
@@ -47,17 +45,12 @@ _FAILED = "Application error"
 _transactions = itertools.count()
 
 
-class Network(NamedTuple):
-    reactor: Any
-    resolver: Any
-
-
 class PolicyService:
     """One server.  ``place``: "inet:HOST:PORT" or "unix:PATH"; ``settings``: with what is special about it.
     Raises ValueError, ConfigError."""
 
     def __init__(self, tools: Toolbox, place: str, settings: Settings) -> None:
-        kind, _, self._name = place.partition(":")
+        self._name = place.partition(":")[2]
         self._tools = tools
         self._answers = Answers(tools, place)
         self._default = settings.text(PARAMETERS + "default_action")
@@ -73,17 +66,8 @@ class PolicyService:
             age=settings.seconds(PARAMETERS + "max_ttl"),
             questions=settings.number(PARAMETERS + "request_limit"),
         )
-        network = Network(tools.clock, tools.resolver)
-        if kind == "inet":
-            host, _, port = self._name.rpartition(":")
-            self._server = Server(
-                place, network, _framed, patience, host=host or "localhost", port=tcp_port(port, known_ports(settings))
-            )
-        elif kind in ("unix", "local") and self._name:
-            path = os.path.join(settings.text("queue_directory"), self._name)
-            self._server = Server(place, network, _framed, patience, path=path)
-        else:
-            raise ValueError(f"invalid transport name: {kind} in service: {place}")
+        network = Reach(tools.clock, tools.resolver)
+        self._server = Server(place, service_place(place, settings), network, _framed, patience)
 
     async def check(self, session: Session) -> Verdict:
         subject, kind = session.subject, session.subject_kind

@@ -122,7 +122,7 @@ class Session:
 
     def forget_transaction(self) -> None:
         """MAIL and what followed is over (RSET, end of message, EHLO)."""
-        self.queue_id = self.instance = ""
+        self.queue_id = self.instance = self.sasl_sender = ""
         self.sender = self.recipient = None
         self.recipient_count = self.size = 0
         if self.decisions.any():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from gateway.clock import time_of_day
-from gateway.smtpd import limits
+from gateway.smtpd import limits, login
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
-from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters
+from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters, safe
 from gateway.smtpd.tokens import Token
 from gateway.smtpd.transaction import Transaction
 from spool.envelope import Recipient
@@ -35,12 +35,18 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
             [token.text for token in tokens[3:]],
             dsn=self.offers("dsn"),
             smtputf8=options.smtputf8 and self.offers("smtputf8"),
+            auth=self.service.login is not None,
             verp=options.verp_delimiters if self.verp_allowed else None,
         )
     except BadAddress:
         return "501 5.1.7 Bad sender address syntax"
     except BadParameter as bad:
         return str(bad)
+    if parameters.auth:
+        if not await login.is_active(self):
+            return "503 5.5.4 Error: authentication disabled"
+        if parameters.auth != "<>":
+            session.sasl_sender = safe(parameters.auth)
     if parameters.verp and not sender:
         return "503 5.5.4 Error: XVERP requires non-null sender"
     if options.strict_smtputf8 and not parameters.smtputf8 and not sender.isascii():

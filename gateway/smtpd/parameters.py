@@ -68,6 +68,8 @@ def mail_parameters(
         elif name == "SMTPUTF8" and not equals and smtputf8:
             found.smtputf8 = True
         elif name == "AUTH" and equals and auth:
+            if found.auth:
+                raise BadParameter("503 5.5.4 Error: multiple AUTH= options")
             found.auth = value
         elif name == "XVERP" and verp is not None:
             found.verp = value if equals else verp

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import ServerFactory
 
 from gateway.config import Settings
-from gateway.smtpd import content_commands, mail_commands, session_commands, trusted_commands
+from gateway.smtpd import content_commands, login, mail_commands, session_commands, trusted_commands
 from gateway.smtpd.channel import Channel
 from gateway.smtpd.conversation import BEFORE_TLS, LAST, LIMITED, Command, Conversation
 from gateway.smtpd.limits import Room
@@ -34,7 +34,7 @@ COMMANDS: dict[str, Command] = {
     "XCLIENT": Command(trusted_commands.xclient),
     "XFORWARD": Command(trusted_commands.xforward),
     "STARTTLS": Command(session_commands.starttls, BEFORE_TLS | LAST),
-    "AUTH": Command(session_commands.auth),
+    "AUTH": Command(login.auth),
     "MAIL": Command(mail_commands.mail),
     "RCPT": Command(mail_commands.rcpt),
     "DATA": Command(content_commands.data, LAST),

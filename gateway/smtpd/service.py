@@ -20,9 +20,11 @@ from gateway.policy.compose import make_evaluator
 from gateway.policy.evaluator import Evaluator
 from gateway.policy.registry import Toolbox
 from gateway.smtpd.limits import ClientLimits, Room
+from gateway.smtpd.login import Login
 from gateway.smtpd.options import Options
 from gateway.smtpd.tls import server_context
 from gateway.tables import AddressList, Maps, StringList, Tables
+from gateway.tables.requests import Reach
 
 FLUSHED, NOT_ELIGIBLE, UNABLE = "flushed", "not eligible", "unable"
 """What ``flush_site`` answers to ETRN."""
@@ -81,6 +83,7 @@ class Service:
     forbidden: StringList
     command_filter: ILookupTable | None
     tls_context: Any
+    login: Login | None = None
     stand_alone: bool = False
     """sendmail -bs: the client is a user of this machine, no restrictions apply."""
 
@@ -135,6 +138,7 @@ class Service:
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
             tls_context=server_context(settings, with_.log, program) if wants_tls else None,
+            login=Login.of(settings, tables, Reach(with_.clock, with_.resolver), with_.log, program),
             stand_alone=stand_alone,
         )
 

@@ -1,11 +1,11 @@
-"""HELO, EHLO, RSET, NOOP, QUIT, VRFY, ETRN, STARTTLS, AUTH: everything but the mail itself; RFC 5321, 1985, 3207."""
+"""HELO, EHLO, RSET, NOOP, QUIT, VRFY, ETRN, STARTTLS: all but the mail itself and logins; RFC 5321, 1985, 3207."""
 
 from __future__ import annotations
 
 import re
 
 from gateway.addresses.syntax import literal_address, valid_hostname
-from gateway.smtpd import limits
+from gateway.smtpd import limits, login
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE
@@ -37,7 +37,8 @@ async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     if refusal is not None:
         return refusal
     self.session.protocol = "ESMTP"
-    lines = [self.options.hostname, *_keywords(self)]
+    logins = await login.keywords(self) if self.service.login is not None else []
+    lines = [self.options.hostname, *_keywords(self), *logins]
     return "\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
 
 
@@ -154,10 +155,3 @@ async def starttls(self: Conversation, tokens: list[Token]) -> str | None:
     await self.reply("220 2.0.0 Ready to start TLS")
     await self.begin_tls()
     return None
-
-
-async def auth(self: Conversation, tokens: list[Token]) -> str:
-    """Nobody can log in here: there is no SASL server to ask."""
-    if self.options.helo_required and self.session.helo is None:
-        return "503 5.5.1 Error: send HELO/EHLO first"
-    return "503 5.5.1 Error: authentication not enabled"

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table
-from gateway.tables.requests import Server
+from gateway.tables.requests import Place, Server
 
 MAX_LINE = 4096
 MAX_NETSTRING = 100_000
@@ -25,7 +25,7 @@ class TcpTable(Table):
     def __init__(self, spec: Spec, environment: Environment) -> None:
         super().__init__(spec.name)
         host, _, port = spec.argument.rpartition(":")
-        self._server = Server(spec.name, environment, _line, host=host, port=_port(spec, port))
+        self._server = Server(spec.name, Place(host=host, port=_port(spec, port)), environment, _line)
 
     async def lookup(self, key: str) -> str | None:
         quoted = _ENCODED.sub(lambda match: b"%%%02X" % match.group()[0], key.encode("utf-8", "surrogateescape"))
@@ -55,10 +55,11 @@ class SocketmapTable(Table):
         if not self._map or not place or kind not in ("inet", "unix"):
             raise TableError("socketmap requires server:socketmap argument")
         if kind == "unix":
-            self._server = Server(spec.name, environment, _netstring, path=place)
+            where_it_is = Place(place)
         else:
             host, _, port = place.rpartition(":")
-            self._server = Server(spec.name, environment, _netstring, host=host, port=_port(spec, port))
+            where_it_is = Place(host=host, port=_port(spec, port))
+        self._server = Server(spec.name, where_it_is, environment, _netstring)
 
     async def lookup(self, key: str) -> str | None:
         question = f"{self._map} {key}".encode("utf-8", "surrogateescape")

@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from typing import Protocol as Interface
 
 from twisted.internet import defer, error
@@ -22,8 +22,12 @@ from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, U
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
+from gateway.config.ports import known_ports, tcp_port
 from gateway.interfaces import DNSError, TableError
 from gateway.tables.networks import parse_address
+
+if TYPE_CHECKING:
+    from gateway.config.settings import Settings
 
 TIMEOUT = 100.0
 """Seconds for a question and its answer: tcp_table(5)."""
@@ -43,6 +47,28 @@ class NoAnswer(TableError):
         self.reason = reason
 
 
+class Place(NamedTuple):
+    """Where a server is: a unix path, or host and port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+def service_place(text: str, settings: Settings) -> Place:
+    """What "inet:HOST:PORT" and "unix:PATH" (in queue_directory, if relative) mean.  Raises ValueError."""
+    kind, _, name = text.partition(":")
+    if kind == "inet" and name:
+        host, _, port = name.rpartition(":")
+        return Place(host=host or "localhost", port=tcp_port(port, known_ports(settings)))
+    if kind in ("unix", "local") and name:
+        return Place(os.path.join(settings.text("queue_directory"), name))
+    raise ValueError(f"invalid transport name: {kind} in service: {text}")
+
+
 class Network(Interface):
     """Where connections are made."""
 
@@ -53,6 +79,13 @@ class Network(Interface):
     def resolver(self) -> Any:
         """An IResolver for host names; None = the system's, blocking."""
         ...
+
+
+class Reach(NamedTuple):
+    """A Network."""
+
+    reactor: Any
+    resolver: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +100,8 @@ class Patience:
     age: float = 0
     questions: int = 0
 
+
+_AnyProtocol = TypeVar("_AnyProtocol", bound=Protocol)
 
 Frame = Callable[[bytes], tuple[bytes, bytes] | None]
 """Cuts a whole reply off what has come: (reply, the rest), None = not yet; raises ValueError for what is none."""
@@ -124,24 +159,16 @@ class _Connection(Protocol):
 
 
 class Server:
-    """A server at "host:port" or at a unix path, and the connections to it."""
+    """A server and the connections to it."""
 
     def __init__(
-        self,
-        name: str,
-        network: Network,
-        frame: Frame,
-        patience: Patience = Patience(),  # noqa: B008
-        *,
-        path: str = "",
-        host: str = "",
-        port: int = 0,
+        self, name: str, place: Place, network: Network, frame: Frame, patience: Patience = Patience()  # noqa: B008
     ) -> None:
         self.name = name
+        self._place = place
         self._network = network
         self._frame = frame
         self._patience = patience
-        self._path, self._host, self._port = path, host, port
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
         self._count = 0
@@ -228,49 +255,57 @@ class Server:
     async def _connect(self) -> _Connection:
         self._count += 1
         try:
-            return await self._connect_to_any()
+            connection = await connect_to(
+                self.name, self._place, self._network, lambda: _Connection(self._frame), self._patience.connect
+            )
         except BaseException:
             self._count -= 1
             raise
+        connection.born = self._network.reactor.seconds()
+        return connection
 
-    async def _connect_to_any(self) -> _Connection:
-        problem: Exception | None = None
-        for endpoint in await self._endpoints():
-            try:
-                protocol = await endpoint.connect(Factory.forProtocol(lambda: _Connection(self._frame)))
-            except (error.ConnectError, OSError) as failed:
-                problem = failed
-                continue
-            assert isinstance(protocol, _Connection)
-            protocol.born = self._network.reactor.seconds()
-            return protocol
-        where = self._path or f"{self._host}:{self._port}"
-        raise NoAnswer(f"{self.name}: connect to {where}: {_reason(problem)}", _reason(problem))
 
-    async def _endpoints(self) -> list[Any]:
-        reactor, seconds = self._network.reactor, self._patience.connect
-        if self._path:
-            return [UNIXClientEndpoint(reactor, self._path, seconds, checkPID=False)]
-        return [
-            (TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint)(reactor, address, self._port, seconds)
-            for address in await self._addresses()
-        ]
-
-    async def _addresses(self) -> list[str]:
-        host = self._host.removeprefix("[").removesuffix("]")
-        if parse_address(host) is not None:
-            return [host]
-        if self._network.resolver is not None:
-            try:
-                return list(await self._network.resolver.native(host))
-            except DNSError as problem:
-                raise NoAnswer(f"{self.name}: {problem}", str(problem)) from None
+async def connect_to(
+    name: str, place: Place, network: Network, make: Callable[[], _AnyProtocol], seconds: float
+) -> _AnyProtocol:
+    """A new connection, to the first of the place's addresses that takes one.  ``name``: for messages.  Raises
+    NoAnswer."""
+    problem: Exception | None = None
+    for endpoint in await _endpoints(name, place, network, seconds):
         try:
-            found = socket.getaddrinfo(host, self._port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as problem:
-            text = f"host or service {host} not found: {problem}"
-            raise NoAnswer(f"{self.name}: {text}", text) from None
-        return [str(item[4][0]) for item in found]
+            protocol: _AnyProtocol = await endpoint.connect(Factory.forProtocol(make))
+        except (error.ConnectError, OSError) as failed:
+            problem = failed
+            continue
+        return protocol
+    raise NoAnswer(f"{name}: connect to {place}: {_reason(problem)}", _reason(problem))
+
+
+async def _endpoints(name: str, place: Place, network: Network, seconds: float) -> list[Any]:
+    reactor = network.reactor
+    if place.path:
+        return [UNIXClientEndpoint(reactor, place.path, seconds, checkPID=False)]
+    return [
+        (TCP6ClientEndpoint if ":" in address else TCP4ClientEndpoint)(reactor, address, place.port, seconds)
+        for address in await _addresses(name, place, network)
+    ]
+
+
+async def _addresses(name: str, place: Place, network: Network) -> list[str]:
+    host = place.host.removeprefix("[").removesuffix("]")
+    if parse_address(host) is not None:
+        return [host]
+    if network.resolver is not None:
+        try:
+            return list(await network.resolver.native(host))
+        except DNSError as problem:
+            raise NoAnswer(f"{name}: {problem}", str(problem)) from None
+    try:
+        found = socket.getaddrinfo(host, place.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as problem:
+        text = f"host or service {host} not found: {problem}"
+        raise NoAnswer(f"{name}: {text}", text) from None
+    return [str(item[4][0]) for item in found]
 
 
 def _reason(problem: Exception | None) -> str:

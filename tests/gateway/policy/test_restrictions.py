@@ -254,3 +254,49 @@ def test_white_list() -> None:
     rig = listed(at_recipient("permit_dnswl_client wl.test, reject"), "7.2.0.192.wl.test")
     assert ask(rig) == "250 2.1.5 Ok"
     assert ask(rig, client="192.0.2.8").startswith("554")
+
+
+# --- logins and senders --------------------------------------------------------------------------------
+
+OWNED = "inline:{ {joe@gw.test = joe}, {team@gw.test = ann, JOE}, {ann@gw.test = ann}, {@owned.test = ann} }"
+NOT_OWNED = "553 5.7.1 <{}>: Sender address rejected: not owned by user joe"
+NOT_IN = "553 5.7.1 <{}>: Sender address rejected: not logged in"
+
+
+@pytest.mark.parametrize(
+    ("restriction", "login", "sender", "reply"),
+    [
+        ("reject_sender_login_mismatch", "joe", "joe@gw.test", ""),
+        ("reject_sender_login_mismatch", "joe", "joe+box@gw.test", ""),
+        ("reject_sender_login_mismatch", "Joe", "team@gw.test", ""),
+        ("reject_sender_login_mismatch", "joe", "ann@gw.test", NOT_OWNED),
+        ("reject_sender_login_mismatch", "joe", "x@owned.test", NOT_OWNED),
+        ("reject_sender_login_mismatch", "joe", "free@else.test", NOT_OWNED),
+        ("reject_sender_login_mismatch", "joe", "", ""),
+        ("reject_sender_login_mismatch", "", "ann@gw.test", NOT_IN),
+        ("reject_sender_login_mismatch", "", "free@else.test", ""),
+        ("reject_authenticated_sender_login_mismatch", "joe", "ann@gw.test", NOT_OWNED),
+        ("reject_authenticated_sender_login_mismatch", "", "ann@gw.test", ""),
+        ("reject_known_sender_login_mismatch", "joe", "ann@gw.test", NOT_OWNED),
+        ("reject_known_sender_login_mismatch", "joe", "free@else.test", ""),
+        ("reject_known_sender_login_mismatch", "", "ann@gw.test", ""),
+        ("reject_unauthenticated_sender_login_mismatch", "joe", "ann@gw.test", ""),
+        ("reject_unauthenticated_sender_login_mismatch", "", "ann@gw.test", NOT_IN),
+    ],
+)
+def test_whose_senders(restriction: str, login: str, sender: str, reply: str) -> None:
+    rig = Rig(
+        smtpd_sender_restrictions=restriction, smtpd_sender_login_maps=OWNED, recipient_delimiter="+",
+        smtpd_sasl_auth_enable="yes", smtpd_sasl_type="dovecot", smtpd_discard_ehlo_keywords="auth",
+        smtpd_authorized_xclient_hosts="192.0.2.7",
+    )  # fmt: skip
+    client = rig.connect()
+    client.say(f"XCLIENT LOGIN={login or '[UNAVAILABLE]'}", "EHLO h.test", f"MAIL FROM:<{sender}>")
+    assert client.say("RCPT TO:<joe@gw.test>") == [reply.format(sender) or "250 2.1.5 Ok"]
+
+
+def test_senders_without_logins() -> None:
+    rig = Rig(smtpd_sender_restrictions="reject_sender_login_mismatch", smtpd_sender_login_maps=OWNED)
+    client = rig.connect()
+    assert client.say("EHLO h.test", "MAIL FROM:<ann@gw.test>", "RCPT TO:<joe@gw.test>")[2] == "250 2.1.5 Ok"
+    assert "restriction `reject_sender_login_mismatch' ignored: no SASL support" in rig.log.text
