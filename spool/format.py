@@ -33,6 +33,7 @@ HEAD = len(_FIRST % (0, 0))
 """Length of the first line."""
 
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
+_parse = json.JSONDecoder().raw_decode
 _quoted = json.encoder.encode_basestring_ascii
 
 
@@ -114,13 +115,22 @@ def decode(block: bytes) -> Envelope:
         lines = block[HEAD:-1].decode("ascii").split("\n")
         if not all(line.startswith(" ") for line in lines):
             raise SpoolError("broken envelope")
-        first, *others = (json.loads(line) for line in lines)
+        first, *others = map(_value, lines)
     except (ValueError, RecursionError):
         raise SpoolError("broken envelope") from None
     envelope = decode_envelope(first)
     envelope.size = size
     envelope.recipients = [decode_recipient(values) for values in others]
     return envelope
+
+
+def _value(line: str) -> Any:
+    """What json.loads() gives, in a third of the time for a line that we have written."""
+    try:
+        value, end = _parse(line, 1)
+    except ValueError:
+        return json.loads(line)
+    return value if end == len(line) else json.loads(line)
 
 
 def decode_recipient(values: Any) -> Recipient:
@@ -144,17 +154,21 @@ def _checked(values: Any, known: dict[str, Any], needed: str) -> dict[str, Any]:
     if not isinstance(values, dict) or (needed and needed not in values):
         raise SpoolError(f"broken envelope: no {needed}" if needed else "broken envelope")
     found = {}
-    for name, default in known.items():
-        if name not in values:
+    for name, value in values.items():
+        if name not in known:
             continue
-        value = values[name]
-        kind = type(default)
-        if kind is float and type(value) is int:
-            try:
-                value = float(value)
-            except OverflowError:
-                pass
+        kind = type(known[name])
         if type(value) is not kind:
-            raise SpoolError(f"broken envelope: {name}")
+            value = _as_float(value) if kind is float else None
+            if value is None:
+                raise SpoolError(f"broken envelope: {name}")
         found[name] = value
     return found
+
+
+def _as_float(value: Any) -> float | None:
+    """A whole number as a float; None if it is none, or too large."""
+    try:
+        return float(value) if type(value) is int else None
+    except OverflowError:
+        return None
