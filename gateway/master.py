@@ -147,6 +147,7 @@ class Master:
         self._stopping = False
         self._outgoing: list[RoleProcess] = []
         """Replaced, and at work until the new ones are ready."""
+        self._reloading = False
         self._awaited: RoleProcess | None = None
         """The replaced scheduler, which must end before there is another one."""
 
@@ -163,6 +164,7 @@ class Master:
             if one.plan.role == "scheduler":
                 self._awaited = one
         self._outgoing += old
+        self._reloading = bool(old)
         for plan in self._plans:
             if not (self._awaited and plan.role == "scheduler"):
                 self._spawn(plan)
@@ -174,6 +176,9 @@ class Master:
             outgoing, self._outgoing = self._outgoing, []
             for one in outgoing:
                 one.link.note("retire", None)
+        if self._reloading and ready >= {plan.title for plan in self._plans}:
+            self._reloading = False
+            self._log.info("master", "reload finished -- the new configuration is in use")
 
     def _spawn(self, plan: Plan) -> None:
         self._pending.pop(plan.title, None)

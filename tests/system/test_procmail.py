@@ -127,7 +127,7 @@ def test_procmail_as_a_transport(world, folder):
         words = f"/usr/bin/{command.format(folder=folder)}"
         gateway.append("master.cf", f"t{number} unix - n n - - pipe flags=F user=nobody argv={words}\n")
     gateway.run("reload", check=True)
-    gateway.wait_for("reload -- version")
+    gateway.wait_for("reload finished")
     gateway.send([f"x@t{number}.example" for number in range(len(PROGRAMS))], sender="ann@far.example")
     for number, pattern in enumerate(PROGRAMS.values()):
         gateway.wait_for(rf"to=<x@t{number}\.example>, relay=t{number}, .*{pattern}")
