@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from gateway.addresses.headers import RECIPIENT_FIELDS, SENDER_FIELDS
 from gateway.content.checks import Checker
 from gateway.content.header_scan import Field
-from gateway.content.missing import missing_fields
+from gateway.content.missing import is_resent, missing_fields
 from gateway.content.recipients import Rewriting
 from gateway.content.rules import ContentRules
 from gateway.interfaces import Log, Rejected
@@ -62,11 +62,14 @@ class HeaderEditor:
             if len(field.raw) > self._rules.field_limit or b"\0" in field.raw:
                 field.raw = _cut(field.raw, self._rules.field_limit)
             if self._checker is None:
-                await self._take(field)
+                if self._take(field):
+                    await self._take_addresses(field)
                 continue
             for raw in await self._checker.header(field):
                 name = field.name if raw is field.raw else raw.partition(b":")[0].strip().lower()
-                await self._take(Field(name, raw))
+                one = Field(name, raw)
+                if self._take(one):
+                    await self._take_addresses(one)
 
     def taken(self) -> bytes:
         """The lines of the new header since the last call."""
@@ -79,11 +82,12 @@ class HeaderEditor:
         self._add_missing()
         return self.taken()
 
-    async def _take(self, field: Field) -> None:
-        name, raw = field.name, field.raw
+    def _take(self, field: Field) -> bool:
+        """True: it has addresses, and _take_addresses() is to go on with it."""
+        name = field.name
         self._seen.add(name)
         if name in self._rules.drop:
-            return
+            return False
         if name == b"received":
             self._hops += 1
             if self._hops >= self._rules.hop_limit:
@@ -92,16 +96,20 @@ class HeaderEditor:
         elif name in _NOTED:
             self._note(name, field.value)
         elif self._context and name in _ADDRESS_FIELDS:
-            raw = await self._rewritten(_ADDRESS_FIELDS[name], raw)
+            return True
+        self._put(field.raw)
+        return False
+
+    async def _take_addresses(self, field: Field) -> None:
+        label, _, value = field.raw.partition(b":")
+        value = value.strip()
+        new = await self._rewriting.header(_ADDRESS_FIELDS[field.name], value, self._context)
+        self._put(field.raw if new is value else b"%s: %s\n" % (label, new))
+
+    def _put(self, raw: bytes) -> None:
         if self._detect_utf8 and not raw.isascii():
             self._envelope.smtputf8 = True
         self._out.append(raw)
-
-    async def _rewritten(self, name: str, raw: bytes) -> bytes:
-        label, _, value = raw.partition(b":")
-        value = value.strip()
-        new = await self._rewriting.header(name, value, self._context)
-        return raw if new is value else b"%s: %s\n" % (label, new)
 
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"content-transfer-encoding":
@@ -116,7 +124,7 @@ class HeaderEditor:
         self._log.info(PROGRAM, f"{self._id}: {name.decode()}={shown}")
 
     def _add_missing(self) -> None:
-        resent = any(name.startswith(b"resent-") for name in self._seen)
+        resent = is_resent(self._seen)
         made = ""
         if self._context or self._rules.always_add:
             lines, made = missing_fields(

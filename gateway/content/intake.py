@@ -191,7 +191,7 @@ class Intake:
         if complete and data and not data.endswith(b"\n"):
             data += b"\n"
         lines = mailbox_lines(data) if self._editor is None and data[:1] in (b"F", b">") else []
-        at = sum(map(len, lines))
+        at = sum(map(len, lines)) if lines else 0
         fields, at, state = scan_some(data, at, complete)
         if state is OPEN and not fields:
             return data
@@ -199,8 +199,8 @@ class Intake:
         if editor is None:
             editor = self._editor = self._make_editor()
             if self._received:
-                ours = b"".join(line.removesuffix(b"\n") + b"\n" for line in self._received)
-                await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode())))
+                ours = b"\n".join([line.removesuffix(b"\n") for line in self._received])
+                await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode()) + b"\n"))
             if lines and self._service == "smtpd":
                 await editor.take(_fields(b"".join(b"X-Mailbox-Line: " + line for line in lines)))
         await editor.take(fields)
@@ -268,4 +268,4 @@ def _fields(header: bytes) -> list[Field]:
 
 
 def _ascii(envelope: Envelope) -> bool:
-    return envelope.sender.isascii() and all(one.address.isascii() for one in envelope.recipients)
+    return envelope.sender.isascii() and "".join([one.address for one in envelope.recipients]).isascii()

@@ -46,6 +46,11 @@ def _backslash(match: re.Match[str]) -> str:
     return "\\" + match[1]
 
 
+def is_resent(seen: set[bytes]) -> bool:
+    """Whether the message was sent again: it has a Resent- field."""
+    return b"\nresent-" in b"\n" + b"\n".join(seen)
+
+
 def missing_fields(
     seen: set[bytes], envelope: Envelope, queue_id: str, *, host: str, style: str, no_recipient: str
 ) -> tuple[list[bytes], str]:
@@ -53,7 +58,7 @@ def missing_fields(
 
     ``no_recipient`` is undisclosed_recipients_header.
     """
-    resent = any(name.startswith(b"resent-") for name in seen)
+    resent = is_resent(seen)
     prefix, lower = ("Resent-", b"resent-") if resent else ("", b"")
     lines: list[str] = []
     made = ""

@@ -44,6 +44,11 @@ class _Status(enum.Enum):
     REFUSED = enum.auto()
 
 
+# Members of an Enum are slow to get at in Python 3.11.
+_DUNNO, _PERMIT = Outcome.DUNNO, Outcome.PERMIT
+_GO_ON, _PERMITTED = _Status.GO_ON, _Status.PERMITTED
+
+
 @dataclass(slots=True)
 class Lists:
     """Compiled lists by stage, and the two implicit checks (None: switched off)."""
@@ -78,6 +83,9 @@ class Evaluator:
         self.log = log
         self._soft = soft_bounce
         self._program = program
+        self._nothing_before = not (lists.client or lists.helo or lists.sender or lists.unlisted_sender)
+        """No list is worked off in front of those of the recipient."""
+        self._unlisted = () if lists.unlisted_recipient is None else (Item(lists.unlisted_recipient),)
 
     # --- the stages ----------------------------------------------------------------------------------------------
 
@@ -172,7 +180,10 @@ class Evaluator:
 
     async def _recipient(self, session: Session) -> str | None:
         lists = self.lists
-        if lists.delay:
+        if lists.delay and self._nothing_before:
+            session.deferral_client = session.deferral_helo = session.deferral_sender = None
+            session.sender_checked = False
+        elif lists.delay:
             reply = await self._client(session) or await self._helo(session) or await self._sender(session)
             if reply is not None:
                 return reply
@@ -190,9 +201,8 @@ class Evaluator:
                 return reply
         if session.deferral is not None:
             return self._deferred(session)
-        check = lists.unlisted_recipient
-        if check is not None and not session.recipient_checked and not session.decisions.discard:
-            return await self._list(session, (Item(check),), subject, facts.RECIPIENT, None)
+        if self._unlisted and not session.recipient_checked and not session.decisions.discard:
+            return await self._list(session, self._unlisted, subject, facts.RECIPIENT, None)
         return None
 
     async def _content(self, session: Session, items: RestrictionList, name: str, kind: str) -> str | None:
@@ -227,16 +237,17 @@ class Evaluator:
         return run.reply
 
     async def _walk(self, session: Session, items: RestrictionList, run: _Run, warn: bool) -> _Status:
-        for item in items:
+        for restriction, own_warn in items:
             if session.decisions.discard:
                 break
-            warn_here = session.warning = warn or item.warn
-            verdict = await item.restriction.check(session)
-            if verdict.outcome is Outcome.DUNNO:
+            warn_here = session.warning = warn or own_warn
+            verdict = await restriction.check(session)
+            outcome = verdict.outcome
+            if outcome is _DUNNO:
                 continue
-            if verdict.outcome is Outcome.PERMIT:
-                return _Status.PERMITTED
-            if verdict.outcome is Outcome.THEN:
+            if outcome is _PERMIT:
+                return _PERMITTED
+            if outcome is Outcome.THEN:
                 status = await self._nested(session, verdict, run, warn_here)
             else:
                 status = self._carry_out(session, verdict, run, warn_here)
@@ -244,7 +255,7 @@ class Evaluator:
                 return status
             if session.deferral is not None and session.rejection is not None:
                 break
-        return _Status.GO_ON
+        return _GO_ON
 
     async def _nested(self, session: Session, verdict: Verdict, run: _Run, warn: bool) -> _Status:
         if run.depth >= _DEEPEST:
