@@ -86,8 +86,8 @@ class Gateway(Service):
         self.sockets: dict[str, socket.socket] = {}
         self._lock: Any = None
         self._single: Single | None = None
-        self._next: Single | None = None
-        """What a reload has made, while the one before hands over."""
+        self._handing_over = False
+        self._reload_again = False
         self._retiring: dict[Single, Deferred[Any]] = {}
         """Those of before a reload, with what fires when their last client has gone."""
         self._master: Master | None = None
@@ -157,13 +157,12 @@ class Gateway(Service):
         if self._master is not None:
             self._master.start(configuration, self._plans())
             return
-        self._start_single(Single(configuration, self.reactor, self.log, self._requested))
+        self._single = Single(configuration, self.reactor, self.log, self._requested)
+        self._start_single(self._single)
+        self._single.work()
 
     def _start_single(self, single: Single) -> None:
         single.start({name: os.dup(one.fileno()) for name, one in self._named().items()})
-        for one in self._retiring:
-            one.heir = one.heir or single
-        self._single = single
 
     def _named(self) -> dict[str, socket.socket]:
         """The sockets by the names that roles know."""
@@ -205,6 +204,9 @@ class Gateway(Service):
 
     def reload(self) -> None:
         """Take up a changed configuration.  One that cannot be used is refused whole, with the reason in the log."""
+        if self._handing_over:
+            self._reload_again = True
+            return
         try:
             configuration = load_configuration(self.configuration.directory if self.configured else None)
             refuse_errors(findings(configuration, self.reactor))
@@ -224,21 +226,25 @@ class Gateway(Service):
                 one.close()
 
     def _replace_single(self, single: Single) -> None:
-        """Two must not hold the queue at once: the new one starts when the present one has let go of it.  The clients
-        that the present one has stay with it to their end."""
-        self._next = single
-        if self._single is None:
-            return  # a hand-over is going on
-        old, self._single = self._single, None
+        """The new one takes clients at once, and the queue when the present one has let go of it: two must not hold it.
+        The clients that the present one has stay with it to their end."""
+        old, self._single = self._single, single
+        assert old is not None
+        old.heir = single
+        self._handing_over = True
+        self._start_single(single)
         done = self._retiring[old] = old.hand_over()
-        done.addErrback(log.err).addCallback(lambda ignored: self._succeed())
+        done.addErrback(log.err).addCallback(lambda ignored: self._handed_over(single))
         done.addErrback(log.err).addCallback(lambda ignored: old.retire())
         done.addErrback(log.err).addCallback(lambda ignored: self._retiring.pop(old))
 
-    def _succeed(self) -> None:
-        single, self._next = self._next, None
-        if self.running and single is not None:
-            self._start_single(single)
+    def _handed_over(self, single: Single) -> None:
+        self._handing_over = False
+        if self.running:
+            single.work()
+        if self._reload_again:
+            self._reload_again = False
+            self.reactor.callLater(0, self.reload)
 
     def stopService(self) -> Deferred[Any]:
         """Runs when twistd stops; the deliveries that are running have STOP_GRACE seconds."""

@@ -221,10 +221,11 @@ async def _nowhere(site: str) -> str:
 
 
 class Single(Role):
-    """Everything in one process: what twistd runs for anybody but root.  A reload makes a new one, to which this one
-    hands the queue over; the sessions that it has go on to their end."""
+    """Everything in one process: what twistd runs for anybody but root.  ``start`` takes clients, ``work`` the queue.
+    A reload makes a new one, to which this one hands the queue over; the sessions that it has go on to their end."""
 
     heir: Single | None = None
+    _working = False
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog, request: Request) -> None:
         super().__init__(configuration, reactor, log)
@@ -238,7 +239,10 @@ class Single(Role):
         return self if self.heir is None else self.heir._in_charge()
 
     def _notify(self, queue_id: str, envelope: Envelope) -> None:
-        self._in_charge().scheduler.announce(queue_id, envelope)
+        """Who does not work yet finds the message in the spool."""
+        one = self._in_charge()
+        if one._working:
+            one.scheduler.announce(queue_id, envelope)
 
     async def _flush_site(self, site: str) -> str:
         one = self._in_charge()
@@ -249,18 +253,22 @@ class Single(Role):
         self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
         self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
         listen_for_smtp(self, descriptors, self.factories)
+
+    def work(self) -> None:
+        self._working = True
         self.parts.pickup.start()
         self.scheduler.start()
 
     def hand_over(self) -> Deferred[None]:
-        """Let go of the sockets and the queue; fires when another one may take them."""
+        """Let go of the sockets and the queue; fires when another one may take that."""
         return Deferred.fromCoroutine(self._hand_over())
 
     async def _hand_over(self) -> None:
         await self.stop_listening()
         self.pokes.stop()
-        await self.parts.pickup.stop()
-        await self.scheduler.stop()
+        if self._working:
+            await self.parts.pickup.stop()
+            await self.scheduler.stop()
 
     async def _retire(self) -> None:
         await drained(self.factories)

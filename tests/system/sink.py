@@ -26,11 +26,14 @@ class Received:
 
 class Sink:
     """Listens on 127.0.0.1:``port`` while used as a context.  ``replies``: from a pattern of a command to the reply
-    it gets instead of 250; ``delay``: seconds before each message's final reply."""
+    it gets instead of 250; ``delay``: seconds before each message's final reply, which comes only while
+    ``may_answer`` is set."""
 
     def __init__(self, replies: dict[str, str] | None = None, delay: float = 0.0) -> None:
         self.replies = {re.compile(pattern, re.IGNORECASE): reply for pattern, reply in (replies or {}).items()}
         self.delay = delay
+        self.may_answer = threading.Event()
+        self.may_answer.set()
         self._received: list[Received] = []
         self._changed = threading.Condition()
         self._server = _Server(("127.0.0.1", 0), _Session)
@@ -110,6 +113,7 @@ class _Session(socketserver.StreamRequestHandler):
                 reply = sink.reply("EOM")
                 if sink.delay:
                     time.sleep(sink.delay)
+                sink.may_answer.wait()
                 if reply.startswith("250"):
                     sink.keep(Received(sender, tuple(recipients), data))
             self._say(reply)
