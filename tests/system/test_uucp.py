@@ -120,3 +120,21 @@ def test_the_null_sender_arrives_as_mailer_daemon_and_comes_back_as_null(world):
     sites.execute("near")
     (received,) = sink.wait(1)
     assert received.sender == ""
+
+
+def test_all_mail_by_uucp(make_gateway, folder):
+    (folder / "uucp").mkdir()
+    sites = Sites(folder / "uucp")
+    gateway = make_gateway("uucp-only")
+    gateway.replace("master.cf", UUX, f"argv=uux -I {sites.config('near')} ")
+    gateway.replace("main.cf", "relayhost = uucp-gateway", "relayhost = far")
+    gateway.start()
+    gateway.run("sendmail", "someone@example.org", "other@example.com", stdin="Subject: x\n\nx\n", user="games")
+    gateway.wait_until_empty()
+    assert "status=sent" in gateway.log
+    assert len(sites.jobs("near")) == 1
+    sites.call("near", "far")
+    sites.execute("far")
+    (kept,) = sites.kept("far")
+    assert sorted(kept.arguments) == ["other@example.com", "someone@example.org"]
+    assert kept.data.startswith(b"From games@host.my.domain  ")
