@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ from gateway.roles import Single
 from spool.names import FOLDERS
 from spool.store import JOURNALS
 
+ORPHANS_PATIENCE = 15.0  # seconds that roles of a master that was killed may take to end
 STOP_GRACE = 8.0  # seconds that running deliveries have when the gateway is told to stop
 
 
@@ -85,6 +87,8 @@ class Gateway(Service):
         self.log: MailLog = make_log(configuration.settings, reactor)
         self.sockets: dict[str, socket.socket] = {}
         self._lock: Any = None
+        self._family: Any = None
+        """A lock that all our roles hold with us, as long as one of them lives."""
         self._single: Single | None = None
         self._handing_over = False
         self._reload_again = False
@@ -113,7 +117,17 @@ class Gateway(Service):
         queue, data = Path(settings.text("queue_directory")), Path(settings.text("data_directory"))
         prepare_directories(queue, data, (*FOLDERS, JOURNALS), self.owner)
         self._lock = lock(data / "master.lock")
+        self._family = self._outlive_orphans(data / "roles.lock")
         self.sockets = self._bind(configuration, {})
+
+    def _outlive_orphans(self, path: Path) -> Any:
+        """Roles whose master was killed end by themselves; until then they hold the sockets and the queue."""
+        deadline = time.monotonic() + ORPHANS_PATIENCE
+        while (held := family_lock(path)) is None:
+            if time.monotonic() > deadline:
+                raise AccountError(f"{path}: locked: processes of a gateway that was killed are still at work")
+            time.sleep(0.1)
+        return held
 
     def _bind(self, configuration: Configuration, known: dict[str, socket.socket]) -> dict[str, socket.socket]:
         """All sockets of a configuration by name; those that are bound already are taken over.  Raises ListenError."""
@@ -171,14 +185,14 @@ class Gateway(Service):
         }
 
     def _plans(self) -> list[Plan]:
-        named = self._named()
+        named: dict[str, Any] = {**self._named(), "family": self._family}
         inet = {name: one for name, one in named.items() if name.startswith("inet:")}
         receivers = len(os.sched_getaffinity(0)) if inet else 0
-        scheduler = {name: named[name] for name in ("control", "scheduler", "pickup")}
+        scheduler = {name: named[name] for name in ("control", "scheduler", "pickup", "family")}
         return [
-            Plan("executor", 1, {"executor": named["executor"]}),
+            Plan("executor", 1, {name: named[name] for name in ("executor", "family")}),
             Plan("scheduler", 1, scheduler),
-            *(Plan("receiver", number, inet) for number in range(1, receivers + 1)),
+            *(Plan("receiver", number, {**inet, "family": self._family}) for number in range(1, receivers + 1)),
         ]
 
     def _introduction(self) -> str:
@@ -289,6 +303,17 @@ def lock(path: Path) -> Any:
     except OSError:
         file.close()
         raise AccountError(f"{path}: locked: a gateway with this data_directory is running already") from None
+    return file
+
+
+def family_lock(path: Path) -> Any:
+    """A lock that processes share who inherit the open file; None while others have it."""
+    file = open(path, "w")  # noqa: SIM115 (it is open as long as the process lives)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
     return file
 
 

@@ -44,11 +44,11 @@ QUIET_AFTER = 30.0  # a role that lived so long starts with the shortest pause a
 
 @dataclass(slots=True)
 class Plan:
-    """Which role to run how: ``sockets`` by the names under which gateway.role knows them."""
+    """Which role to run how: ``sockets`` (or other open files) by the names under which gateway.role knows them."""
 
     role: str
     number: int
-    sockets: dict[str, socket.socket] = field(default_factory=dict)
+    sockets: dict[str, Any] = field(default_factory=dict)
 
     @property
     def title(self) -> str:

@@ -31,7 +31,9 @@ from gateway.unix_port import UnixPort
 from spool import format
 from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteForwarder
 
-ACCEPT_AT_ONCE = 8  # connections a turn: the sockets are shared, so that no receiver takes all
+ACCEPT_AT_ONCE = 8
+"""Connections a turn: the sockets are shared, so that no receiver takes all; and those that are turned away have to be
+closed before there are more, or descriptors run out."""
 RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
 
 QUEUED, FLUSH_SITE = "queued", "flush-site"
@@ -75,7 +77,13 @@ class Role:
             self._ports.append(unix)
             return
         port = self.reactor.adoptStreamPort(descriptor, family, factory)
-        port.numberAccepts = ACCEPT_AT_ONCE
+        accept = port.doRead
+
+        def accept_some() -> None:
+            port.numberAccepts = ACCEPT_AT_ONCE  # it grows by itself
+            accept()
+
+        port.doRead = accept_some
         os.close(descriptor)
         self._ports.append(port)
 
