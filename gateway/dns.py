@@ -47,6 +47,7 @@ TRY_AGAIN = "Host not found, try again"
 NO_DATA = "Host found but no data record of requested type"
 MALFORMED = "Malformed or unexpected name server reply"
 
+_ADDRESS_LIKE = re.compile(r"[0-9A-Fa-f.:]+(?:%|\Z)")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_-])?")
 
 
@@ -268,7 +269,7 @@ class DNSResolver:
         for source in self._shared.sources.value:
             if source == "files":
                 known = self._shared.hosts.value.addresses.get(host.rstrip(".").lower(), ())
-                found = [address for address in known if ipaddress.ip_address(address).version in self._versions]
+                found = [address for address in known if (6 if ":" in address else 4) in self._versions]
                 if found:
                     return found
             else:
@@ -305,6 +306,8 @@ class DNSResolver:
 
     def _literal(self, host: str) -> list[str] | None:
         """The address that the name is already, if it is one of a version in use."""
+        if not _ADDRESS_LIKE.match(host):
+            return None
         try:
             address = ipaddress.ip_address(host)
         except ValueError:

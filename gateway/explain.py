@@ -89,7 +89,7 @@ class _Explanation:
         self.mail = mail
         self.steps: list[Step] = []
         self.hits: list[str] = []
-        self.parts = Parts(configuration, reactor, log, notify=lambda queue_id, envelope: None, flush_site=nowhere)
+        self.parts = Parts(configuration, reactor, log, notify=lambda *message: None, flush_site=nowhere)
         self.parts.tables = WatchedTables(
             self.hits, clock=reactor, log=log, reactor=reactor, resolver=self.parts.resolver
         )

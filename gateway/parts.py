@@ -98,7 +98,7 @@ class Parts:
         reactor: Any,
         log: Log,
         *,
-        notify: Callable[[str, Envelope], None],
+        notify: Callable[[str, Envelope, bytes], None],
         flush_site: Callable[[str], Awaitable[str]],
         spool: MaildirSpool | None = None,
         executor: Any = None,

@@ -35,7 +35,7 @@ def rehearse(configuration: Configuration, reactor: Any) -> list[Finding]:
         return ""
 
     log = MemoryLog()
-    parts = Parts(configuration, reactor, log, notify=lambda queue_id, envelope: None, flush_site=nowhere)
+    parts = Parts(configuration, reactor, log, notify=lambda *message: None, flush_site=nowhere)
     steps: list[Callable[[], object]] = [
         lambda: parts.cleanup, lambda: parts.notices, parts.smtpd_factories, lambda: parts.transports, parts.scheduler,
     ]

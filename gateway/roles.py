@@ -106,8 +106,8 @@ class Receiver(Role):
         self.room = make_room(log)
         self.factories = self.parts.smtpd_factories(self.room)
 
-    def _notify(self, queue_id: str, envelope: Envelope) -> None:
-        self.scheduler.note_bytes(QUEUED, b"%b %b" % (queue_id.encode(), format.encode(envelope, envelope.size)))
+    def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
+        self.scheduler.note_bytes(QUEUED, b"%b %b" % (queue_id.encode(), stored))
 
     async def _flush_site(self, site: str) -> str:
         return str(await self.scheduler.call(FLUSH_SITE, site))
@@ -142,7 +142,7 @@ class SchedulerRole(Role):
         self._door = ForwardDoor(self.parts.forwarder)
         self.administration = administration(self.parts, self.scheduler, self._request)
 
-    def _notify(self, queue_id: str, envelope: Envelope) -> None:
+    def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         self.scheduler.announce(queue_id, envelope)
 
     async def _flush_site(self, site: str) -> str:
@@ -188,7 +188,7 @@ class ExecutorRole(Role):
         owner = mail_owner(configuration.settings.text("mail_owner"))
         self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls={DELIVER: self._deliver})
         self.parts = Parts(
-            configuration, reactor, log, notify=lambda queue_id, envelope: None, flush_site=_nowhere,
+            configuration, reactor, log, notify=lambda queue_id, envelope, stored: None, flush_site=_nowhere,
             forwarder=RemoteForwarder(self),
         )
         self._busy = 0
@@ -246,7 +246,7 @@ class Single(Role):
     def _in_charge(self) -> Single:
         return self if self.heir is None else self.heir._in_charge()
 
-    def _notify(self, queue_id: str, envelope: Envelope) -> None:
+    def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         """Who does not work yet finds the message in the spool."""
         one = self._in_charge()
         if one._working:

@@ -129,7 +129,7 @@ class Draft:
         for done in waiting:
             done.callback(None)
 
-    async def commit(self, hold: bool = False) -> None:
+    async def commit(self, hold: bool = False) -> bytes:
         if self._ended:
             raise SpoolError("draft has ended")
         self._ended = True
@@ -142,15 +142,15 @@ class Draft:
         final = self._store.path(Place(HOLD if hold else INCOMING, self.id))
         if self._spill is not None:
             spill = self._spill
-            await self._group.submit(
-                CommitSpilled(spill.path, final, spill.descriptor, spill.room, self.envelope, self._blocks)
-            )
-            return
+            job = CommitSpilled(spill.path, final, spill.descriptor, spill.room, self.envelope, self._blocks)
+            await self._group.submit(job)
+            return job.head
         head = format.encode(self.envelope, self._size)
         await self._group.submit(Commit(self._store.temporary(self.id), final, [head, *self._blocks]))
         if not hold:
             self._kept(self.id, b"".join(self._blocks), len(head))
         self._blocks = []
+        return head
 
     def abort(self) -> None:
         if self._ended:

@@ -103,10 +103,10 @@ class IDraft(Interface):
         """Append content (LF line ends).  Small drafts stay in memory until commit; larger ones spill to a
         file under tmp.  An error of the disk is kept and raised by commit()."""
 
-    def commit(hold: bool = False) -> Awaitable[None]:
+    def commit(hold: bool = False) -> Awaitable[bytes]:
         """Make it durable: data and name are on disk when this fires (fdatasync, rename, fsync of the folder;
         drafts that arrive together share the work).  ``draft.envelope`` is written as it is now, with
-        ``size`` set.  Raises SpoolError; then nothing is left behind."""
+        ``size`` set; fires with its stored form (spool.format).  Raises SpoolError; then nothing is left behind."""
 
     def abort() -> None:
         """Forget it.  Idempotent; no effect after a commit."""

@@ -75,18 +75,18 @@ class CommitSpilled(Job):
         self._descriptor = descriptor
         self._room = room
         self._size = envelope.size
-        self._head = format.encode(envelope, envelope.size, room)
+        self.head = format.encode(envelope, envelope.size, room)
         self._rest = rest
         self._left = [temporary]
 
     def write(self, files: Files) -> None:
         files.write(self._descriptor, self._rest)
         self._rest = []
-        if len(self._head) > self._room:
+        if len(self.head) > self._room:
             self._make_room(files)
         else:
-            files.write_at(self._descriptor, self._head, 0)
-        if files.status(self._descriptor).st_size != len(self._head) + self._size:
+            files.write_at(self._descriptor, self.head, 0)
+        if files.status(self._descriptor).st_size != len(self.head) + self._size:
             raise SpoolError("file has not the size that was written")
 
     def _make_room(self, files: Files) -> None:
@@ -94,7 +94,7 @@ class CommitSpilled(Job):
         target = files.create(wider)
         self._left.append(wider)
         try:
-            files.write(target, [self._head])
+            files.write(target, [self.head])
             files.copy(self._descriptor, self._room, self._size, target)
         except BaseException:
             shut(files, target)

@@ -64,13 +64,14 @@ class MemoryDraft:
         if not self._ended:
             self._blocks.append(block)
 
-    async def commit(self, hold: bool = False) -> None:
+    async def commit(self, hold: bool = False) -> bytes:
         if self._ended:
             raise SpoolError("draft has ended")
         self._ended = True
         data = b"".join(self._blocks)
         self.envelope.size = len(data)
         self._store(self, data, hold)
+        return format.encode(self.envelope, len(data))
 
     def abort(self) -> None:
         self._ended = True

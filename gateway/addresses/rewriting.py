@@ -31,6 +31,7 @@ from gateway.config import Settings
 from gateway.interfaces import IAddressRewriter, Log, Place, TableError
 
 ALL_PLACES = frozenset(Place)
+_SENDER, _RECIPIENT = Place.ENVELOPE_SENDER, Place.ENVELOPE_RECIPIENT
 _HEADER_PLACES = dict.fromkeys(SENDER_FIELDS, Place.HEADER_SENDER)
 _HEADER_PLACES.update(dict.fromkeys(RECIPIENT_FIELDS, Place.HEADER_RECIPIENT))
 _MAX_NESTING = 10
@@ -135,10 +136,11 @@ class Rewriting:
         address = self._local(address)
         if address[:1] in "mM" and address.lower() == self._mailer_daemon:
             address = ""
-        return await self._through(address, Place.ENVELOPE_SENDER)
+        return await self._through(address, _SENDER) if self._further(_SENDER) else address
 
     async def envelope_recipient(self, address: str) -> str:
-        return await self._through(self._local(address or self._empty_address), Place.ENVELOPE_RECIPIENT)
+        address = self._local(address or self._empty_address)
+        return await self._through(address, _RECIPIENT) if self._further(_RECIPIENT) else address
 
     async def expand(self, address: str) -> list[str]:
         """Recipients in the place of one (already rewritten).  Raises ExpansionError, a TableError."""
@@ -153,8 +155,9 @@ class Rewriting:
             return value
         known: dict[str, str] = {}
         if is_simple(value):
-            if self._further(place):
-                known = {address: await self._through(address, place) for address in simple_addresses(value)}
+            if not self._further(place):
+                return value
+            known = {address: await self._through(address, place) for address in simple_addresses(value)}
             if all(old == new for old, new in known.items()):
                 return value
         field = AddressField(value, self._token_limit)

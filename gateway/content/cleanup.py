@@ -35,7 +35,8 @@ from spool.interfaces import ISpool
 
 @implementer(ICleanup)
 class Cleanup:
-    """``notify``: called with the queue ID and the envelope of each message that is stored and not on hold."""
+    """``notify``: called with the queue ID, the envelope, and its stored form (spool.format), of each message that is
+    stored and not on hold."""
 
     def __init__(
         self,
@@ -45,7 +46,7 @@ class Cleanup:
         log: Log,
         clock: IReactorTime,
         *,
-        notify: Callable[[str, Envelope], None],
+        notify: Callable[[str, Envelope, bytes], None],
         checks: Checks | None = None,
         sender_bcc: BlindCopies | None = None,
         recipient_bcc: BlindCopies | None = None,

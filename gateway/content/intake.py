@@ -42,7 +42,7 @@ class Owner(Protocol):
     """With address mappings, and without."""
     checks: Checks | None
     log: Log
-    notify: Callable[[str, Envelope], None]
+    notify: Callable[[str, Envelope, bytes], None]
 
     def next_turn(self) -> Awaitable[None]:
         """Let others have a turn."""
@@ -256,10 +256,10 @@ class Intake:
         if self.discard:
             self.abort()
             return
-        await self._draft.commit(hold=self.hold)
+        stored = await self._draft.commit(hold=self.hold)
         self._ended = True
         if not self.hold:
-            self._owner.notify(self.id, envelope)
+            self._owner.notify(self.id, envelope, stored)
 
 
 def _fields(header: bytes) -> list[Field]:

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from spool import format
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Changes, IDraft, ISpool, Progress, RecipientState, SpoolError
 from spool.maildir import MaildirSpool
@@ -117,6 +118,15 @@ def test_nothing_is_there_before_commit_or_after_abort(spool: Any, reactor: Reac
     assert reactor.run(spool.listing()) == []
     with pytest.raises(SpoolError):
         reactor.run(draft.commit())
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+def test_commit_gives_the_envelope_as_it_was_stored(spool: Any, reactor: Reactor, size: int) -> None:
+    draft = spool.draft(Envelope("a@b", [Recipient("c@d", "x@y")], reactor.seconds()))
+    draft.write(b"x" * size)
+    stored = reactor.run(draft.commit())
+    assert format.decode(stored) == draft.envelope
+    assert draft.envelope.size == size
 
 
 def test_abort_after_commit_has_no_effect(spool: Any, reactor: Reactor) -> None:

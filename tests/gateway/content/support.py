@@ -108,7 +108,7 @@ class Way:
             Rewriting.from_settings(self.settings, self.tables, log=self.log),
             self.log,
             self.clock,
-            notify=lambda id, envelope: self.notified.append(id),
+            notify=lambda id, envelope, stored: self.notified.append(id),
             checks=Checks.of(self.settings, self.tables),
         )
 

@@ -323,7 +323,7 @@ def test_into_a_real_spool():
     adopted = []
     cleanup = Cleanup(
         way.settings, spool, Rewriting.from_settings(way.settings, way.tables), way.log, way.clock,
-        notify=lambda id, envelope: adopted.append(spool.adopt(id, envelope)),
+        notify=lambda id, envelope, stored: adopted.append(spool.adopt(id, envelope)),
     )  # fmt: skip
 
     async def work():
