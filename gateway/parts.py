@@ -6,6 +6,7 @@ This is the one place where the gateway is composed (with gateway.roles, which s
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,7 @@ from transports.pipe import PipeService, PipeTransport
 from transports.process import Runner
 from transports.programs import Guards
 from transports.smtp import SMTPTransport
+from transports.smtp.login import Logins
 from transports.store import Locking, Store
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
@@ -336,6 +338,7 @@ def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[st
         settings, service.name, parts.resolver.for_service(settings), parts.spool, parts.log, parts.reactor,
         parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
         generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
+        logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),
     )
     return made
 

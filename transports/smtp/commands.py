@@ -45,9 +45,11 @@ def path(address: str) -> bytes:
 
 
 def mail(
-    envelope: Envelope, features: Features, size: int | None, *, sender: str, eight_bit: bool, utf8: bool
+    envelope: Envelope, features: Features, size: int | None, *, sender: str, eight_bit: bool, utf8: bool,
+    dummy_auth: bool = False,
 ) -> bytes:
-    """``size``: of the message on the wire; None = not known.  ``sender``: as the server is told."""
+    """``size``: of the message on the wire; None = not known.  ``sender``: as the server is told.  ``dummy_auth``: who
+    submitted the message is not told (RFC 4954 5)."""
     parts = [b"MAIL FROM:<", path(sender), b">"]
     if size is not None and features.size is not None:
         parts.append(b" SIZE=%d" % size)
@@ -56,6 +58,8 @@ def mail(
             parts.append(b" BODY=8BITMIME")
         elif envelope.encoding == "7bit":
             parts.append(b" BODY=7BIT")
+    if dummy_auth and "AUTH" in features.keywords:
+        parts.append(b" AUTH=<>")
     if utf8 and features.utf8:
         parts.append(b" SMTPUTF8")
     if features.dsn:

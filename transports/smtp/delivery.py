@@ -19,6 +19,7 @@ from transports.smtp.connect import Connector
 from transports.smtp.features import Features
 from transports.smtp.generic import translated
 from transports.smtp.hosts import LOOP, HostFinder, Hosts
+from transports.smtp.login import Logins
 from transports.smtp.nexthop import NextHop, parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
@@ -34,7 +35,7 @@ CONFIGURATION = "4.3.5"
 class Parts:
     """What the deliveries of one service share."""
 
-    __slots__ = ("connector", "finder", "generic", "log", "now", "options", "pool", "program", "tls")
+    __slots__ = ("connector", "finder", "generic", "log", "logins", "now", "options", "pool", "program", "tls")
 
     def __init__(
         self,
@@ -47,10 +48,11 @@ class Parts:
         program: str,
         now: Callable[[], float],
         generic: Generic | None = None,
+        logins: Logins | None = None,
     ) -> None:
         self.options, self.tls, self.finder, self.connector = options, tls, finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
-        self.generic = generic
+        self.generic, self.logins = generic, logins
 
 
 class Delivery:
@@ -136,8 +138,10 @@ class Delivery:
             self._addresses += 1
             last = number == len(peers) - 1 or self._addresses == options.address_limit
             if not self._has_had_its_say(peer):
-                # A session that was checked for another next hop's name proves nothing for this one.
-                session = self._parts.pool.take_address(peer) if not self._parts.tls.checked else None
+                # A session that was checked for another next hop's name proves nothing for this one, and one that
+                # was logged in for it is not this one's.
+                shared = not self._parts.tls.checked and self._parts.logins is None
+                session = self._parts.pool.take_address(peer) if shared else None
                 if session is not None:
                     await self._with_session(session, text, final=False)
             if self._left and not self._has_had_its_say(peer):
@@ -158,6 +162,13 @@ class Delivery:
             queue_id=self._request.entry.id,
             detect_loops=self._parts.finder.detects_loops(hop),
         )
+        if self._parts.logins is not None:
+            try:
+                hello.login = await self._parts.logins.find(self._request.entry.envelope.sender, peer.host, text)
+            except TableError:
+                local = f"local data error while talking to {peer.named}"
+                self._host_failed(Verdict("4.3.0", local, site=True), peer, final=last_hop and last)
+                return
         session, problem = await self._parts.connector.connect(peer, hello)
         if problem is not None and session.tls_failed and not hello.tls.required:
             self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {problem.reason}: {peer.relay}")
@@ -190,7 +201,9 @@ class Delivery:
         outcome = await session.deliver(
             Transaction(self._payload, self._commands, self._downgraded, self._request.entry.envelope.trace == "verify")
         )
-        if session.usable:
+        if session.usable and self._parts.logins is not None and self._parts.logins.differ:
+            session.quit()
+        elif session.usable:
             self._parts.pool.keep(session, text, self._request.nexthop)
         if outcome.stale:
             return
@@ -237,6 +250,7 @@ class Delivery:
         mail = commands.mail(
             envelope, features, None if self._may_convert(features) else size,
             sender=self._mail_from, eight_bit=payload.eight_bit, utf8=envelope.smtputf8,
+            dummy_auth=self._parts.options.dummy_auth,
         )
         rcpts = [
             commands.rcpt(known[request.indexes[position]], self._rcpt_to[position], features)

@@ -58,6 +58,7 @@ class Options:
     """Make quoted-printable of 8-bit text for a server without 8BITMIME (not disable_mime_output_conversion)."""
     utf8: bool
     xforward: bool
+    dummy_auth: bool
     address_limit: int
     session_limit: int
     randomize: bool
@@ -105,6 +106,7 @@ class Options:
             convert_8bit=not settings.flag("disable_mime_output_conversion"),
             utf8=settings.flag("smtputf8_enable"),
             xforward=settings.flag(prefix + "send_xforward_command"),
+            dummy_auth=not lmtp and settings.flag("smtp_send_dummy_mail_auth"),
             address_limit=settings.number(prefix + "mx_address_limit"),
             session_limit=settings.number(prefix + "mx_session_limit"),
             randomize=settings.flag(prefix + "randomize_addresses"),

@@ -9,6 +9,7 @@ recipient is delivered only on a 2xx reply that came after our final dot.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,11 @@ from gateway.interfaces import Log
 from transports.smtp import verdict as stages
 from transports.smtp.channel import Channel, Handler, Peer
 from transports.smtp.features import Features
+from transports.smtp.login import Login, NothingInCommon
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.replies import ProtocolError, Reply
+from transports.smtp.sasl import SaslError
 from transports.smtp.tls import TLSPolicy
 from transports.smtp.verdict import Outcome, Stage, Verdict
 
@@ -41,6 +44,8 @@ class Hello:
     """PIX work-arounds may be switched on (the mail is old enough)."""
     queue_id: str = ""
     detect_loops: bool = False
+    login: Login | None = None
+    """Log in, if the server offers it."""
 
 
 @dataclass(slots=True)
@@ -191,6 +196,12 @@ class Session(Channel):
                 text = f"TLS is required, but was not offered by host {self.peer.named}"
                 self._end(Verdict("4.7.4", text, site=True))
                 return
+        if self.hello.login is not None and "AUTH" in self.features.keywords:
+            self._log_in(self.hello.login)
+        else:
+            self._become_ready()
+
+    def _become_ready(self) -> None:
         self.usable = True
         self.ready = self._reactor.seconds()
         self.opened.callback(None)
@@ -229,6 +240,45 @@ class Session(Channel):
             self._expect(self._greeted, stages.GREETING)
         else:
             self._say_ehlo()
+
+    # --- SASL (RFC 4954)
+
+    def _log_in(self, login: Login) -> None:
+        offered = self.features.keywords["AUTH"]
+        verified = self._secure and self.hello.tls.checked
+        try:
+            name, self._mechanism = login.begin(offered, secure=self._secure, verified=verified)
+        except NothingInCommon as problem:
+            text = f"{self.peer.relay} offered no supported AUTH mechanisms: '{' '.join(offered)}'"
+            self._log.warning(self._program, text)
+            self._end(Verdict("4.7.0", f"SASL authentication failed: server {self.peer.named} {problem}", site=True))
+            return
+        except SaslError as problem:
+            self._cannot_log_in(problem)
+            return
+        first = self._mechanism.first()
+        words = name.encode() if first is None else b"%b %b" % (name.encode(), b64encode(first) or b"=")
+        self._command(b"AUTH %b\r\n" % words, self._login_answered, stages.EHLO)
+
+    def _login_answered(self, reply: Reply) -> None:
+        if reply.good:
+            self._become_ready()
+        elif reply.code // 100 == 3:
+            try:
+                response = self._mechanism.next(b64decode(reply.lines[-1][4:].strip(), validate=True))
+            except ValueError as problem:  # of base64, or a SaslError
+                self._cannot_log_in(problem)
+                return
+            self._command(b64encode(response) + b"\r\n", self._login_answered, stages.EHLO)
+        else:
+            login = self.hello.login
+            dsn = "4" + reply.dsn[1:] if login is not None and login.rules.soft_bounce else reply.dsn
+            text = f"SASL authentication failed; server {self.peer.named} said: {reply.text}"
+            self._end(Verdict(dsn, text, reply.text, site=True, host=self.peer.host))
+
+    def _cannot_log_in(self, problem: Exception) -> None:
+        text = f"SASL authentication failed; cannot authenticate to server {self.peer.named}: {problem}"
+        self._end(Verdict("4.7.0", text, site=True))
 
     # --- a transaction
 

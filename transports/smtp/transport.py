@@ -5,7 +5,7 @@
 
 ``settings``: with the service's own "-o" values over main.cf.  ``own_addresses``: this host's, for loop detection
 (inet_interfaces, proxy_interfaces).  ``program``: the name in the log, "smtp" or "lmtp" if none is given.
-``generic``: smtp_generic_maps, if there are any.
+``generic``: smtp_generic_maps, if there are any; ``logins``: if the service logs in to servers.
 Raises ConfigError, ValueError, OSError or OpenSSL's Error at once for a configuration that cannot work.
 """
 
@@ -23,6 +23,7 @@ from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Reque
 from transports.smtp.connect import Connector
 from transports.smtp.delivery import Delivery, Parts
 from transports.smtp.hosts import HostFinder
+from transports.smtp.login import Logins
 from transports.smtp.nexthop import parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
@@ -45,6 +46,7 @@ class SMTPTransport:
         lmtp: bool = False,
         program: str = "",
         generic: Generic | None = None,
+        logins: Logins | None = None,
         randomness: random.Random | None = None,
     ) -> None:
         options = Options.of(settings, lmtp)
@@ -63,6 +65,7 @@ class SMTPTransport:
             self.program,
             reactor.seconds,
             generic,
+            logins,
         )
 
     async def deliver(self, request: Request) -> Sequence[Result]:

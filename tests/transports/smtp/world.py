@@ -20,6 +20,7 @@ from gateway.tables.registry import Tables
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Entry, RecipientState
 from transports.smtp import SMTPTransport
+from transports.smtp.login import Logins
 
 T = TypeVar("T")
 CLOSE, RESET, SILENCE = "CLOSE", "RESET", "SILENCE"
@@ -312,6 +313,7 @@ class World:
         self.transport = SMTPTransport(
             settings, "smtp", self.names, _Source(self), self.log, self.net, own, lmtp=lmtp,  # type: ignore[arg-type]
             generic=Generic.from_settings(settings, tables, own, log=self.log),
+            logins=Logins.of(settings, tables, lambda: "nonce", lmtp=lmtp, own_addresses=own),
         )
 
     async def open(self, id: str) -> Message:

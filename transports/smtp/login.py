@@ -1,0 +1,106 @@
+"""Who we are for the servers that mail goes to: smtp_sasl_password_maps, SASL_README.
+
+An entry "user:password" is looked for by the sender's address (smtp_sender_dependent_authentication), by the host's
+name, and by the next hop as it is configured.  Where there is none, we talk to the server as a stranger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gateway.addresses.basis import Basis, Tables
+from gateway.addresses.find import AddressFinder, Maps
+from gateway.addresses.syntax import unquote
+from gateway.config.settings import Settings
+from transports.smtp.sasl import Credentials, Mechanism, SaslError, choose
+
+_KNOWN = frozenset(("noplaintext", "noanonymous", "noactive", "nodictionary", "forward_secrecy", "mutual_auth"))
+_NO_MECHANISM = "offered no compatible authentication mechanisms for this type of connection security"
+
+
+class NothingInCommon(SaslError):
+    """smtp_sasl_mechanism_filter lets nothing through of what the server offers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """One set of credentials, and how it may be used."""
+
+    credentials: Credentials
+    rules: Logins
+
+    def begin(self, offered: Iterable[str], *, secure: bool, verified: bool) -> tuple[str, Mechanism]:
+        """The mechanism to use.  ``secure``: within TLS; ``verified``: with a server that has shown who it is.  Raises
+        SaslError."""
+        rules = self.rules
+        wanted = [name for name in offered if not rules.mechanisms or name.lower() in rules.mechanisms]
+        if not wanted:
+            raise NothingInCommon(_NO_MECHANISM)
+        options = rules.verified if verified else rules.secure if secure else rules.clear
+        return choose(wanted, self.credentials, rules.nonce, plaintext="noplaintext" not in options)
+
+
+class Logins:
+    """Those of one service."""
+
+    def __init__(self, settings: Settings, passwords: Maps, by_sender: AddressFinder | None, prefix: str,
+                 nonce: Callable[[], str]) -> None:
+        self._passwords = passwords
+        self._by_sender = by_sender
+        self.nonce = nonce
+        self.mechanisms = frozenset(word.lower() for word in settings.words(prefix + "sasl_mechanism_filter"))
+        self.clear = _options(settings, prefix + "sasl_security_options")
+        self.secure = _options(settings, prefix + "sasl_tls_security_options")
+        self.verified = _options(settings, prefix + "sasl_tls_verified_security_options")
+        self.soft_bounce = settings.flag(prefix + "sasl_auth_soft_bounce")
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        tables: Tables,
+        nonce: Callable[[], str],
+        *,
+        lmtp: bool = False,
+        own_addresses: Iterable[str] = (),
+    ) -> Logins | None:
+        """None if the service does not log in anywhere.  ``nonce``: makes random text of letters, digits, "-" and "_".
+        Raises ConfigError."""
+        prefix = "lmtp_" if lmtp else "smtp_"
+        if not settings.flag(prefix + "sasl_auth_enable"):
+            return None
+        parameter = prefix + "sasl_password_maps"
+        words = settings.words(parameter)
+        if not words:
+            raise settings.error(parameter, f"specify a password table via the `{parameter}' configuration parameter")
+        by_sender = None
+        if not lmtp and settings.flag("smtp_sender_dependent_authentication"):
+            by_sender = Basis.of(settings, tables, own_addresses).finder(parameter, "smtp")
+        passwords = tables.maps(words, settings, title=parameter, program="lmtp" if lmtp else "smtp")
+        return cls(settings, passwords, by_sender, prefix, nonce)
+
+    @property
+    def differ(self) -> bool:
+        """Mail of other senders may need another login: a session is good for one message only."""
+        return self._by_sender is not None
+
+    async def find(self, sender: str, host: str, nexthop: str) -> Login | None:
+        """Raises TableError."""
+        value = None
+        if self._by_sender is not None and sender and (found := await self._by_sender.find(unquote(sender))):
+            value = found.value
+        for key in (host, nexthop):
+            if value is None and (match := await self._passwords.find(key)):
+                value = match.value
+        if value is None:
+            return None
+        user, _, password = value.partition(":")
+        return Login(Credentials(user, password), self)
+
+
+def _options(settings: Settings, parameter: str) -> frozenset[str]:
+    words = frozenset(word.lower() for word in settings.words(parameter))
+    if unknown := words - _KNOWN:
+        raise settings.error(parameter, f"{parameter}: unknown option {min(unknown)}", f"choose from {sorted(_KNOWN)}")
+    return words
