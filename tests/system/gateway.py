@@ -215,7 +215,8 @@ class Gateway:
         """`mailgateway NAME -c DIRECTORY ARGUMENTS`, by default as who runs the gateway, and where it runs."""
         command = as_user(user or self.user, [BIN / "mailgateway", name, "-c", self.directory, *arguments])
         if self.prefix and self.process is not None:
-            command = ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *command]
+            # The root directory as well: this may run in a chroot.
+            command = ["nsenter", f"--target={self.process.pid}", "--mount", "--root", *command]
         given = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(command, input=given, capture_output=True, cwd="/", env=environment(), timeout=60)
         result = subprocess.CompletedProcess(

@@ -32,8 +32,8 @@ def gateway(make_gateway, make_sink):
 
 
 def remount(gateway, how):
-    enter = ["nsenter", f"--target={gateway.process.pid}", "--mount", "mount", "-o", f"remount,{how}", gateway.spool]
-    subprocess.run(enter, check=True, capture_output=True)
+    enter = ["nsenter", f"--target={gateway.process.pid}", "--mount", "--root"]
+    subprocess.run([*enter, "mount", "-o", f"remount,{how}", gateway.spool], check=True, capture_output=True)
 
 
 def answer(gateway):
