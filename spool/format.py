@@ -58,7 +58,7 @@ _of_client = attrgetter(*_CLIENT)
 def encode(envelope: Envelope, size: int, room: int = 0) -> bytes:
     """The header field for a message of ``size`` bytes, filled up to ``room`` bytes if it is shorter."""
     lines = [encode_envelope(envelope)]
-    lines += [_encode(recipient_values(recipient)) for recipient in envelope.recipients]
+    lines += [_recipient_line(recipient) for recipient in envelope.recipients]
     text = " " + "\n ".join(lines)
     offset = max(HEAD + len(text) + 1, room)
     return _FIRST % (offset, size) + text.ljust(offset - HEAD - 1).encode("ascii") + b"\n"
@@ -77,6 +77,18 @@ def encode_envelope(envelope: Envelope) -> str:
         if value != default
     ]
     return f'{text},"client":{{{",".join(facts)}}}}}' if facts else text + "}"
+
+
+def _recipient_line(recipient: Recipient) -> str:
+    """recipient_values() as JSON."""
+    text = f'{{"address":{_quoted(recipient.address)}'
+    if recipient.original:
+        text += f',"original":{_quoted(recipient.original)}'
+    if recipient.orcpt:
+        text += f',"orcpt":{_quoted(recipient.orcpt)}'
+    if recipient.notify:
+        text += f',"notify":{recipient.notify}'
+    return text + "}"
 
 
 def recipient_values(recipient: Recipient) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from gateway.addresses.syntax import literal_address
 class DomainList(Protocol):
     """See gateway.tables."""
 
+    constant: bool
+
     async def match(self, name: str) -> bool: ...
 
     def match_now(self, name: str) -> bool | None: ...
@@ -25,6 +27,8 @@ class LocalDomains:
 
     def __init__(self, destinations: DomainList, own_addresses: Iterable[str] = (), origin: str = "") -> None:
         self._destinations = destinations
+        self.constant = destinations.constant
+        """The answer for a domain never changes."""
         self._own = frozenset(map(str, map(ipaddress.ip_address, own_addresses)))
         self._origin = origin.lower()
 

@@ -12,7 +12,7 @@ In this order:
 
 ``resolve`` gives a Route, its recipient in external form.  ``acceptable`` says whether an address is well-formed as
 smtpd wants it.  Raises TableError when a table is away: the message waits ("4.3.0 address resolver failure").
-Resolutions are not remembered: tables may change at any time; without tables there is nothing to wait for.
+Resolutions are not remembered: tables may change at any time; only what the configuration alone decides is.
 """
 
 from __future__ import annotations
@@ -33,8 +33,12 @@ from gateway.addresses.transport_map import TransportMap, changed
 from gateway.config import Settings
 from gateway.interfaces import AddressClass, IRouter, Log, Route, TableError
 
+# Getting at a member of an Enum takes Python 3.11 as long as a call.
+_LOCAL, _VIRTUAL_ALIAS, _DEFAULT = AddressClass.LOCAL, AddressClass.VIRTUAL_ALIAS, AddressClass.DEFAULT
+
 BAD_SYNTAX = "5.1.3 bad address syntax"
 _AT = Token("@", "@")
+_MOST_KNOWN = 1024
 
 
 class Destination(NamedTuple):
@@ -100,15 +104,27 @@ class Domains:
         self._percent = settings.flag("allow_percent_hack")
         self._empty = settings.text("empty_address_recipient")
         self._myhostname = settings.text("myhostname")
+        self._known: dict[str, Destination] = {}
+        """What does not hang on files or tables: each address is asked about several times while it comes in."""
         self._routing = ("@!" if self._bangpath else "@") + ("%" if self._percent else "")
 
     def destination_now(self, address: str) -> Destination | None:
         """destination(), if it is of the usual kind, and no table has to be asked; else None."""
+        known = self._known.get(address)
+        if known is not None:
+            return known
         if self._numeric or not is_plain(address):
             return None
         domain = address.rpartition("@")[2]
         is_local = self._basis.local.match_now(domain)
-        return None if is_local is None else self._checked(address, domain, is_local, False)
+        if is_local is None:
+            return None
+        found = self._checked(address, domain, is_local, False)
+        if self._basis.local.constant:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            self._known[address] = found
+        return found
 
     async def destination(self, address: str) -> Destination:
         """``address``: in external form, as rewritten."""
@@ -232,7 +248,7 @@ class Router:
             return self._as_broken(destination)
         kind = await self._class(destination)
         transport, nexthop, reason = await self._by_class(kind, sender, domain)
-        if kind is not AddressClass.VIRTUAL_ALIAS and self._transport_map is not None:
+        if kind is not _VIRTUAL_ALIAS and self._transport_map is not None:
             found = await self._transport_map.find(address)
             if found is not None:
                 transport, nexthop = changed(found.value, transport, nexthop, domain)
@@ -254,22 +270,22 @@ class Router:
     async def _class(self, destination: Destination) -> AddressClass:
         domain = destination.domain
         if destination.is_local:
-            return AddressClass.LOCAL
+            return _LOCAL
         if self._virtual_alias is not None and await _is_in(self._virtual_alias, domain):
             return AddressClass.VIRTUAL_ALIAS
         if self._virtual_mailbox is not None and await _is_in(self._virtual_mailbox, domain):
             return AddressClass.VIRTUAL_MAILBOX
         if self._relay is not None and await _is_in(self._relay, domain):
             return AddressClass.RELAY
-        return AddressClass.DEFAULT
+        return _DEFAULT
 
     async def _by_class(self, kind: AddressClass, sender: str, domain: str) -> tuple[str, str, str]:
         """Transport, next hop, and the parameter that says so."""
         transports = self._transports
-        if kind is AddressClass.VIRTUAL_ALIAS:
+        if kind is _VIRTUAL_ALIAS:
             return "error", self._unknown_alias, "virtual_alias_domains"
         nexthop = domain
-        if kind is AddressClass.LOCAL:
+        if kind is _LOCAL:
             channel, reason = transports.local, "local_transport"
         elif kind is AddressClass.VIRTUAL_MAILBOX:
             channel, reason = transports.virtual, "virtual_transport"

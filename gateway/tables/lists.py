@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from gateway.config.settings import Settings
 
 MAX_NESTING = 10
+MOST_ANSWERS = 1024
+"""Clients about which a list keeps in mind what it has answered."""
+
 _ADDRESS_CHARACTERS = frozenset("0123456789./")
 
 
@@ -97,6 +100,8 @@ class PatternList:
         self.title = title
         self._source = source
         self._members = self._compile(words, True, 0)
+        self.constant = all(isinstance(member, Literals) for member in self._members)
+        """No file or table is concerned: a name's answer never changes."""
 
     @property
     def empty(self) -> bool:
@@ -255,10 +260,20 @@ class AddressList(PatternList):
 
     def __init__(self, words: Sequence[str], source: Source, title: str, *, parent: bool) -> None:
         self._parent = parent
+        self._answers: dict[str, bool | None] = {}
         super().__init__(words, source, title)
 
     def match_now(self, name: str, host: str = "") -> bool | None:
-        return super().match_now(f"{name} {host}" if host else name)
+        both = f"{name} {host}" if host else name
+        if not self.constant:
+            return super().match_now(both)
+        # Several restrictions ask about the same client, and a client comes again.
+        found = self._answers.get(both)
+        if found is None:
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            found = self._answers[both] = super().match_now(both)
+        return found
 
     async def match(self, name: str, host: str = "") -> bool:
         return await super().match(f"{name} {host}" if host else name)
