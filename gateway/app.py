@@ -27,6 +27,7 @@ from gateway.clock import make_steady
 from gateway.config import ConfigError, Configuration, Finding
 from gateway.config.builtin import PORT, configured_directory, load_configuration
 from gateway.config.findings import ERROR
+from gateway.config.ports import known_ports
 from gateway.listeners import ListenError, bind_inet, bind_unix, interface_addresses, service_addresses
 from gateway.log import MailLog
 from gateway.master import Master, Plan
@@ -134,9 +135,10 @@ class Gateway(Service):
         settings = configuration.settings
         wanted: dict[str, Callable[[], socket.socket]] = {}
         interfaces = interface_addresses(settings.words("inet_interfaces"), settings.words("inet_protocols"))
+        ports = known_ports(settings)
         for service in configuration.services:
             if service.type == "inet" and service.command.rpartition("/")[2] == "smtpd":
-                for address in service_addresses(service.name, interfaces):
+                for address in service_addresses(service.name, interfaces, ports):
                     wanted[f"inet:{address}@{service.name}"] = partial(bind_inet, address)
         queue = Path(settings.text("queue_directory"))
         owner = (self.owner.uid, self.owner.gid) if os.geteuid() == 0 else None

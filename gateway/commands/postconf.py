@@ -256,7 +256,7 @@ def _facts(request: Request) -> list[str]:
     if request.action == "l":
         return ["flock", "fcntl", "dotlock"]
     if request.action in "aA":
-        return []  # no SASL yet
+        return ["dovecot"] if request.action == "a" else []  # the client's SASL is its own, of no type
     if request.action == "T" and request.mode in ("compile-version", "run-version"):
         import ssl  # only here: costs time
 
