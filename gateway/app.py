@@ -30,7 +30,7 @@ from gateway.config.findings import ERROR
 from gateway.config.ports import known_ports
 from gateway.listeners import ListenError, bind_inet, bind_unix, interface_addresses, service_addresses
 from gateway.log import MailLog
-from gateway.master import Master, Plan
+from gateway.master import RELOADED, Master, Plan
 from gateway.parts import make_log
 from gateway.privileges import AccountError, mail_owner, prepare_directories
 from gateway.rehearsal import findings
@@ -258,6 +258,7 @@ class Gateway(Service):
         self._handing_over = False
         if self.running:
             single.work()
+            self.log.info("master", RELOADED)
         if self._reload_again:
             self._reload_again = False
             self.reactor.callLater(0, self.reload)

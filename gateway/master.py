@@ -38,6 +38,8 @@ LINK_DESCRIPTOR = 3
 CONFIGURATION_DESCRIPTOR = 4
 FIRST_SOCKET = 5
 
+RELOADED = "reload finished -- the new configuration is in use"
+
 RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0, 10.0)
 QUIET_AFTER = 30.0  # a role that lived so long starts with the shortest pause again
 
@@ -178,7 +180,7 @@ class Master:
                 one.link.note("retire", None)
         if self._reloading and ready >= {plan.title for plan in self._plans}:
             self._reloading = False
-            self._log.info("master", "reload finished -- the new configuration is in use")
+            self._log.info("master", RELOADED)
 
     def _spawn(self, plan: Plan) -> None:
         self._pending.pop(plan.title, None)

@@ -70,7 +70,7 @@ HEADER_ENDS = {
 def test_orders_to_faxmail_never_reach_it(gateway, server):
     gateway.set(header_checks="")  # the guard alone
     gateway.run("reload", check=True)
-    gateway.wait_for("reload -- version")
+    gateway.wait_for("reload finished")
     for number, end in HEADER_ENDS.items():
         mail = f"{HOSTILE}{end}Text\n"
         gateway.run("sendmail", "-f", "joe@x.example", f"{number}@fax.your.domain", stdin=mail, check=True)

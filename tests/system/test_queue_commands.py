@@ -76,7 +76,7 @@ def test_requeue_takes_up_a_changed_configuration(gateway):
     one = submit(gateway)
     gateway.set(transport_maps="inline:{far.example=discard:}")
     gateway.run("reload", check=True)
-    gateway.wait_for("reload -- version")
+    gateway.wait_for("reload finished")
     requeued = gateway.run("postsuper", "-r", one, check=True)
     assert "Requeued: 1 message" in requeued.stderr
     gateway.run("postqueue", "-f")

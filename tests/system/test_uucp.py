@@ -96,7 +96,7 @@ def test_nothing_is_lost_by_a_neighbour_that_is_unknown_or_a_uux_that_fails(worl
     gateway.append("transport", "nowhere.domain uucp:nosuch\n")
     gateway.set(relay_domains="some.domain nowhere.domain")
     gateway.run("reload", check=True)
-    gateway.wait_for("reload -- version")
+    gateway.wait_for("reload finished")
     gateway.send("u@nowhere.domain", sender="ann@b.example")
     (notice,) = sink.wait(1)
     assert "System not found" in notice.data.decode()
