@@ -57,6 +57,7 @@ def rewrite(path: Path, text: str) -> None:
     """Whoever reads the file meanwhile gets the old text or the new one."""
     new = path.with_name(path.name + ".new")
     new.write_text(text)
+    new.chmod(0o644)
     new.replace(path)
 
 
@@ -85,6 +86,8 @@ class Gateway:
         self.process: subprocess.Popen[bytes] | None = None
         self._seen = 0
         shutil.copytree(EXAMPLES / example, self.directory)
+        for path in (self.directory, *self.directory.rglob("*")):
+            path.chmod(path.stat().st_mode & ~0o022)  # whatever umask the checkout was made with
         self._adapt()
 
     @property
