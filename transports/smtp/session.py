@@ -458,6 +458,18 @@ class Session(Channel):
 
     def _conclude(self, keep: bool = True) -> None:
         """The transaction is over.  Not ``keep``: what the server thinks now is not known."""
+        if keep and self._dirty:
+            self._command(b"RSET\r\n", self._reset_answered, stages.RSET)
+        else:
+            self._tell(keep)
+
+    def _reset_answered(self, reply: Reply) -> None:
+        """The server holds nothing of ours any more: the session can wait for the next message."""
+        self._dirty = not reply.good
+        if reply.code != 421:
+            self._tell(reply.good)
+
+    def _tell(self, keep: bool) -> None:
         done, self._done = self._done, None
         assert done is not None
         self.usable = keep

@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from gateway.interfaces import DEFERRED, SENT
+from gateway.interfaces import BOUNCED, DEFERRED, SENT
 from tests.transports.smtp.world import CLOSE, Host, World
 
 
@@ -127,6 +127,27 @@ def test_a_word_in_a_used_session_is_heard_once() -> None:
     host.replies["RCPT"] = "250 ok"
     assert world.send("x.test")[0].conn_use == 3
     assert verbs(host)[-5:] == ["DATA", "RSET", "MAIL", "RCPT", "DATA"]
+
+
+def test_a_session_waits_with_nothing_left_open() -> None:
+    """What the server refused is over for it at once, not only when the next message comes."""
+    for ehlo in ("250-mx\n250 PIPELINING", "250 mx"):
+        world, host = world_with_host()
+        host.replies["EHLO"] = ehlo
+        world.send("x.test")
+        host.replies |= {"RCPT": "550 5.1.1 unknown", "DATA": "554 5.5.1 nobody"}
+        (result,) = world.send("x.test")
+        assert (result.status, result.dsn) == (BOUNCED, "5.1.1")
+        world.net.settle()
+        assert verbs(host)[-1] == "RSET" and not host.sessions[-1].closed
+        host.replies |= {"RCPT": "250 ok", "DATA": "354 go"}
+        assert world.send("x.test")[0].conn_use == 2
+        assert verbs(host)[-4:] == ["RSET", "MAIL", "RCPT", "DATA"]
+        host.replies |= {"RCPT": "550 5.1.1 unknown", "DATA": "554 5.5.1 nobody", "RSET": "500 what"}
+        (result,) = world.send("x.test")
+        assert (result.status, result.dsn) == (BOUNCED, "5.1.1")
+        world.net.settle()
+        assert host.sessions[-1].closed, "nobody knows what it holds"
 
 
 def test_the_clean_up_is_not_mistaken_for_an_answer() -> None:
