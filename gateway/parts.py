@@ -33,7 +33,7 @@ from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
 from gateway.pickup import Pickup, authorized_users
-from gateway.policy.registry import RestrictionError
+from gateway.policy.registry import RestrictionError, Toolbox
 from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
@@ -42,6 +42,7 @@ from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
 from gateway.tables.registry import Tables
+from gateway.uucp.neighbours import Neighbours
 from spool.maildir import MaildirSpool
 from transports.accounts import Accounts
 from transports.comsat import Comsat
@@ -190,7 +191,16 @@ class Parts:
             self.settings, self.queue_directory, self.cleanup, self.log, self.reactor, self.in_thread,
             refused=self.notices.refused,
             authorized=authorized_users(self.settings, self.tables, self.in_thread),
+            neighbours=self.neighbours,
         )
+
+    @cached_property
+    def neighbours(self) -> Neighbours:
+        addresses = Recipients.from_settings(self.settings, self.tables, self.own_addresses, self.log)
+        tools = Toolbox(
+            self.settings, self.log, self.tables, self.resolver, addresses, self.reactor, self.own_addresses
+        )
+        return Neighbours(tools, self.reactor)
 
     def smtpd_factories(self, room: Room | None = None) -> dict[str, SmtpdFactory]:
         """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""

@@ -4,7 +4,7 @@ The folder is looked through at start, when somebody pokes (a datagram to ``publ
 file goes through cleanup and is removed when the message is durable; a crash in between makes a second copy, never
 none.  Who submitted is the owner of the file.  A file that is no submission is renamed to "broken-…", logged, and
 stays; one that cannot be taken now (full disk, table away) waits; one that cleanup refuses for good goes back to its
-sender.
+sender.  For mail from UUCP neighbours gateway.uucp.neighbours is asked first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import pwd
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,9 +28,10 @@ from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content import submission
 from gateway.content.options import IntakeOptions
-from gateway.content.received import local_received
+from gateway.content.received import local_received, uucp_received
 from gateway.content.submission import Submission, SubmissionError
 from gateway.interfaces import ICleanup, Log, Rejected
+from gateway.uucp.neighbours import Judgement, Neighbours, client_of
 from spool.envelope import Client, Envelope, Recipient
 
 PROGRAM = "pickup"
@@ -72,7 +73,7 @@ class Taken:
 class Pickup:
     """``directory``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere.
     ``refused``: returns to its sender what cleanup refuses (gateway.notices).  ``authorized``: whether a user may
-    submit mail (authorized_users), asked with the user ID."""
+    submit mail (authorized_users), asked with the user ID.  ``neighbours``: which mail from UUCP is taken."""
 
     def __init__(
         self,
@@ -85,6 +86,7 @@ class Pickup:
         *,
         refused: Refused | None = None,
         authorized: Callable[[int], Awaitable[bool]] | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
         self._folder = directory / submission.MAILDROP
         self._cleanup = cleanup
@@ -93,6 +95,7 @@ class Pickup:
         self._in_thread = in_thread
         self._refused = refused
         self._authorized = authorized
+        self._neighbours = neighbours
         self._host = settings.text("myhostname")
         self._mail_name = settings.text("mail_name")
         self._content_filter = settings.text("content_filter")
@@ -160,27 +163,80 @@ class Pickup:
             if self._authorized is not None and not await self._authorized(taken.uid):
                 raise SubmissionError(f"user ID {taken.uid} is not authorized to submit mail")
             envelope = self._envelope(taken)
-            received = local_received(self._host, self._mail_name, envelope.arrival, taken.uid)
-            intake = await self._cleanup.begin(PROGRAM, envelope, received, self._options)
+            judged = await self._judge(taken, envelope)
+            received = [*map(_line, judged.decisions.prepend), *self._received(taken, envelope)]
+            asked = replace(envelope, recipients=[replace(one) for one in envelope.recipients])  # cleanup changes it
+            intake = await self._cleanup.begin(PROGRAM, envelope, received, self._options_of(judged))
             self._log.info(PROGRAM, f"{intake.id}: uid={taken.uid} from=<{taken.submission.sender}>")
             try:
-                block = taken.block
-                while block:
-                    intake.write(block)
-                    if intake.full:
-                        await intake.drained()
-                    block = await self._in_thread(taken.file.read, BLOCK) if len(block) == BLOCK else b""
-                await intake.finish()
+                if judged.refused:
+                    await self._turn_away(intake.id, taken, judged)
+                if envelope.recipients:
+                    await self._pass(intake, taken)
+                else:
+                    intake.abort()
             except Rejected as why:
                 if why.code < 500:
                     raise
-                await self._return(intake.id, taken, why)
+                await self._return(intake.id, taken, asked, why)
             except BaseException:
                 intake.abort()
                 raise
         finally:
             taken.file.close()
         await self._in_thread(os.unlink, self._folder / name)
+
+    async def _pass(self, intake: Any, taken: Taken) -> None:
+        block = taken.block
+        while block:
+            intake.write(block)
+            if intake.full:
+                await intake.drained()
+            block = await self._in_thread(taken.file.read, BLOCK) if len(block) == BLOCK else b""
+        await intake.finish()
+
+    async def _judge(self, taken: Taken, envelope: Envelope) -> Judgement:
+        """Who of the recipients is refused, by whoever handed the mail in or by us; they leave the envelope."""
+        said, judged = taken.submission, Judgement()
+        if said.neighbour and self._neighbours is not None:
+            if self._neighbours.believes(taken.uid):
+                envelope.client = client_of(said.neighbour)
+                judged = await self._neighbours.judge(envelope)
+                envelope.content_filter = judged.decisions.filter or envelope.content_filter
+                envelope.redirect = judged.decisions.redirect
+                away = {id(recipient) for recipient, _ in judged.refused}
+                envelope.recipients = [one for one in envelope.recipients if id(one) not in away]
+            else:
+                self._log.warning(
+                    PROGRAM, f"user ID {taken.uid} is no UUCP account: not believed to be neighbour {said.neighbour}"
+                )
+        for address, reason in zip(said.turned_away, said.reasons, strict=True):
+            dsn, _, text = reason.partition(" ")
+            judged.refused.append((Recipient(address), Rejected(550, dsn, text)))
+        return judged
+
+    def _options_of(self, judged: Judgement) -> IntakeOptions:
+        decided = judged.decisions
+        if not decided.any():
+            return self._options
+        return replace(
+            self._options, hold=decided.hold, discard=decided.discard, copies=tuple(decided.copies)
+        )
+
+    def _received(self, taken: Taken, envelope: Envelope) -> list[bytes]:
+        if envelope.client.protocol:
+            return uucp_received(self._host, self._mail_name, envelope.arrival, envelope.client.name)
+        return local_received(self._host, self._mail_name, envelope.arrival, taken.uid)
+
+    async def _turn_away(self, queue_id: str, taken: Taken, judged: Judgement) -> None:
+        """One notice for all that were refused for the same reason; then the file stands where it stood."""
+        by_reason: dict[str, tuple[Rejected, list[Recipient]]] = {}
+        for recipient, why in judged.refused:
+            by_reason.setdefault(f"{why.dsn} {why.text}", (why, []))[1].append(recipient)
+        for why, recipients in by_reason.values():
+            await self._return(queue_id, taken, replace(self._envelope(taken), recipients=recipients), why)
+        await self._in_thread(_rewind, taken.file)
+        taken.block = await self._in_thread(taken.file.read, BLOCK)
 
     def _envelope(self, taken: Taken) -> Envelope:
         said = taken.submission
@@ -207,13 +263,12 @@ class Pickup:
             content_filter=self._content_filter,
         )
 
-    async def _return(self, queue_id: str, taken: Taken, why: Rejected) -> None:
+    async def _return(self, queue_id: str, taken: Taken, envelope: Envelope, why: Rejected) -> None:
         """Give what was refused back to its sender."""
         self._log.warning(PROGRAM, f"{queue_id}: message of user ID {taken.uid} is refused: {why}")
         if self._refused is None:
             raise SubmissionError(f"refused: {why}")
         await self._in_thread(_rewind, taken.file)
-        envelope = self._envelope(taken)
         envelope.size = taken.submission.size
         await self._refused(queue_id, envelope, taken.file, why)
 
@@ -267,6 +322,10 @@ def open_taken(path: Path) -> Taken:
     except BaseException:
         file.close()
         raise
+
+
+def _line(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _rewind(file: BinaryIO) -> None:

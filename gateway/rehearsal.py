@@ -37,7 +37,8 @@ def rehearse(configuration: Configuration, reactor: Any) -> list[Finding]:
     log = MemoryLog()
     parts = Parts(configuration, reactor, log, notify=lambda *message: None, flush_site=nowhere)
     steps: list[Callable[[], object]] = [
-        lambda: parts.cleanup, lambda: parts.notices, parts.smtpd_factories, lambda: parts.transports, parts.scheduler,
+        lambda: parts.cleanup, lambda: parts.notices, lambda: parts.neighbours, parts.smtpd_factories,
+        lambda: parts.transports, parts.scheduler,
     ]
     found: dict[Finding, None] = {}
     for step in steps:

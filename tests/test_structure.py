@@ -8,12 +8,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 # Inside gateway/, in the order in which mail passes; each imports only those before it.
-ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "scheduler", "notices", "commands"]
+ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "uucp", "scheduler", "notices", "commands"]
 # Modules beside them that know none of them.
 FREE = {
     "reactor",
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
-    "control_server", "sending", "unix_port", "capacity", "clock",
+    "control_server", "sending", "unix_port", "capacity", "clock", "compression",
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain"}
@@ -43,7 +43,7 @@ def test_the_spool_knows_nobody(path):
 @pytest.mark.parametrize("path", modules("transports"), ids=name)
 def test_transports_know_values_addresses_and_parameters(path):
     allowed = ("gateway.interfaces", "gateway.addresses", "gateway.config", "gateway.tables", "gateway.sending",
-               "gateway.clock")
+               "gateway.clock", "gateway.compression")
     found = [one for one in imports(path) if one.startswith("gateway.") and not one.startswith(allowed)]
     assert found == []
 

@@ -2,9 +2,9 @@
 
     mailgateway install-links [-c DIR] [--force] FOLDER
 
-makes sendmail, mailq, newaliases, rmail and the post… commands in FOLDER (which is made if need be): symbolic links to
-this program; with a configuration directory, small scripts that name it.  A file that is not ours is left alone, unless
---force is given, and the status is 1.
+makes sendmail, mailq, newaliases, rmail, rsmtp with its other names, and the post… commands in FOLDER (which is made if
+need be): symbolic links to this program; with a configuration directory, small scripts that name it.  A file that is
+not ours is left alone, unless --force is given, and the status is 1.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import shlex
 import sys
 from pathlib import Path
 
+from gateway.commands.main import ALIASES
+
 SUMMARY = "make sendmail, mailq, newaliases, rmail, postqueue … in a folder"
 
 NAMES = (
-    "sendmail", "mailq", "newaliases", "rmail", "postqueue", "postsuper", "postcat", "postmap", "postalias", "postconf",
+    "sendmail", "mailq", "newaliases", "rmail", "rsmtp", *ALIASES,
+    "postqueue", "postsuper", "postcat", "postmap", "postalias", "postconf",
 )  # fmt: skip
 
 MARK = "# made by mailgateway install-links"

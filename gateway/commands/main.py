@@ -21,6 +21,11 @@ from types import ModuleType
 EX_USAGE, EX_UNAVAILABLE, EX_SOFTWARE, EX_OSERR, EX_TEMPFAIL, EX_CONFIG = 64, 69, 70, 71, 75, 78
 
 PROGRAM = "mailgateway"
+ALIASES = {
+    "crmail": "rmail",
+    **dict.fromkeys(("crsmtp", "gsmtp", "bsmtp", "zsmtp", "xsmtp", "rcsmtp", "rgsmtp", "rbsmtp"), "rsmtp"),
+}
+"""Names under which UUCP neighbours ask for the same command: it finds out itself how its input is packed."""
 _NAME = re.compile(r"[a-z][a-z0-9-]*\Z")
 
 
@@ -54,6 +59,7 @@ def _main() -> int:
 
 def find(name: str) -> ModuleType | None:
     """The module of a command, or None."""
+    name = ALIASES.get(name, name)
     if not _NAME.match(name):
         return None
     module = f"{__package__}.{name.replace('-', '_')}"

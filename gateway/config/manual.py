@@ -47,6 +47,7 @@ HEADINGS = {
     "etrn-flush": "Flushing by destination",
     "eai": "Internationalized addresses",
     "submission-local": "Commands of local users",
+    "uucp": "UUCP",
     "tables": "Lookup tables",
     "logging": "Log",
     "tls-engine": "TLS in general",

@@ -39,6 +39,7 @@ LONGEST_ADDRESS = 10_000
 
 _TYPES = {"str": str, "int": int, "bool": bool}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_REASON = re.compile(r"5\.\d{1,3}\.\d{1,3} .")
 
 
 class SubmissionError(ValueError):
@@ -64,6 +65,12 @@ class Submission:
     smtputf8: bool = False
     remote: bool = False
     """The header is not this site's to complete or rewrite (sendmail -G)."""
+    neighbour: str = ""
+    """The UUCP neighbour that it came from; believed of uucp_owner and root only."""
+    turned_away: list[str] = field(default_factory=list)
+    """Recipients, made printable, for whom it was not taken: it goes back to its sender …"""
+    reasons: list[str] = field(default_factory=list)
+    """… and why, of each: an enhanced status code and a text."""
     size: int = field(default=0, compare=False)
     """Bytes of content; known when the file is complete."""
 
@@ -101,9 +108,19 @@ def validate(submission: Submission) -> None:
 def drop(queue: Path, submission: Submission, content: Iterable[bytes], name: str = "") -> str:
     """Put a message into the maildrop folder of a queue directory; durable when this returns.  The file's name.
     Raises OSError; nothing is left behind then."""
-    folder = queue / MAILDROP
+    name = stage(queue, submission, content, name)
+    try:
+        publish(queue, name)
+    except BaseException:
+        withdraw(queue, name)
+        raise
+    return name
+
+
+def stage(queue: Path, submission: Submission, content: Iterable[bytes], name: str = "") -> str:
+    """The first half of ``drop``: all of it is on disk, and nobody takes it yet.  Raises OSError."""
     name = name or new_name()
-    temporary = folder / f"tmp-{name}"
+    temporary = queue / MAILDROP / f"tmp-{name}"
     facts = json.dumps(asdict(submission)).encode("ascii") + b"\n"
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -118,16 +135,30 @@ def drop(queue: Path, submission: Submission, content: Iterable[bytes], name: st
             file.flush()
             os.fchmod(descriptor, 0o644)  # the gateway reads it as mail_owner
             os.fdatasync(descriptor)
-            os.rename(temporary, folder / name)
-            os.fsync(descriptor)  # the name, too: the folder itself cannot be opened by us
     except BaseException:
-        for leftover in (temporary, folder / name):
-            try:
-                os.unlink(leftover)
-            except OSError:
-                pass
+        withdraw(queue, name)
         raise
     return name
+
+
+def publish(queue: Path, name: str) -> None:
+    """The second half.  Raises OSError."""
+    folder = queue / MAILDROP
+    descriptor = os.open(folder / f"tmp-{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.rename(folder / f"tmp-{name}", folder / name)
+        os.fsync(descriptor)  # the name, too: the folder itself cannot be opened by us
+    finally:
+        os.close(descriptor)
+
+
+def withdraw(queue: Path, name: str) -> None:
+    """Take a message back that was staged, or published in vain."""
+    for leftover in (queue / MAILDROP / f"tmp-{name}", queue / MAILDROP / name):
+        try:
+            os.unlink(leftover)
+        except OSError:
+            pass
 
 
 def _first_line(size: int, length: int) -> bytes:
@@ -219,6 +250,10 @@ def _submission(facts: Any) -> Submission:
     for each in (submission.notifies, submission.orcpts):
         if each and len(each) != len(submission.recipients):
             raise ValueError("not one for each recipient")
+    if len(submission.turned_away) != len(submission.reasons):
+        raise ValueError("not one reason for each recipient")
+    if not all(_REASON.match(reason) for reason in submission.reasons):
+        raise ValueError("a reason without an enhanced status code")
     return submission
 
 

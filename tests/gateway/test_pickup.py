@@ -11,6 +11,8 @@ from gateway.content.submission import Submission, SubmissionError
 from gateway.interfaces import Rejected
 from gateway.listeners import bind_unix
 from gateway.pickup import ABANDONED, BLOCK, INTERVAL, Pickup, Pokes, authorized_users
+from gateway.policy.session import Decisions
+from gateway.uucp.neighbours import Judgement
 from spool.interfaces import SpoolError
 from tests.gateway.content.support import NOW, Way, now
 
@@ -287,3 +289,71 @@ def test_pokes(tmp_path):
         socket.fromfd(listener.fileno(), socket.AF_UNIX, socket.SOCK_DGRAM).recv(1)
     listener.stop()
     assert readers == []
+
+
+# --- UUCP --------------------------------------------------------------------------------------------------------
+
+
+class Neighbourhood:
+    """Refuses whoever is told; believes one user."""
+
+    def __init__(self, believed, refused=(), **decisions):
+        self.believed, self.refused, self.decisions = believed, refused, Decisions(**decisions)
+
+    def believes(self, uid):
+        return uid == self.believed
+
+    async def judge(self, envelope):
+        found = [(one, Rejected(554, "5.7.1", "no")) for one in envelope.recipients if one.address in self.refused]
+        return Judgement(found, self.decisions)
+
+
+def from_uucp(tmp_path, neighbours):
+    returned = []
+
+    async def refused(queue_id, envelope, file, why):
+        returned.append((envelope.sender, [one.address for one in envelope.recipients], str(why), file.read()))
+
+    return Place(tmp_path, options={"refused": refused, "neighbours": neighbours}), returned
+
+
+def test_mail_from_a_uucp_neighbour(tmp_path):
+    place, _ = from_uucp(tmp_path, Neighbourhood(os.getuid(), hold=True))
+    place.drop("a@b.example", neighbour="alpha", remote=True)
+    place.pickup.poke()
+    (draft,) = place.way.spool.held.values()
+    assert draft.data.startswith(b"Received: from alpha\n\tby gw.my.domain (Postfix) with UUCP\n\tid QID1; ")
+    assert (draft.envelope.client.name, draft.envelope.client.protocol) == ("alpha", "UUCP")
+
+
+def test_nobody_else_can_say_so(tmp_path):
+    place, _ = from_uucp(tmp_path, Neighbourhood(-5, refused=["a@b.example"]))
+    place.drop("a@b.example", neighbour="alpha")
+    place.pickup.poke()
+    assert place.stored[0].envelope.client.name == ""
+    assert "not believed to be neighbour alpha" in place.way.log.text
+
+
+def test_recipients_that_are_refused_go_back_and_the_others_on(tmp_path):
+    place, returned = from_uucp(tmp_path, Neighbourhood(os.getuid(), refused=["no@b.example", "never@b.example"]))
+    place.drop(
+        "no@b.example", "yes@b.example", "never@b.example", neighbour="alpha", turned_away=["x?y"],
+        reasons=["5.1.3 bad"],
+    )
+    place.pickup.poke()
+    content = b"Subject: x\n\ny\n"
+    assert returned == [
+        ("joe", ["no@b.example", "never@b.example"], "554 5.7.1 no", content),
+        ("joe", ["x?y"], "550 5.1.3 bad", content),
+    ]
+    (draft,) = place.stored
+    assert [one.address for one in draft.envelope.recipients] == ["yes@b.example"]
+    assert draft.data.endswith(content)
+    assert place.names == []
+
+
+def test_when_all_are_refused_nothing_is_queued(tmp_path):
+    place, returned = from_uucp(tmp_path, Neighbourhood(os.getuid()))
+    place.drop(neighbour="alpha", turned_away=["x"], reasons=["5.1.3 bad"])
+    place.pickup.poke()
+    assert len(returned) == 1 and place.stored == [] and place.names == []

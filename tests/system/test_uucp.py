@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gateway.compression import packed
 from tests.system.gateway import BIN
 from tests.system.uucp import Sites
 
@@ -30,7 +31,8 @@ def world(make_gateway, make_sink, folder):
         gateway.replace("transport", ":uucp-host", ":far")
         gateway.append("transport", f".example smtp:[127.0.0.1]:{sink.port}\n")
         gateway.set(**parameters)
-        sites.rmail("near", f'exec {BIN}/mailgateway rmail -c {gateway.directory} "$@"')
+        for command in ("rmail", "rsmtp", "crsmtp", "crmail"):
+            sites.program("near", command, f'exec {BIN}/mailgateway {command} -c {gateway.directory} "$@"')
         gateway.start()
         return gateway, sites, sink
 
@@ -120,6 +122,44 @@ def test_the_null_sender_arrives_as_mailer_daemon_and_comes_back_as_null(world):
     sites.execute("near")
     (received,) = sink.wait(1)
     assert received.sender == ""
+
+
+def test_batches_and_what_a_neighbour_may_send(world):
+    gateway, sites, sink = world(uucp_client_restrictions="check_recipient_access inline:{{no@b.example=REJECT}}")
+    letters = "".join(
+        f"MAIL FROM:<u{number}@some.domain>\nRCPT TO:<ann@b.example>\nRCPT TO:<no@b.example>\nDATA\n"
+        f"Subject: letter {number}\n\n..x\n.\n" for number in range(3)
+    ).encode()
+    sites.queue("far", b"".join(packed([b"HELO far\n", letters], "compress")), "-r", "-n", "-z", "-", "near!crsmtp")
+    letter = b"From u9@some.domain Thu Nov 24 12:00:00 2026 remote from far\nSubject: letter 9\n\nx\n"
+    sites.queue("far", b"".join(packed([letter], "xz")), "-r", "-n", "-z", "-", "near!crmail", "(ann@b.example)")
+    sites.call("far", "near")
+    sites.execute("near")
+    received = {one.message["Subject"]: one for one in sink.wait(4)}
+    assert sorted(received) == ["letter 0", "letter 1", "letter 2", "letter 9"]
+    assert all(one.recipients == ("ann@b.example",) for one in received.values())
+    assert received["letter 1"].sender == "u1@some.domain" and received["letter 1"].data.endswith(b"\n.x\n")
+    assert "Received: from far\n\tby gateway.my.domain (Postfix) with UUCP" in received["letter 1"].data.decode()
+    # The neighbour hears by mail what was refused: a notice for each letter waits for it.
+    gateway.wait_for(r"NOQUEUE: reject: RCPT from far\[UUCP\]: 554 5.7.1 <no@b\.example>")
+    gateway.wait_until_empty()
+    assert sorted(re.findall(r"rmail (u\d@some.domain)", "\n".join(sites.jobs("near")))) == [
+        f"u{number}@some.domain" for number in range(3)
+    ]
+
+
+def test_trouble_here_makes_uuxqt_try_again(world):
+    gateway, sites, sink = world()
+    main_cf = gateway.directory / "main.cf"
+    good = main_cf.read_text()
+    sites.queue("far", b"MAIL FROM:<u@some.domain>\nRCPT TO:<ann@b.example>\nDATA\nx\n.\n", "-r", "-", "near!rsmtp")
+    sites.call("far", "near")
+    main_cf.unlink()
+    sites.execute("near")
+    assert "Will retry later" in sites.logs()
+    main_cf.write_text(good)
+    sites.execute("near")
+    assert len(sink.wait(1)) == 1
 
 
 def test_all_mail_by_uucp(make_gateway, folder):

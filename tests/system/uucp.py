@@ -54,7 +54,7 @@ chat-timeout 20
 address 127.0.0.1
 port line
 protocol t
-commands rmail
+commands rmail rsmtp crsmtp gsmtp bsmtp crmail
 command-path {home}/bin
 """
 
@@ -99,7 +99,11 @@ class Sites:
         return self.folder / name / "config"
 
     def rmail(self, name: str, action: str) -> None:
-        script = self.folder / name / "bin" / "rmail"
+        self.program(name, "rmail", action)
+
+    def program(self, name: str, command: str, action: str) -> None:
+        """What a command of the sys file's "commands" does at a site."""
+        script = self.folder / name / "bin" / command
         script.write_text(f"#!/bin/sh\n{action}\n")
         script.chmod(0o755)
 
