@@ -58,8 +58,7 @@ class Administration:
             "poke": self._poke, "status": self._status,
             "reload": self._passed_on("reload"), "stop": self._passed_on("stop"),
         }
-        handlers["requeue"] = self._requeue
-        for action in ("delete", "hold", "release", "expire"):
+        for action in ("delete", "hold", "release", "requeue", "expire"):
             handlers[action] = self._changing(action)
         return control_factory(handlers, trouble=lambda text: self._log.error("qmgr", text))
 
@@ -100,7 +99,7 @@ class Administration:
 
     async def _flush_id(self, uid: int, arguments: dict[str, Any]) -> int:
         await self._must_be_among(uid, self._flushers, "flush the mail queue")
-        return await self._scheduler.flush(str(arguments.get("id", "")))
+        return await self._scheduler.flush([str(arguments.get("id", ""))])
 
     async def _flush_site(self, uid: int, arguments: dict[str, Any]) -> int:
         await self._must_be_among(uid, self._flushers, "flush the mail queue")
@@ -108,7 +107,7 @@ class Administration:
 
     async def flush_domain(self, site: str) -> int:
         """Try what is deferred for a domain now; the number of messages."""
-        wanted, flushed = site.lower().strip("[]"), 0
+        wanted, found = site.lower().strip("[]"), []
         async for some in self._spool.slices():
             for one in some:
                 waiting = (
@@ -116,8 +115,8 @@ class Administration:
                     if not state.done
                 )
                 if one.queue == "deferred" and any(to.rpartition("@")[2].lower() == wanted for to in waiting):
-                    flushed += await self._scheduler.flush(one.id)
-        return flushed
+                    found.append(one.id)
+        return await self._scheduler.flush(found) if found else 0
 
     def _changing(self, action: str) -> Handler:
         async def change(uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -135,17 +134,6 @@ class Administration:
             return {"count": changes.count, "ids": changes.ids}
 
         return change
-
-    async def _requeue(self, uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
-        self._administrators_only(uid)
-        given, queues = arguments.get("ids"), arguments.get("queues") or QUEUE_NAMES
-        wanted = None if given is None else {str(one) for one in given}
-        found: list[str] = []
-        async for some in self._spool.slices():
-            found += [one.id for one in some if one.queue in queues and (wanted is None or one.id in wanted)]
-        await self._spool.change("release", found, ["hold"])
-        await self._scheduler.requeue(found)
-        return {"count": len(found), "ids": found}
 
     # --- the gateway ---------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
     delete    it is gone
     hold      to "hold", under the same name
     release   from "hold" to "deferred", due now
-    requeue   to "deferred", due now, never tried; what is on record of recipients that are not done is forgotten
+    requeue   to "deferred", never tried, with the mark in its name that has it taken in anew at the next attempt, in
+              REQUEUE_PAUSE seconds at the latest; what is on record of recipients that are not done is forgotten
     expire    the mark in its name that returns it to its sender at the next attempt
     flush     a deferred message becomes due now
 
@@ -23,6 +24,9 @@ from spool.interfaces import SpoolError
 from spool.jobs import Move, Note, Remove
 from spool.names import DEFERRED, HOLD, Place
 from spool.store import QUEUES, SLICE, Store
+
+REQUEUE_PAUSE = 60.0
+"""As long as pickup(8) may sleep; a flush does not wait for it."""
 
 ACTIONS = ("delete", "hold", "release", "requeue", "expire", "flush")
 
@@ -114,7 +118,7 @@ class _Change:
         if action == "release":
             return place.deferred(now, place.attempts) if place.folder == HOLD else place
         if action == "requeue":
-            return place.deferred(now, 0)
+            return place.requeued(now + REQUEUE_PAUSE)
         if action == "expire":
             return place if place.expire else place.expired()
         return place if place.folder != DEFERRED or place.due <= now else place.deferred(now, place.attempts)

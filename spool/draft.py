@@ -129,15 +129,51 @@ class Draft:
         for done in waiting:
             done.callback(None)
 
-    async def commit(self, hold: bool = False) -> bytes:
-        if self._ended:
-            raise SpoolError("draft has ended")
-        self._ended = True
+    async def read(self, position: int, count: int) -> bytes:
+        await self._settle()
+        if self._spill is None:
+            return self._together()[position : position + count]
+        await self._flush()
+        block: bytes = await in_thread(self._threads, self._reactor, self._spill.read, position, count)
+        return block
+
+    async def replace(self, kept_from: int, front: bytes) -> None:
+        await self._settle()
+        if self._spill is None:
+            self._blocks = [front + self._together()[kept_from:]]
+            self._size = self._in_memory = len(self._blocks[0])
+            return
+        await self._flush()
+        new = _SpillFile(self._spill.files, self._spill.path, self._spill.room)
+        old, self._spill = self._spill, new
+        await in_thread(self._threads, self._reactor, new.take_over, old, kept_from, front)
+        self._size = len(front) + max(0, self._size - kept_from)
+
+    async def _settle(self) -> None:
+        """Wait for what is on its way to the disk.  Raises what has gone wrong there."""
         if self._writing:
             self._idle = Deferred()
             await self._idle
         if self._error is not None:
             raise self._error
+
+    async def _flush(self) -> None:
+        """Everything to the file."""
+        while self._blocks:
+            self._to_file()
+            await self._settle()
+
+    def _together(self) -> bytes:
+        """All of a draft that is in memory."""
+        if len(self._blocks) != 1:
+            self._blocks = [b"".join(self._blocks)]
+        return self._blocks[0]
+
+    async def commit(self, hold: bool = False) -> bytes:
+        if self._ended:
+            raise SpoolError("draft has ended")
+        self._ended = True
+        await self._settle()
         self.envelope.size = self._size
         final = self._store.path(Place(HOLD if hold else INCOMING, self.id))
         if self._spill is not None:
@@ -171,19 +207,32 @@ class _SpillFile:
     """The temporary file of a large draft; its methods wait for the disk."""
 
     def __init__(self, files: Files, path: str, room: int) -> None:
-        self._files = files
+        self.files = files
         self.path = path
         self.room = room
         self.descriptor = -1
 
     def append(self, blocks: list[bytes]) -> None:
         if self.descriptor < 0:
-            self.descriptor = self._files.create(self.path)
-            self._files.write(self.descriptor, [b" " * self.room])
-        self._files.write(self.descriptor, blocks)
+            self.descriptor = self.files.create(self.path)
+            self.files.write(self.descriptor, [b" " * self.room])
+        self.files.write(self.descriptor, blocks)
+
+    def read(self, position: int, count: int) -> bytes:
+        return self.files.read(self.descriptor, count, self.room + position)
+
+    def take_over(self, old: _SpillFile, kept_from: int, front: bytes) -> None:
+        """Hold what ``old`` holds from a position on, behind ``front``; the old one's file is gone then."""
+        size = self.files.status(old.descriptor).st_size - old.room
+        self.files.unlink(old.path)
+        try:
+            self.append([front])
+            self.files.copy(old.descriptor, old.room + kept_from, max(0, size - kept_from), self.descriptor)
+        finally:
+            shut(self.files, old.descriptor)
 
     def discard(self) -> None:
         if self.descriptor >= 0:
-            shut(self._files, self.descriptor)
-            forget(self._files, self.path)
+            shut(self.files, self.descriptor)
+            forget(self.files, self.path)
 

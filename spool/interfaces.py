@@ -6,7 +6,7 @@ Methods that say *awaitable* may be coroutines or return a Deferred; they never 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,6 +57,8 @@ class Entry:
     not_before: float = 0.0
     expire: bool = False
     """Return it to the sender at the next attempt, whatever its age (postsuper -e, -f)."""
+    requeue: bool = False
+    """Have it taken in anew at the next attempt, with rewriting and routing as they are then (postsuper -r)."""
     where: str = ""
     """A hint for another process's content(): where the message is, in the store's own terms; "" = not known."""
 
@@ -103,6 +105,13 @@ class IDraft(Interface):
         """Append content (LF line ends).  Small drafts stay in memory until commit; larger ones spill to a
         file under tmp.  An error of the disk is kept and raised by commit()."""
 
+    def read(position: int, count: int) -> Awaitable[bytes]:
+        """What has been written: up to ``count`` bytes of content from there; fewer only at its end.  Raises
+        SpoolError."""
+
+    def replace(kept_from: int, front: bytes) -> Awaitable[None]:
+        """``front`` takes the place of all content before the position ``kept_from``.  Raises SpoolError."""
+
     def commit(hold: bool = False) -> Awaitable[bytes]:
         """Make it durable: data and name are on disk when this fires (fdatasync, rename, fsync of the folder;
         drafts that arrive together share the work).  ``draft.envelope`` is written as it is now, with
@@ -143,9 +152,20 @@ class ISpool(IContentSource):
     def amend(id: str, envelope: Envelope) -> Awaitable[None]:
         """Record changed envelope flags (warned)."""
 
-    def release(id: str, not_before: float, results: Sequence[Progress] = ()) -> Awaitable[None]:
+    def release(id: str, not_before: float, results: Sequence[Progress] = ()) -> Awaitable[str]:
         """Give a lease back: the entry is deferred until ``not_before`` (seconds since the epoch).  ``results`` are
-        recorded with that.  Does not fail: what the disk refuses is reported and kept in mind instead."""
+        recorded with that.  Does not fail: what the disk refuses is reported and kept in mind instead.  Fires with
+        where the message is (see Entry); "" = not known."""
+
+    def let_go(id: str) -> str:
+        """End a lease and leave the entry as it is.  Where it is; "" = it was not leased."""
+
+    def others_hold(ids: Iterable[str]) -> None:
+        """These are on lease with another process, which is about to end its work: they are not to be leased until
+        given_back()."""
+
+    def given_back(id: str, where: str | None) -> None:
+        """Another process has ended such a lease.  ``where`` the entry is; "" = it is gone; None = not known."""
 
     def finish(id: str) -> Awaitable[None]:
         """All is done: remove the message.  (After a power cut it may be back, as it was before the attempt.)  Does not
@@ -162,8 +182,8 @@ class ISpool(IContentSource):
         """Remove it, whoever holds it."""
 
     def requeue(id: str) -> Awaitable[bool]:
-        """Make it due at once, with states of undone recipients forgotten.  (Rewriting anew is the caller's.)  If it
-        is leased, that happens when it is released."""
+        """Have it taken in anew within a minute, or with the next flush: Entry.requeue, and states of undone recipients
+        are forgotten.  (Taking it in is the caller's.)  If it is leased, that happens when it is released."""
 
     def expire(id: str) -> Awaitable[bool]:
         """Mark it so that the next attempt returns it to the sender."""

@@ -11,7 +11,8 @@ can open a folder.
 
 Leases are in this object's memory only: one process claims (the scheduler), any number of others make drafts, change
 things, or copy whole spools in.  What they put there is found when the folders are looked through: once a minute, or
-at the next claim() after an adopt() that could not be sure.
+at the next claim() after an adopt() that could not be sure.  A process that is replaced while deliveries run tells its
+heir which messages it still holds (others_hold, given_back).
 
 What is on disk, and what a crash or power cut leaves
 -----------------------------------------------------
@@ -25,7 +26,7 @@ What is on disk, and what a crash or power cut leaves
 | progress: fdatasync, fsync (*)  | + progress/ID; now it is reported    | done recipients are not tried again        |
 | release: append, rename, fsync  | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
 | hold, unhold: rename            | hold/new/… or deferred/new/…         | one or the other                           |
-| requeue: note, rename           | + {"forget":true} in progress/ID     | forgotten, due or not yet due              |
+| requeue: note, rename           | + {"forget":true} in progress/ID     | forgotten; marked and due soon, or not yet |
 | finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
 | finish without journal: unlink  | nothing                              | gone, or (power) as before: is tried again |
@@ -43,7 +44,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -98,6 +99,7 @@ class _Lease:
     unsaved: bytes = b""
     """Records that could not be written."""
     requeue: bool = False
+    """Asked for while it was leased."""
 
 
 @implementer(ISpool)
@@ -137,6 +139,8 @@ class MaildirSpool:
         self._ids = ids.Generator(self._time_of_day, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
+        self._others: set[str] = set()
+        """On lease with a process that is about to end."""
         self._settled = Settled(self._time_of_day, reactor.seconds)
         self._contents = Contents()
         self._postponed: dict[str, float] = {}
@@ -179,7 +183,7 @@ class MaildirSpool:
     # --- leases ---------------------------------------------------------------------------------------------------
 
     def adopt(self, id: str, envelope: Envelope) -> Entry | None:
-        if id in self._leases:
+        if id in self._leases or id in self._others:
             return None
         if not self._settled.is_new(id):
             self._incoming.look_soon()
@@ -249,7 +253,7 @@ class MaildirSpool:
             if one is None:
                 continue
             shelves.append((shelf, by))
-            if one.id in self._leases or one.id in taken:
+            if one.id in self._leases or one.id in taken or one.id in self._others:
                 continue
             later = self._postponed.get(one.id, 0.0)
             if later > now:
@@ -276,7 +280,7 @@ class MaildirSpool:
             shelf.begin_scan()
             try:
                 # Without what cannot be claimed now, which could fill the shelf.
-                skip = self._leases.keys() | {id for id, later in self._postponed.items() if later > now}
+                skip = self._leases.keys() | self._others | {id for id, later in self._postponed.items() if later > now}
                 look = self.store.smallest
                 found = await in_thread(self._threads, self._reactor, look, shelf.folder, shelf.most, skip)
             except SpoolError as error:
@@ -328,18 +332,18 @@ class MaildirSpool:
         lease.journal = True
         lease.named = lease.named or durable
 
-    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> None:
+    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> str:
         lease = self._leases.get(id)
         self._contents.drop(id)
         if lease is None:
             self._ended.pop(id, None)
-            return
+            return ""
         place, note = lease.place.deferred(not_before, lease.place.attempts + 1), lease.unsaved
         durable = bool(note) or lease.requeue or any(map(_must_last, results))
         if results:
             note += journal.results(results)
         if lease.requeue:
-            place, note = place.deferred(self._time_of_day(), 0), note + journal.FORGET
+            place, note = place.requeued(self._time_of_day()), note + journal.FORGET
         job = Move(
             self.store.path(lease.place),
             self.store.path(place),
@@ -353,15 +357,36 @@ class MaildirSpool:
             self._report(f"{id}: cannot defer: {error}")
             moved = None
         if self._leases.get(id) is not lease:
-            return
+            return ""
         del self._leases[id]
         self._settled.add(id)
         if moved:
             self._deferred.put(float(place.due), place)
-        elif moved is None:
+            return place.where
+        if moved is None:
             self._shelf(lease.place).put(not_before, lease.place)
-        else:
+            return lease.place.where
+        self._look_soon()
+        return ""
+
+    def let_go(self, id: str) -> str:
+        lease = self._leases.pop(id, None)
+        if lease is None:
+            return ""
+        self._contents.drop(id)
+        self._settled.add(id)
+        return lease.place.where
+
+    def others_hold(self, ids: Iterable[str]) -> None:
+        self._others.update(ids)
+
+    def given_back(self, id: str, where: str | None) -> None:
+        self._others.discard(id)
+        place = names.at(where) if where else None
+        if where is None:
             self._look_soon()
+        elif place is not None and place.folder in (INCOMING, DEFERRED):
+            self._shelf(place).put(due_time(place), place)
 
     async def finish(self, id: str) -> None:
         lease = self._leases.get(id) or self._ended.pop(id, None)
@@ -370,7 +395,9 @@ class MaildirSpool:
             return
         job = Remove(self.store.path(lease.place), self.store.journal(id) if lease.journal else None)
         try:
-            await self._group.submit(job)
+            if not await self._group.submit(job):
+                # Somebody else has moved it.
+                await in_thread(self._threads, self._reactor, change, self.store, "delete", [id])
         except SpoolError as error:
             self._report(f"{id}: cannot remove: {error}")
             self._unremoved.append(id)
@@ -392,10 +419,7 @@ class MaildirSpool:
         lease = self._leases.get(id) or self._ended.get(id)
         if lease is not None:
             return lease.place
-        parts = where.split("/")
-        if len(parts) == 3:
-            return names.place(*parts)
-        return None
+        return names.at(where)
 
     def _open(self, known: Place) -> FileContent:
         try:
@@ -463,11 +487,7 @@ class MaildirSpool:
 
     async def _change_leased(self, action: str, leased: dict[str, _Lease]) -> list[str]:
         """Change what is being delivered; the IDs of what was changed."""
-        if action == "requeue":
-            for lease in leased.values():
-                lease.requeue = True
-            return list(leased)
-        if action not in ("delete", "hold", "expire"):
+        if action not in ("delete", "hold", "expire", "requeue"):
             return []
         known = {id: lease.place for id, lease in leased.items()}
         changed = await in_thread(self._threads, self._reactor, change, self.store, action, list(known), QUEUES, known)
@@ -475,6 +495,7 @@ class MaildirSpool:
             lease = leased[id]
             if place is not None:
                 lease.place = place
+                lease.requeue = lease.requeue or action == "requeue"
             if place is None or place.folder == HOLD:
                 self._contents.drop(id)
                 if self._leases.get(id) is lease:
@@ -509,7 +530,10 @@ class MaildirSpool:
             some: list[Listed] | None = await in_thread(self._threads, self._reactor, next, source, None)
             if some is None:
                 return
-            yield [replace(one, queue="active") if one.id in self._leases else one for one in some]
+            yield [
+                replace(one, queue="active") if one.id in self._leases or one.id in self._others else one
+                for one in some
+            ]
 
     def next_due(self) -> float | None:
         return self._deferred.next_due()
@@ -542,7 +566,8 @@ def _entry(place: Place, envelope: Envelope, states: list[RecipientState]) -> En
         place.attempts,
         float(place.due),
         place.expire,
-        f"{place.folder}/{place.sub}/{place.name}",
+        place.requeue,
+        place.where,
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from spool import format, ids
+from spool.changes import REQUEUE_PAUSE
 from spool.content import MemoryContent
 from spool.envelope import Envelope
 from spool.interfaces import (
@@ -42,6 +43,8 @@ class _Message:
     not_before: float = 0.0
     expire: bool = False
     requeue: bool = False
+    when_released: bool = False
+    """It was leased when a requeue was asked for."""
 
 
 @implementer(IDraft)
@@ -63,6 +66,12 @@ class MemoryDraft:
     def write(self, block: bytes) -> None:
         if not self._ended:
             self._blocks.append(block)
+
+    async def read(self, position: int, count: int) -> bytes:
+        return b"".join(self._blocks)[position : position + count]
+
+    async def replace(self, kept_from: int, front: bytes) -> None:
+        self._blocks = [front, b"".join(self._blocks)[kept_from:]]
 
     async def commit(self, hold: bool = False) -> bytes:
         if self._ended:
@@ -89,6 +98,7 @@ class MemorySpool:
         self._messages: dict[str, _Message] = {}
         self._leased: set[str] = set()
         self._fresh: set[str] = set()
+        self._others: set[str] = set()
         self.corrupt: dict[str, str] = {}
         """ID → reason of what was set aside."""
 
@@ -114,7 +124,7 @@ class MemorySpool:
         due = [
             (message.not_before or ids.time_of(id), id)
             for id, message in self._messages.items()
-            if id not in self._leased and message.queue != "hold" and message.not_before <= now
+            if id not in self._leased | self._others and message.queue != "hold" and message.not_before <= now
         ]
         return [self._lease(id) for _, id in sorted(due)[: max(limit, 0)]]
 
@@ -124,10 +134,12 @@ class MemorySpool:
         self._fresh.discard(id)
         states = deepcopy(message.states)
         envelope = deepcopy(message.envelope)
-        return Entry(id, envelope, states, message.queue, message.attempts, message.not_before, message.expire)
+        return Entry(
+            id, envelope, states, message.queue, message.attempts, message.not_before, message.expire, message.requeue
+        )
 
     def adopt(self, id: str, envelope: Envelope) -> Entry | None:
-        if id not in self._fresh:
+        if id not in self._fresh or id in self._others:
             return None
         self._fresh.discard(id)
         self._leased.add(id)
@@ -152,17 +164,30 @@ class MemorySpool:
             old = message.envelope
             message.envelope = replace(deepcopy(envelope), recipients=old.recipients, size=old.size)
 
-    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> None:
+    async def release(self, id: str, not_before: float, results: Sequence[Progress] = ()) -> str:
         if id not in self._leased:
-            return
+            return ""
         await self.progress(id, results)
         self._leased.discard(id)
         message = self._messages[id]
         message.queue = "deferred"
         message.attempts += 1
         message.not_before = not_before
-        if message.requeue:
-            self._requeue(message)
+        if message.when_released:
+            self._requeue(message, 0.0)
+        return id
+
+    def let_go(self, id: str) -> str:
+        if id not in self._leased:
+            return ""
+        self._leased.discard(id)
+        return id
+
+    def others_hold(self, ids: Iterable[str]) -> None:
+        self._others.update(ids)
+
+    def given_back(self, id: str, where: str | None) -> None:
+        self._others.discard(id)
 
     async def finish(self, id: str) -> None:
         self._end(id)
@@ -221,9 +246,9 @@ class MemorySpool:
             message.queue, message.not_before = "deferred", self._time_of_day()
         elif action == "requeue":
             if leased:
-                message.requeue = True
+                message.requeue = message.when_released = True
             else:
-                self._requeue(message)
+                self._requeue(message, REQUEUE_PAUSE)
         elif action == "expire":
             if message.expire:
                 return False
@@ -236,10 +261,10 @@ class MemorySpool:
             raise ValueError(action)
         return True
 
-    def _requeue(self, message: _Message) -> None:
-        message.queue, message.not_before, message.attempts = "deferred", self._time_of_day(), 0
+    def _requeue(self, message: _Message, pause: float) -> None:
+        message.queue, message.not_before, message.attempts = "deferred", self._time_of_day() + pause, 0
         message.states = [state if state.done else RecipientState() for state in message.states]
-        message.requeue = False
+        message.requeue, message.when_released = True, False
 
     async def set_aside(self, id: str, why: str) -> None:
         if id in self._messages:

@@ -20,6 +20,11 @@ class ActiveMessage:
     """Recipients without a result yet."""
     recording: int = 0
     """Sets of results that are being put on record."""
+    busy: int = 0
+    """Deliveries that are running, and what is being done with their results: whoever else took the message up now
+    would do the same again."""
+    where: str = ""
+    """Where it is in the spool, once it has been put off."""
 
     @property
     def is_over(self) -> bool:

@@ -6,11 +6,14 @@ in, finishes the message, returns what failed to the sender, or puts off the res
 after acceptance, and reports nothing before that is durable.
 
 The active set is bounded (qmgr_message_active_limit): what does not fit stays in the spool and is claimed later.
+
+One scheduler takes another one's place at a reload.  The old one lets go of all messages but those whose deliveries are
+running, and tells the new one as each of these comes to an end (hand_over): so the queue need not wait for them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -40,7 +43,6 @@ from spool.interfaces import ISpool, Progress, SpoolError
 CLAIM_AT_ONCE = 100
 SHORTEST_PAUSE = 0.1  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
-REQUEUE_DELAY = 60.0  # seconds, as pickup(8) wakes up
 HEARTBEAT = 5.0  # seconds between looks at the system's clock
 TOLD = "told"  # a detail of a recipient whose success the sender has heard of, while others are still to be tried
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
@@ -97,12 +99,15 @@ class Scheduler:
         self._flushing = 0
         self._flushed_until = 0.0
         self._forced_ids: set[str] = set()
-        self._requeued_ids: set[str] = set()
         self._resubmit = resubmit
         self._timer: IDelayedCall | None = None
         self._heart: IDelayedCall | None = None
         self._stopping: Deferred[None] | None = None
+        self._claimed: Deferred[None] | None = None
         self._working = 0
+        self._kept: set[str] = set()
+        """Of a scheduler that has handed over: messages whose deliveries are still running."""
+        self._freed: Callable[[str, str], None] = lambda queue_id, where: None
 
     # --- from outside --------------------------------------------------------------------------------------------
 
@@ -132,34 +137,20 @@ class Scheduler:
         """An administrator has changed something: look for what is due, but leave him time to change more."""
         self._wake_at(self._clock.seconds() + ADMINISTRATION_PAUSE)
 
-    async def flush(self, queue_id: str | None = None) -> int:
-        """Try a deferred message, or all of them, now: also what goes by defer_transports, and to destinations that
+    async def flush(self, queue_ids: Sequence[str] | None = None) -> int:
+        """Try deferred messages, or all of them, now: also what goes by defer_transports, and to destinations that
         are taken for dead.  The number of messages that were not due anyway.  postqueue(1) -f, -i."""
         self._flushing += 1  # what is put off by work that is begun meanwhile is not part of the flush
         try:
-            affected = await self._spool.due_now(queue_id)
+            changes = await self._spool.change("flush", queue_ids)
         finally:
             self._flushing -= 1
-        if queue_id is None:
+        if queue_ids is None:
             self._flushed_until = time_of_day(self._clock)
-        elif affected:
-            self._forced_ids.add(queue_id)
+        else:
+            self._forced_ids.update(changes.ids)
         self._look_for_work()
-        return affected
-
-    async def requeue(self, queue_ids: Sequence[str]) -> None:
-        """Have messages go through cleanup anew, with rewriting and routing as they are then: within REQUEUE_DELAY,
-        or as soon as mail is flushed.  postsuper(1) -r."""
-        self._requeued_ids.update(queue_ids)
-        self._clock.callLater(REQUEUE_DELAY, self._run_requeued, list(queue_ids))
-
-    def _run_requeued(self, queue_ids: list[str]) -> None:
-        for queue_id in self._requeued_ids.intersection(queue_ids):
-            self._run(self._make_due(queue_id))
-
-    async def _make_due(self, queue_id: str) -> None:
-        await self._spool.due_now(queue_id)
-        self._look_for_work()
+        return changes.count
 
     def forget(self, queue_id: str) -> None:
         """An administrator removed or held a message: nothing of it is recorded any more."""
@@ -186,6 +177,7 @@ class Scheduler:
         """Start nothing more; fires when the deliveries in flight have ended and are on record."""
         if self._stopping is None:
             self._stopping = Deferred()
+            self._claim_again = False
             for timer in (self._timer, self._heart):
                 if timer is not None and timer.active():
                     timer.cancel()
@@ -193,6 +185,22 @@ class Scheduler:
                 queue.stop()
             self._maybe_stopped()
         return self._stopping
+
+    async def hand_over(self, freed: Callable[[str, str], None]) -> list[str]:
+        """Start nothing more, and let go of what nothing is being done with.  Gives the messages whose deliveries are
+        running: ``freed`` is called with each when they have ended, and with where it is then ("": gone)."""
+        self.stop()
+        if self._claiming:
+            self._claimed = Deferred()
+            await self._claimed
+        for queue_id, message in list(self._active.items()):
+            if message.busy:
+                self._kept.add(queue_id)
+            else:
+                del self._active[queue_id]
+                self._spool.let_go(queue_id)
+        self._freed = freed
+        return list(self._kept)
 
     def _maybe_stopped(self) -> None:
         if self._stopping is not None and not self._stopping.called and not self._working \
@@ -219,7 +227,10 @@ class Scheduler:
                 self._claim_again = False
                 entries = await self._spool.claim(min(room, CLAIM_AT_ONCE))
                 for entry in entries:
-                    self._activate(entry)
+                    if self._stopping is None:
+                        self._activate(entry)
+                    else:
+                        self._spool.let_go(entry.id)
                 self._claim_again = self._claim_again or bool(entries)
                 self._at_ease()
         except SpoolError as error:
@@ -228,6 +239,8 @@ class Scheduler:
         finally:
             self._claiming = False
             self._wake_after(pause)
+            if self._claimed is not None:
+                self._claimed.callback(None)
 
     def _complain(self, trouble: str) -> None:
         """Once, not each time."""
@@ -280,6 +293,21 @@ class Scheduler:
         self._working -= 1
         self._maybe_stopped()
 
+    def _work_on(self, message: ActiveMessage, work: Coroutine[Any, Any, None]) -> None:
+        message.busy += 1
+        self._run(self._worked_on(message, work))
+
+    async def _worked_on(self, message: ActiveMessage, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            message.busy -= 1
+            queue_id = message.entry.id
+            if not message.busy and queue_id in self._kept:
+                self._kept.discard(queue_id)
+                self._active.pop(queue_id, None)
+                self._freed(queue_id, self._spool.let_go(queue_id) or message.where)
+
     def _broken(self, failure: Any) -> None:
         self._log.error("qmgr", f"internal: {failure.type.__name__}: {failure.value}")
 
@@ -290,9 +318,8 @@ class Scheduler:
         self._forced_ids.discard(entry.id)
         message = ActiveMessage(entry, self._clock.seconds(), forced)
         self._active[entry.id] = message
-        if entry.id in self._requeued_ids:
-            self._requeued_ids.discard(entry.id)
-            self._run(self._renew(message))
+        if entry.requeue:
+            self._work_on(message, self._renew(message))
             return
         envelope = entry.envelope
         todo = [index for index, state in enumerate(entry.states) if not state.done]
@@ -301,7 +328,7 @@ class Scheduler:
         )
         message.pending = len(todo)
         if not todo:
-            self._run(self._end_attempt(message))
+            self._work_on(message, self._end_attempt(message))
         elif entry.expire:
             self._refuse(message, todo, Result(DEFERRED, "4.7.0", "message is administratively expired"))
         else:
@@ -317,7 +344,8 @@ class Scheduler:
         except SpoolError as error:
             self._log.warning("qmgr", f"{entry.id}: cannot requeue it: {error}")
             age = self._ages.age(entry.envelope.arrival)
-            await self._spool.release(entry.id, next_attempt(self._policy.times, age, time_of_day(self._clock)))
+            due = next_attempt(self._policy.times, age, time_of_day(self._clock))
+            message.where = await self._spool.release(entry.id, due)
         finally:
             self._end_of(message)
 
@@ -344,12 +372,14 @@ class Scheduler:
                 group = groups[transport, nexthop] = Group(message, nexthop)
             group.indexes.append(index)
             group.addresses.append(address)
+        if self._active.get(entry.id) is not message:
+            return  # removed, held or let go meanwhile
         if failed:
             self._refuse(message, failed, Result(DEFERRED, "4.3.0", "address resolver failure"))
         for (transport, _), group in groups.items():
             self._hand_over(message, transport, group)
         if not groups and not failed:
-            await self._end_attempt(message)
+            self._work_on(message, self._end_attempt(message))
 
     async def _way(self, envelope: Envelope, recipient: str) -> tuple[str, str, str]:
         if envelope.content_filter:
@@ -376,7 +406,7 @@ class Scheduler:
     # --- results -------------------------------------------------------------------------------------------------
 
     def _delivered(self, program: str, group: Group, results: Sequence[Result], started: float) -> None:
-        self._run(self._record(program, group, results, started))
+        self._work_on(group.message, self._record(program, group, results, started))
 
     async def _record(self, program: str, group: Group, results: Sequence[Result], started: float) -> None:
         """Put results on record, then report them."""
@@ -388,24 +418,30 @@ class Scheduler:
         for index, result in zip(group.indexes, results, strict=True):
             keep(entry.states[index], result)
         message.pending -= len(results)
-        if self._active.get(entry.id) is not message:
-            return  # removed or held meanwhile
 
         def report() -> None:
             self._report(program, group, results, started, ended)
 
+        if self._active.get(entry.id) is not message:  # removed or held meanwhile
+            await self._put_on_record(message, group)
+            report()
+            return
         if message.is_over and all(state.done for state in entry.states):
             await self._end_attempt(message, report)  # its removal is the record
             return
         message.recording += 1
-        try:
-            await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in group.indexes])
-        except SpoolError as error:
-            self._log.warning("qmgr", f"{entry.id}: cannot record progress: {error}")
+        await self._put_on_record(message, group)
         message.recording -= 1
         report()
         if message.is_over:
             await self._end_attempt(message)
+
+    async def _put_on_record(self, message: ActiveMessage, group: Group) -> None:
+        entry = message.entry
+        try:
+            await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in group.indexes])
+        except SpoolError as error:
+            self._log.warning("qmgr", f"{entry.id}: cannot record progress: {error}")
 
     def _report(
         self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
@@ -491,7 +527,7 @@ class Scheduler:
                 and await self._notified(entry, deferred, self._notices.delayed):
             entry.envelope.warned = True
             await self._spool.amend(entry.id, entry.envelope)
-        await self._spool.release(entry.id, next_attempt(times, age, time_of_day(self._clock)))
+        message.where = await self._spool.release(entry.id, next_attempt(times, age, time_of_day(self._clock)))
         self._wake_after(self._policy.queue_run_delay)
 
     def _end_of(self, message: ActiveMessage) -> None:

@@ -96,6 +96,7 @@ class TransportQueue:
                 destination.waiting.append(waiting)
             destination.busy += 1
             self.busy += 1
+            group.message.busy += 1
             self._line_up(destination, now)
             Deferred.fromCoroutine(self._deliver(destination, group, now)).addErrback(self._broken)
 
@@ -124,6 +125,7 @@ class TransportQueue:
         if self.limits.rate_delay > 0:
             destination.not_before = now + self.limits.rate_delay
             self._clock.callLater(self.limits.rate_delay, self._pause_over, destination)
+        group.message.busy -= 1
         self._done(self.transport.program, group, results, started)
         self._line_up(destination, now)
         self._forget_idle(destination)

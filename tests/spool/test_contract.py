@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from spool import format
+from spool.changes import REQUEUE_PAUSE
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Changes, IDraft, ISpool, Progress, RecipientState, SpoolError
 from spool.maildir import MaildirSpool
@@ -353,10 +354,28 @@ def test_requeue_forgets_what_is_not_done(
     if from_hold:
         reactor.run(spool.hold(id))
     assert reactor.run(spool.requeue(id)) is True
-    reactor.advance(1)
+    reactor.advance(REQUEUE_PAUSE - 1)
+    assert reactor.run(spool.claim(1)) == []
+    reactor.advance(2)
     [entry] = reactor.run(spool.claim(1))
     assert entry.states == [done(0).state, RecipientState()]
-    assert entry.attempts == 0
+    assert (entry.attempts, entry.requeue) == (0, True)
+
+
+def test_a_flush_does_not_let_a_requeued_entry_wait(
+    spool: Any, reactor: Reactor, store: Callable[..., str]
+) -> None:
+    id = store()
+    assert reactor.run(spool.requeue(id)) is True
+    assert reactor.run(spool.due_now()) == 1
+    [entry] = reactor.run(spool.claim(1))
+    assert entry.requeue
+    reactor.run(spool.release(id, reactor.seconds() + 100))
+    reactor.advance(50)
+    assert reactor.run(spool.claim(1)) == []
+    reactor.advance(60)
+    [entry] = reactor.run(spool.claim(1))
+    assert entry.requeue
 
 
 def test_requeue_of_a_leased_entry_waits_for_its_release(
@@ -372,6 +391,31 @@ def test_requeue_of_a_leased_entry_waits_for_its_release(
     reactor.advance(1)
     [entry] = reactor.run(spool.claim(1))
     assert entry.states == [RecipientState()]
+    assert entry.requeue
+
+
+# --- leases that pass from one process to another -----------------------------------------------------------------
+
+
+def test_what_others_hold_is_not_leased(spool: Any, reactor: Reactor, store: Callable[..., str]) -> None:
+    first, second = store(), store()
+    spool.others_hold([first])
+    assert [entry.id for entry in reactor.run(spool.claim(5))] == [second]
+    assert spool.adopt(first, Envelope("a@b", [])) is None
+    spool.given_back(first, None)
+    assert [entry.id for entry in reactor.run(spool.claim(5))] == [first]
+
+
+def test_what_is_let_go_is_as_it_was(spool: Any, reactor: Reactor, store: Callable[..., str]) -> None:
+    id = store("c@d", "e@f")
+    reactor.run(spool.claim(1))
+    reactor.run(spool.progress(id, [done(0)]))
+    where = spool.let_go(id)
+    assert where
+    assert spool.let_go(id) == ""
+    spool.given_back(id, where)
+    [entry] = reactor.run(spool.claim(5))
+    assert (entry.states, entry.attempts) == ([done(0).state, RecipientState()], 0)
 
 
 @pytest.mark.parametrize("state", ["incoming", "leased", "deferred", "hold"])
@@ -450,3 +494,28 @@ def test_what_is_set_aside_is_not_seen_again(spool: Any, reactor: Reactor, store
 
 def test_there_is_room(spool: Any) -> None:
     assert spool.free_bytes() > 0
+
+
+@pytest.mark.parametrize("size", [1_000, 1_000_000], ids=["small", "large"])
+def test_a_draft_can_be_read_and_its_front_replaced(spool: Any, reactor: Reactor, size: int) -> None:
+    async def work() -> tuple[bytes, bytes]:
+        draft = spool.draft(Envelope("a@b", [Recipient("c@d")]))
+        for _ in range(10):
+            draft.write(b"x" * (size // 10 - 1) + b"\n")
+            await draft.drained()
+        before = await draft.read(size // 10 - 2, 5)
+        assert await draft.read(size, 10) == b""
+        await draft.replace(size - 2, b"Subject: new\n\n")
+        assert await draft.read(0, 100) == b"Subject: new\n\nx\n"
+        await draft.replace(12, b"Subject: longer\n" * 10000)
+        draft.write(b"more\n")
+        await draft.commit()
+        content = await spool.content(draft.id)
+        try:
+            return before, content.read()
+        finally:
+            content.close()
+
+    before, stored = reactor.run(work())
+    assert before == b"x\nxxx"
+    assert stored == b"Subject: longer\n" * 10000 + b"\n\nx\nmore\n"

@@ -573,6 +573,55 @@ def test_what_root_makes_belongs_to_the_owner(tmp_path: Path) -> None:
             assert (status.st_uid, status.st_gid) == (12345, 12346), one
 
 
+# --- one process takes another one's place ------------------------------------------------------------------------
+
+
+def test_the_heir_takes_up_what_is_given_back_at_once(rig: Rig) -> None:
+    first, second, third = (rig.store() for _ in range(3))
+    rig.claim()
+    heir = rig.another()
+    for id in (first, second, third):
+        rig.spool.let_go(id) if id == third else heir.others_hold([id])
+    assert [entry.id for entry in rig.run(heir.claim(9))] == [third]
+    where = rig.run(rig.spool.release(first, rig.reactor.seconds() + 5))
+    heir.given_back(first, where)
+    heir.given_back(second, rig.spool.let_go(second))
+    assert [entry.id for entry in rig.run(heir.claim(9))] == [second]
+    rig.later(6)
+    assert [entry.id for entry in rig.run(heir.claim(9))] == [first]
+
+
+def test_what_the_heir_holds_back_is_gone_from_there_when_it_was_delivered(rig: Rig) -> None:
+    id = rig.store()
+    rig.claim()
+    heir = rig.another()
+    heir.others_hold([id])
+    assert rig.run(heir.hold(id))
+    rig.run(rig.spool.finish(id))
+    assert names(rig, "hold") == []
+    heir.given_back(id, "")
+    assert rig.run(heir.listing()) == []
+
+
+def test_what_others_hold_is_listed_as_active(rig: Rig) -> None:
+    id = rig.store()
+    rig.claim()
+    heir = rig.another()
+    heir.others_hold([id])
+    assert [(one.id, one.queue) for one in rig.run(heir.listing())] == [(id, "active")]
+
+
+@pytest.mark.parametrize("leased", [False, True])
+def test_a_requeue_outlives_the_process(rig: Rig, leased: bool) -> None:
+    rig.store()
+    if leased:
+        rig.claim()
+    assert rig.run(rig.spool.change("requeue", None)).count == 1
+    rig.restart()
+    rig.later()
+    assert [entry.requeue for entry in rig.claim()] == [True]
+
+
 # --- with real threads --------------------------------------------------------------------------------------------
 
 

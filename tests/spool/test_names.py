@@ -16,6 +16,7 @@ places = st.builds(
     st.integers(0, 10**11),
     st.integers(0, 10**8),
     st.booleans(),
+    st.booleans(),
 )
 
 
@@ -28,6 +29,14 @@ def test_the_forms() -> None:
     assert Place("incoming", ID).name == ID
     assert Place("deferred", ID, 1795528584, 3).name == f"1795528584.{ID}.3"
     assert Place("hold", ID, 5, 0, True).name == f"0000000005.{ID}.0e"
+    assert Place("deferred", ID, 5).requeued(7).name == f"0000000007.{ID}.0r"
+    assert Place("deferred", ID, 5, 0, True, True).name == f"0000000005.{ID}.0er"
+
+
+def test_where_a_message_is() -> None:
+    place = Place("deferred", ID, 1795528584, 3)
+    assert names.at(place.where) == place
+    assert names.at("") is names.at("x") is None
 
 
 def test_names_sort_by_time() -> None:

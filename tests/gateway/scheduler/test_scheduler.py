@@ -113,7 +113,7 @@ class World:
         return queue_id
 
     def flush(self, queue_id=None):
-        Deferred.fromCoroutine(self.scheduler.flush(queue_id))
+        Deferred.fromCoroutine(self.scheduler.flush(None if queue_id is None else [queue_id]))
 
     def queue(self):
         kept = []
@@ -396,10 +396,11 @@ def test_a_requeued_message_goes_through_cleanup_within_a_minute():
     world = World()
     queue_id = world.send("ann@there")
     world.smtp.answer("deferred", "4.2.0", "later")
-    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    Deferred.fromCoroutine(world.spool.requeue(queue_id))
+    world.scheduler.look_soon()
     world.clock.advance(59)
     assert world.resubmitted == []
-    world.clock.advance(2)
+    world.clock.pump([1, 1])
     assert world.resubmitted == [queue_id]
     assert world.queue() == {}
     assert world.smtp.requests == []
@@ -408,8 +409,17 @@ def test_a_requeued_message_goes_through_cleanup_within_a_minute():
 def test_a_requeued_message_goes_with_the_next_flush():
     world = World(defer=["smtp"])
     queue_id = world.send("ann@there")
-    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    Deferred.fromCoroutine(world.spool.requeue(queue_id))
     world.flush()
+    assert world.resubmitted == [queue_id]
+
+
+def test_a_message_that_is_requeued_while_it_is_delivered_goes_through_cleanup_at_once():
+    world = World()
+    queue_id = world.send("ann@there")
+    Deferred.fromCoroutine(world.spool.requeue(queue_id))
+    world.smtp.answer("deferred", "4.2.0", "later")
+    world.clock.advance(1)
     assert world.resubmitted == [queue_id]
 
 
@@ -422,7 +432,7 @@ def test_a_message_that_cannot_be_requeued_stays():
         raise SpoolError("no room", no_room=True)
 
     world.scheduler._resubmit = full
-    Deferred.fromCoroutine(world.scheduler.requeue([queue_id]))
+    Deferred.fromCoroutine(world.spool.requeue(queue_id))
     world.flush()
     assert queue_id in world.queue()
 
@@ -443,3 +453,94 @@ def test_the_log_has_the_recipient_as_it_was_resolved():
     world.send("x%far@here")
     world.smtp.answer()
     assert "to=<x@far>" in world.log.text
+
+
+def test_what_was_delivered_of_a_held_message_is_on_record_and_told():
+    world = World()
+    queue_id = world.send("ann@there", "bob@elsewhere")
+    Deferred.fromCoroutine(world.spool.hold(queue_id))
+    world.scheduler.forget(queue_id)
+    world.smtp.answer(nexthop="there")
+    assert world.queue()[queue_id].queue == "hold"
+    assert [state.done for state in world.queue()[queue_id].states] == [True, False]
+    assert "to=<ann@there>" in world.log.text and "status=sent" in world.log.text
+
+
+# --- one scheduler takes another one's place ---------------------------------------------------------------------
+
+
+class Handover:
+    """What a scheduler gave to the next one."""
+
+    def __init__(self, scheduler):
+        self.freed, self.kept = [], None
+        done = Deferred.fromCoroutine(scheduler.hand_over(lambda *what: self.freed.append(what)))
+        done.addCallback(lambda kept: setattr(self, "kept", kept))
+
+
+def test_only_messages_with_running_deliveries_are_kept():
+    world = World(process_limit=1)
+    running, waiting = world.send("ann@there"), world.send("bob@there")
+    handover = Handover(world.scheduler)
+    assert handover.kept == [running]
+    assert not world.scheduler.is_active(waiting)
+    assert world.spool.let_go(waiting) == ""
+    world.smtp.answer()
+    assert handover.freed == [(running, "")]
+    assert world.smtp.requests == []
+    assert list(world.queue()) == [waiting]
+
+
+def test_a_message_that_is_put_off_is_given_back_with_where_it_is():
+    world = World()
+    queue_id = world.send("ann@there")
+    handover = Handover(world.scheduler)
+    world.smtp.answer("deferred", "4.2.0", "later")
+    assert handover.freed == [(queue_id, queue_id)]
+    assert world.queue()[queue_id].states[0].reason == "later"
+
+
+def test_a_message_that_is_only_begun_is_given_back_with_its_results():
+    world = World(process_limit=1)
+    queue_id = world.send("ann@there", "bob@elsewhere")
+    handover = Handover(world.scheduler)
+    assert handover.kept == [queue_id]
+    world.smtp.answer(nexthop="there")
+    assert handover.freed == [(queue_id, queue_id)]
+    assert sorted(state.done for state in world.queue()[queue_id].states) == [False, True]
+    assert world.smtp.requests == []
+
+
+def test_what_is_resolved_during_the_handover_is_left_to_the_next_one():
+    world = World()
+    answer = Deferred()
+
+    async def slowly(sender, recipient):
+        return await answer
+
+    world.scheduler._router.resolve = slowly
+    queue_id = world.send("ann@nosuch")
+    handover = Handover(world.scheduler)
+    assert handover.kept == []
+    answer.callback(Route("nosuch", "nosuch", "ann@nosuch", AddressClass.DEFAULT))
+    assert world.queue()[queue_id].states[0].status == ""
+    assert world.queue()[queue_id].queue == "incoming"
+
+
+def test_what_is_claimed_during_the_handover_is_let_go():
+    world = World()
+    entries, claim = Deferred(), world.spool.claim
+
+    async def slowly(limit):
+        await entries
+        return await claim(limit)
+
+    world.spool.claim = slowly
+    world.scheduler.start()
+    queue_id, _ = world.store("ann@there")
+    handover = Handover(world.scheduler)
+    assert handover.kept is None
+    entries.callback(None)
+    assert handover.kept == []
+    assert world.smtp.requests == []
+    assert world.spool.let_go(queue_id) == ""

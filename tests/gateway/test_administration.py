@@ -1,0 +1,48 @@
+"""What administrators' commands ask for, as the control socket hands it on."""
+
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from gateway.administration import Administration
+from gateway.config.settings import Settings
+from gateway.log import MemoryLog
+from gateway.tables.registry import Tables
+from spool.envelope import Envelope, Recipient
+from spool.memory import MemorySpool
+
+
+class Scheduler:
+    """Counts how often it is asked."""
+
+    def __init__(self):
+        self.flushed = []
+
+    async def flush(self, queue_ids=None):
+        self.flushed.append(queue_ids)
+        return len(queue_ids)
+
+
+def test_a_domain_is_flushed_in_one_change(tmp_path: Path):
+    clock = Clock()
+    clock.advance(1_000_000)
+    spool, scheduler, log = MemorySpool(reactor=clock), Scheduler(), MemoryLog()
+    tables = Tables(clock=clock, log=log, reactor=clock, resolver=None)
+    made = Administration(
+        Settings(directory=tmp_path), spool, scheduler, None, tables, log, in_thread=None, request=None
+    )
+    wanted = []
+    for address in ("a@far.example", "b@near.example", "c@FAR.example"):
+        draft = spool.draft(Envelope("s@x", [Recipient(address)], clock.seconds()))
+        Deferred.fromCoroutine(draft.commit())
+        Deferred.fromCoroutine(spool.claim(1))
+        Deferred.fromCoroutine(spool.release(draft.id, clock.seconds() + 100))
+        if "far" in address.lower():
+            wanted.append(draft.id)
+        clock.advance(1)
+    found = []
+    Deferred.fromCoroutine(made.flush_domain("Far.Example")).addCallback(found.append)
+    assert (found, scheduler.flushed) == ([2], [wanted])
+    Deferred.fromCoroutine(made.flush_domain("nowhere.example")).addCallback(found.append)
+    assert (found, scheduler.flushed) == ([2, 0], [wanted])
