@@ -3,8 +3,8 @@
     delete    it is gone
     hold      to "hold", under the same name
     release   from "hold" to "deferred", due now
-    requeue   to "deferred", never tried, with the mark in its name that has it taken in anew at the next attempt, in
-              REQUEUE_PAUSE seconds at the latest; what is on record of recipients that are not done is forgotten
+    requeue   to "deferred", with the mark in its name that has it taken in anew at the next attempt, in REQUEUE_PAUSE
+              seconds at the latest
     expire    the mark in its name that returns it to its sender at the next attempt
     flush     a deferred message becomes due now
 
@@ -18,10 +18,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from spool import journal
 from spool.batch import Job, run
 from spool.interfaces import SpoolError
-from spool.jobs import Move, Note, Remove
+from spool.jobs import Move, Remove
 from spool.names import DEFERRED, HOLD, Place
 from spool.store import QUEUES, SLICE, Store
 
@@ -105,8 +104,7 @@ class _Change:
         store = self._store
         if moved is None:
             return Remove(store.path(place), store.journal(place.id))
-        note = Note(store.journal(place.id), journal.FORGET, True) if self._action == "requeue" else None
-        return Move(store.path(place), store.path(moved), note)
+        return Move(store.path(place), store.path(moved))
 
     def _moved(self, place: Place) -> Place | None:
         """Where the action brings a message to; the same place = nothing to be done."""

@@ -182,8 +182,8 @@ class ISpool(IContentSource):
         """Remove it, whoever holds it."""
 
     def requeue(id: str) -> Awaitable[bool]:
-        """Have it taken in anew within a minute, or with the next flush: Entry.requeue, and states of undone recipients
-        are forgotten.  (Taking it in is the caller's.)  If it is leased, that happens when it is released."""
+        """Have it taken in anew within a minute, or with the next flush: Entry.requeue (the rest is the caller's).  If
+        it is leased, that happens when it is released."""
 
     def expire(id: str) -> Awaitable[bool]:
         """Mark it so that the next attempt returns it to the sender."""

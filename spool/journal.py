@@ -5,7 +5,6 @@ One JSON object a line, appended only, in ``progress/ID``:
     {"i":0,"done":true,"status":"sent","dsn":"2.0.0","reason":"250 ok","relay":"b.example[192.0.2.1]:25"}
     {"i":1,"status":"bounced",…,"recipient":{"address":…},"others":[{"status":"sent",…}]}      members of an alias
     {"envelope":{…}}        the envelope's flags have changed; recipients stay as they are in the message file
-    {"forget":true}         what is on record of recipients that are not done is void (postsuper -r)
 
 A later line overrides an earlier one.  Records are written between line ends, so that a line that was cut off by a
 crash spoils itself only; such lines are skipped and counted.
@@ -25,8 +24,6 @@ from spool.interfaces import Progress, RecipientState, SpoolError
 _encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 _TEXTS = ("status", "dsn", "reason", "relay")
-
-FORGET = b'\n{"forget":true}\n'
 
 
 @dataclass(slots=True)
@@ -100,8 +97,6 @@ def _apply(record: Any, found: Replayed) -> None:
         changed = format.decode_envelope(record["envelope"])
         found.envelope = replace(changed, recipients=found.envelope.recipients, size=found.envelope.size)
         found.amended = True
-    elif record.get("forget") is True:
-        found.states = [state if state.done else RecipientState() for state in found.states]
     else:
         raise ValueError
 

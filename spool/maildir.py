@@ -25,8 +25,7 @@ What is on disk, and what a crash or power cut leaves
 | progress: append                | + progress/ID, perhaps cut off       | cut-off line skipped: that recipient again |
 | progress: fdatasync, fsync (*)  | + progress/ID; now it is reported    | done recipients are not tried again        |
 | release: append, rename, fsync  | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
-| hold, unhold: rename            | hold/new/… or deferred/new/…         | one or the other                           |
-| requeue: note, rename           | + {"forget":true} in progress/ID     | forgotten; marked and due soon, or not yet |
+| hold, unhold, requeue: rename   | hold/new/… or deferred/new/…         | one or the other                           |
 | finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
 | finish without journal: unlink  | nothing                              | gone, or (power) as before: is tried again |
@@ -339,11 +338,11 @@ class MaildirSpool:
             self._ended.pop(id, None)
             return ""
         place, note = lease.place.deferred(not_before, lease.place.attempts + 1), lease.unsaved
-        durable = bool(note) or lease.requeue or any(map(_must_last, results))
+        durable = bool(note) or any(map(_must_last, results))
         if results:
             note += journal.results(results)
         if lease.requeue:
-            place, note = place.requeued(self._time_of_day()), note + journal.FORGET
+            place = place.requeued(self._time_of_day())
         job = Move(
             self.store.path(lease.place),
             self.store.path(place),

@@ -263,7 +263,6 @@ class MemorySpool:
 
     def _requeue(self, message: _Message, pause: float) -> None:
         message.queue, message.not_before, message.attempts = "deferred", self._time_of_day() + pause, 0
-        message.states = [state if state.done else RecipientState() for state in message.states]
         message.requeue, message.when_released = True, False
 
     async def set_aside(self, id: str, why: str) -> None:

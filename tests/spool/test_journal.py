@@ -65,14 +65,8 @@ def test_what_cannot_be_understood_is_counted() -> None:
         b"x", b"[]", b"{}", b'{"i":4}', b'{"i":-1}', b'{"i":true}', b'{"i":0,"status":1}', b'{"i":0,"details":[]}',
         b'{"i":0,"recipient":7}', b'{"i":0,"recipient":{}}', b'{"i":0,"others":{}}', b'{"i":0,"others":[1]}',
         b'{"i":0,"others":[{"status":1}]}',
-        b'{"i":0,"details":{"a":1}}', b'{"envelope":{}}', b'{"forget":1}', b"\xff", b"[" * 100_000,
+        b'{"i":0,"details":{"a":1}}', b'{"envelope":{}}', b'{"other":1}', b"\xff", b"[" * 100_000,
     ]
     replayed = journal.replay(b"\n".join(lines), FOUR)
     assert replayed.damaged == len(lines)
     assert replayed.states == [RecipientState()] * 4
-
-
-def test_forget_spares_what_is_done() -> None:
-    data = journal.results([Progress(0, RecipientState(True, "sent")), Progress(1, RecipientState(False, "deferred"))])
-    states = journal.replay(data + journal.FORGET, FOUR).states
-    assert states == [RecipientState(True, "sent"), RecipientState(), RecipientState(), RecipientState()]
