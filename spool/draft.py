@@ -151,7 +151,7 @@ class Draft:
 
     async def _settle(self) -> None:
         """Wait for what is on its way to the disk.  Raises what has gone wrong there."""
-        if self._writing:
+        while self._writing:  # whoever is woken may find the next block on its way
             self._idle = Deferred()
             await self._idle
         if self._error is not None:

@@ -494,23 +494,48 @@ def test_free_room_is_asked_for_once_a_second(tmp_path: Path) -> None:
     assert len(asked) == 2
 
 
+class Held(Reactor):
+    """Threads that do nothing until they are let; whatever is ready comes in any order, the last first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held: list[Any] = []
+
+    def callInThread(self, function: Any, *arguments: Any) -> None:
+        self.held.append((function, arguments))
+
+    def let_one(self) -> None:
+        function, arguments = self.held.pop()
+        function(*arguments)
+        self.advance(0)
+
+    def let(self) -> None:
+        while self.held:
+            self.let_one()
+
+
+def test_a_commit_waits_for_what_is_on_its_way_to_the_file(tmp_path: Path) -> None:
+    """Also if it is asked for at the very moment when a block has been written and the next one is on its way."""
+    reactor = Held()
+    spool = MaildirSpool(tmp_path / "spool", reactor=reactor, threads=reactor)
+    spool.start()
+    draft = spool.draft(Envelope("a@b", [Recipient("c@d")]))
+    blocks = [bytes([97 + number]) * 50_000 for number in range(12)]
+    for block in blocks[:10]:
+        draft.write(block)
+    reactor.let_one()  # the next ones are on their way now
+    for block in blocks[10:]:
+        draft.write(block)
+    assert draft.full
+    outcome: list[Any] = []
+    draft.drained().addCallback(lambda _: Deferred.fromCoroutine(draft.commit())).addBoth(outcome.append)
+    reactor.let()
+    assert isinstance(outcome[0], bytes), outcome
+    (file,) = (tmp_path / "spool/incoming/new").iterdir()
+    assert file.read_bytes()[len(outcome[0]) :] == b"".join(blocks)
+
+
 def test_a_draft_says_when_it_is_full(tmp_path: Path) -> None:
-    class Held(Reactor):
-        """Threads that do nothing until they are let."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.held: list[Any] = []
-
-        def callInThread(self, function: Any, *arguments: Any) -> None:
-            self.held.append((function, arguments))
-
-        def let(self) -> None:
-            while self.held:
-                function, arguments = self.held.pop(0)
-                function(*arguments)
-                self.advance(0)
-
     reactor = Held()
     spool = MaildirSpool(tmp_path / "spool", reactor=reactor, threads=reactor)
     spool.start()
