@@ -360,9 +360,16 @@ def _pipe(parts: Parts, service: Service, settings: Settings, others: Mapping[st
     return made
 
 
+def _safe_tables(parts: Parts, settings: Settings, parameter: str) -> list[Any]:
+    """Tables that decide on whose rights or where mail is stored: what a stranger writes may not become part of their
+    answers.  They are opened directly here, so that "proxy:" says nothing."""
+    names = [name.removeprefix("proxy:") for name in settings.words(parameter)]
+    return [parts.tables.open(name, settings, substitution=False) for name in names]
+
+
 def _local(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
     def tables(parameter: str) -> list[Any]:
-        return [parts.tables.open(name, settings) for name in settings.words(parameter)]
+        return _safe_tables(parts, settings, parameter)
 
     config = LocalConfig.from_settings(settings)
     made: ITransport = LocalTransport(
@@ -370,7 +377,9 @@ def _local(parts: Parts, service: Service, settings: Settings, others: Mapping[s
             config, parts.runner, Store(parts.runner, config.locking), parts.spool, parts.accounts, parts.forwarder,
             parts.router, parts.basis.qualify, parts.log, parts.reactor,
             tables("alias_maps"), tables("mailbox_command_maps"), tables("mailbox_transport_maps"),
-            tables("fallback_transport_maps"), others, Comsat(parts.log).tell if settings.flag("biff") else None,
+            tables("fallback_transport_maps"), others,
+            owner_of=(lambda table: table.owner()) if os.geteuid() == 0 else lambda table: 0,
+            tell_user=Comsat(parts.log).tell if settings.flag("biff") else None,
         )
     )
     return made
@@ -378,7 +387,7 @@ def _local(parts: Parts, service: Service, settings: Settings, others: Mapping[s
 
 def _virtual(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
     def tables(parameter: str) -> list[Any]:
-        return [parts.tables.open(name, settings) for name in settings.words(parameter)]
+        return _safe_tables(parts, settings, parameter)
 
     made: ITransport = VirtualTransport(
         VirtualConfig.from_settings(settings),

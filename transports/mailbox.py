@@ -39,6 +39,10 @@ _DSN = {
 """A full mailbox is the recipient's affair, a full disk ours; whatever else goes wrong may go away."""
 
 
+_LASTING = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.ENXIO)
+"""Why a file cannot be opened now nor later; for anything else the disk or a file server may be to blame."""
+
+
 class Refused(Exception):
     """Not delivered, for a reason that has no errno."""
 
@@ -102,9 +106,9 @@ def _open(spec: Spec) -> int:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise _trouble(f"cannot create file {path}", error) from None
+                raise _not_opened("cannot create file exclusively", error, spec) from None
         except OSError as error:
-            raise _trouble(f"cannot open file {path}", error) from None
+            raise _not_opened("cannot open file", error, spec) from None
         trusted_link = stat.S_ISLNK(found.st_mode) and found.st_uid == 0
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
         try:
@@ -112,7 +116,7 @@ def _open(spec: Spec) -> int:
         except FileNotFoundError:
             continue
         except OSError as error:
-            raise _trouble(f"cannot open file {path}", error) from None
+            raise _not_opened("cannot open file", error, spec) from None
         opened = os.fstat(descriptor)
         same = trusted_link or (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
         if same and (opened.st_nlink == 1 or not stat.S_ISREG(opened.st_mode)):
@@ -258,14 +262,22 @@ def _sync_folder(path: str) -> None:
 
 
 def read_file(spec: Spec) -> Answer:
-    """spec: path, limit.  The text goes to descriptor 1; the answer says what the file is: {"found": False}, or found,
-    uid, mode, regular, size; or {"text": …} if it cannot be looked at.  Nothing is read that is not a regular file."""
+    """spec: path, limit, links (a symbolic link is followed), and when run as root, ``instead`` (see _lay_down_rights)
+    or None.  The text goes to descriptor 1; the answer says what the
+    file is: {"found": False}, or found, uid, mode, regular, size; or {"text": …, "may_pass": …} if it cannot be opened.
+    Nothing is read that is not a regular file."""
+    path = spec["path"]
     try:
-        descriptor = os.open(spec["path"], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if spec["instead"] and os.geteuid() == 0:
+            _lay_down_rights(path, *spec["instead"])
+        if not spec["links"] and stat.S_ISLNK(os.lstat(path).st_mode):
+            return {"found": True, "regular": False}
+        follow = 0 if spec["links"] else os.O_NOFOLLOW
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | follow)
     except (FileNotFoundError, NotADirectoryError):
         return {"found": False}
     except OSError as error:
-        return {"text": error.strerror}
+        return {"text": error.strerror, "may_pass": error.errno not in _LASTING}
     found = os.fstat(descriptor)
     regular = stat.S_ISREG(found.st_mode)
     answer = {"found": True, "uid": found.st_uid, "mode": stat.S_IMODE(found.st_mode), "regular": regular}
@@ -273,6 +285,31 @@ def read_file(spec: Spec) -> Answer:
         while block := os.read(descriptor, BLOCK):
             _write(1, block)
     return {**answer, "size": found.st_size}
+
+
+def _lay_down_rights(path: str, uid: int, gid: int) -> None:
+    """Root reads only where nobody else can make a path lead elsewhere.  Else: who owns the file or the link; and what
+    seems to be root's, but lies in somebody's folder, is read as ``uid`` and ``gid``."""
+    found = os.lstat(path)
+    folders = [os.path.dirname(path), os.path.dirname(os.path.realpath(path))]
+    if all(map(_is_roots, folders)) and not (stat.S_ISLNK(found.st_mode) and found.st_uid):
+        return
+    if found.st_uid:
+        uid, gid = found.st_uid, found.st_gid
+    os.setgroups([gid])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+
+
+def _is_roots(folder: str) -> bool:
+    """Whether only root can change it and all above it."""
+    while True:
+        found = os.lstat(folder)
+        if found.st_uid or not stat.S_ISLNK(found.st_mode) and found.st_mode & 0o022:
+            return False
+        if folder in ("/", ""):
+            return True
+        folder = os.path.dirname(folder)
 
 
 # --- the message -----------------------------------------------------------------------------------------------------
@@ -301,6 +338,14 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _not_opened(what: str, error: OSError, spec: Spec) -> Refused:
+    """A file that a list names and that cannot be is the list's fault; a user's mailbox will be there in the end."""
+    trouble = _trouble(what, error)
+    if spec["lenient"] and error.errno in (*_LASTING, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+        trouble.dsn = "5.2.0"
+    return trouble
 
 
 def _trouble(what: str, error: OSError) -> Refused:

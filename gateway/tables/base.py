@@ -76,6 +76,14 @@ def absolute(name: str, settings: Settings) -> Path:
     return (settings.directory or Path.cwd()) / name
 
 
+def owner_of(path: Path) -> int:
+    """The uid of a file's owner; 0 if it is not there."""
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return 0
+
+
 def fold(key: str) -> str:
     """The key in the form that case-folding tables keep."""
     return key.lower() if key.isascii() else key.casefold()
@@ -97,6 +105,10 @@ class Table:
     async def ask(self, key: str) -> str | None:
         """lookup() with the key in the form that this table wants."""
         return await self.lookup(fold(key) if self.folds_case else key)
+
+    def owner(self) -> int:
+        """The uid of who may write the table's file; 0 if there is no file, or it is not there."""
+        return 0
 
     def source(self, key: str) -> str | None:
         """Where the answer for that key stands, "file:line"; None where there is no such place."""

@@ -27,6 +27,9 @@ class _Combined(Table):
     def findings(self) -> list[Finding]:
         return [finding for member in self.members for finding in member.findings()]
 
+    def owner(self) -> int:
+        return next(filter(None, (member.owner() for member in self.members)), 0)
+
 
 class PipeTable(_Combined):
     """``pipemap:{A, B …}``: what A answers is asked of B, and so on."""
@@ -92,6 +95,9 @@ class DebugTable(Table):
 
     def source(self, key: str) -> str | None:
         return self._inner.source(key)
+
+    def owner(self) -> int:
+        return self._inner.owner()
 
     def findings(self) -> list[Finding]:
         return self._inner.findings()

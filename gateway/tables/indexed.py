@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.findings import WARNING, Finding
-from gateway.tables.base import PROGRAM, Environment, Spec, Table, absolute, fold
-from gateway.tables.text import Content, find_line, read_table
+from gateway.interfaces import TableError
+from gateway.tables.base import PROGRAM, Environment, Spec, Table, absolute, fold, owner_of
+from gateway.tables.index import Index, IndexProblem, index_path, private_index
+from gateway.tables.text import Problem, blocks, find_line, is_utf8, read_table
 from gateway.tables.watch import Watched
 
 if TYPE_CHECKING:
@@ -38,11 +40,18 @@ class IndexedTable(Table):
         try:
             line = find_line(self.path, fold(key), alias=self.alias, utf8=self._utf8)
         except OSError:
-            return None
-        return f"{self.path}:{line}" if line else None
+            line = None
+        if line:
+            return f"{self.path}:{line}"
+        place, is_index = self._in_force()
+        return str(place) if is_index and self._file.get().get(fold(key)) is not None else None
+
+    def owner(self) -> int:
+        return owner_of(self._in_force()[0])
 
     def entries(self) -> list[tuple[str, str]]:
-        return list(self._file.get().entries.items())
+        known = self._file.get()
+        return list(known.plain.items() if known.index is None else known.index.items())
 
     def findings(self) -> list[Finding]:
         found = self._file.findings()

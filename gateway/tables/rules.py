@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from gateway.config.findings import WARNING, Finding
 from gateway.config.settings import split_words
 from gateway.interfaces import TableError
-from gateway.tables.base import PROGRAM, Environment, Spec, Table, braced
+from gateway.tables.base import PROGRAM, Environment, Spec, Table, braced, owner_of
 from gateway.tables.text import Line, Problem, logical_lines, open_text
 from gateway.tables.watch import Watched
 
@@ -105,6 +105,9 @@ class RuleTable(Table, Generic[Test]):
         else:
             self._place = str(spec.path)
             self._file = Watched(spec.name, spec.path, self._parse, environment, self._loaded)
+
+    def owner(self) -> int:
+        return owner_of(self._file.path) if self._file else 0
 
     def parse_lines(self, lines: Sequence[Line], problems: list[Problem]) -> Rules[Test]:
         raise NotImplementedError

@@ -40,15 +40,19 @@ from transports.local import LocalConfig, LocalTransport, Tools
 from transports.local import command as commands
 from transports.local.expansion import destinations
 from transports.local.place import censored
-from transports.process import Runner
+from transports.process import Identity, Runner
 from transports.store import Locking, Store
 
 HERE = "gw.my.domain"
+OTHER = Identity(65533, 65533)
+"""Somebody who is neither the users here nor nobody."""
 MESSAGE = b"Subject: x\n\nFrom a line\n"
 
 
 @implementer(ILookupTable)
 class Table:
+    """``owner``: of the file that it would be read from."""
+
     name = "memory:aliases"
     folds_case = True
 
@@ -103,7 +107,9 @@ class People(Accounts):
         return User(name, NOBODY, str(self._homes / name), "/bin/sh")
 
     async def of_uid(self, uid: int) -> User | None:
-        return User("joe", NOBODY, str(self._homes / "joe"), "/bin/sh")
+        if uid > OTHER.uid + 1:
+            return None
+        return User("x", NOBODY if uid == NOBODY.uid else OTHER, str(self._homes / "joe"), "/bin/sh")
 
 
 def about(result: Result) -> str:
@@ -130,7 +136,9 @@ class Local:
             contents=Contents({"ID": message}), accounts=People(folder), forwarder=self.forwarder, router=Router(),
             qualify=lambda address: address if "@" in address else f"{address}@{HERE}", log=self.log, clock=reactor,
             alias_maps=[Table(aliases or {})], transports=transports or {},
+            owner_of=lambda table: self.owner,
             tell_user=lambda user, offset: self.told.append((user, offset))))
+        self.owner = 0
         self.told: list[tuple[str, int]] = []
 
     async def deliver(self, *addresses: str | Recipient, **facts: Any) -> list[Result]:
@@ -268,11 +276,23 @@ async def test_unknown_users(local: LocalMaker) -> None:
 
 @ensureDeferred
 async def test_luser_relay(local: LocalMaker) -> None:
-    here = local(luser_relay="$user@elsewhere.example, jane")
-    results = await here.deliver("No.Body")
-    assert [(r.reason, about(r)) for r in results] == [
-        ("delivered to mailbox", "jane@gw.my.domain"), ("forwarded as COPY1", "")]
+    here = local(luser_relay="$user@elsewhere.example", recipient_delimiter="+")
+    assert await here.said("No.Body+ext", '"a,/tmp/x"@gw.my.domain') == [
+        (SENT, "2.0.0", "forwarded as COPY1"),
+        (BOUNCED, "5.1.3", "bad recipient address syntax: a,/tmp/x@elsewhere.example")]
     assert here.forwarder.copies[0][2] == ["no.body@elsewhere.example"]
+
+
+@ensureDeferred
+async def test_luser_relay_to_somebody_unknown(local: LocalMaker) -> None:
+    """Nobody has got it: the sender must hear of that."""
+    assert await local(luser_relay="/tmp/box").said("nobody") == [(BOUNCED, "5.1.1", 'unknown user: "/tmp/box"')]
+
+
+@ensureDeferred
+async def test_luser_relay_that_goes_round(local: LocalMaker) -> None:
+    here = local({"lost": "nobody"}, luser_relay="lost")
+    assert await here.said("nobody") == [(BOUNCED, "5.1.1", 'unknown user: "nobody"')]
 
 
 @ensureDeferred
@@ -392,9 +412,12 @@ async def test_files_and_commands_of_aliases(local: LocalMaker, anybodys: Path) 
         (SENT, "2.0.0", "delivered to file: /dev/null"),
         (BOUNCED, "5.7.0", "permission denied. Command output: said "),
         (SENT, "2.0.0", "delivered to command: /bin/true"), (BOUNCED, "5.1.1", "user unknown"),
-        (BOUNCED, "5.3.5", "bad home directory syntax for: ~/x")]
+        (BOUNCED, "5.3.5", "mail system configuration error")]
+    assert "unknown home directory for: ~/x" in here.log.text
     ((status, dsn, reason),) = await here.said("bad")
-    assert (status, dsn) == (DEFERRED, "4.2.0") and reason.startswith("cannot append message to file")
+    assert (status, dsn) == (BOUNCED, "5.2.0")
+    assert reason == (f"cannot append message to file {anybodys}/no/box: cannot create file exclusively: "
+                      "No such file or directory")
     out = (anybodys / "out").read_text().split("\n")
     assert out[0].startswith("From a@client.example  ")
     assert out[1:4] == ["Return-Path: <a@client.example>", "X-Original-To: program@gw.my.domain",
@@ -415,8 +438,31 @@ async def test_includes(local: LocalMaker, anybodys: Path) -> None:
     assert await here.said("program") == [
         (BOUNCED, "5.7.1", "mail to command is restricted"), (BOUNCED, "5.7.1", "mail to file is restricted")]
     assert [said[:2] for said in await here.said("open", "nowhere", "relative")] == [
-        (DEFERRED, "4.3.5"), (BOUNCED, "5.3.5"), (BOUNCED, "5.3.5")]
-    assert "world writable" in here.log.text
+        (BOUNCED, "5.3.5"), (BOUNCED, "5.3.5"), (BOUNCED, "5.3.5")]
+    assert f":include: file {anybodys}/open is world writable" in here.log.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root rights")
+@ensureDeferred
+async def test_whose_rights_a_list_has(local: LocalMaker, anybodys: Path) -> None:
+    """A file's owner counts in root's list only: nobody can act as somebody whose file he names."""
+    (anybodys / "program").write_text('"|id -u >> $HOME/../ids"\n')
+    (anybodys / "ids").touch()
+    (anybodys / "ids").chmod(0o666)
+    os.chown(anybodys / "program", OTHER.uid, OTHER.gid)
+    include = f":include:{anybodys}/program"
+    here = local({"list": include, "own": '"|id -u >> $HOME/../ids"', "theirs": include},
+                 allow_mail_to_commands="alias, forward, include")
+    forward(here, "joe", include + "\n")
+    await here.said("list", "joe")
+    here.owner = OTHER.uid
+    await here.said("own")
+    here.owner = NOBODY.uid
+    await here.said("theirs")
+    ids = [OTHER.uid, NOBODY.uid, OTHER.uid, NOBODY.uid]
+    assert (anybodys / "ids").read_text().split() == [str(uid) for uid in ids]
+    here.owner = 4_000_000_000
+    assert await here.said("own") == [(DEFERRED, "4.3.0", "cannot find alias database owner")]
 
 
 # --- .forward --------------------------------------------------------------------------------------------------------
@@ -462,7 +508,21 @@ async def test_forward_that_does_not_count(local: LocalMaker) -> None:
     forward(here, "joe", "x@remote.example\n", mode=0o666)
     forward(here, "jane", "\n")
     assert await here.said("joe", "jane") == [SENT_TO_MAILBOX] * 2
-    assert "is ignored: it is world writable" in here.log.text
+    assert "/joe/.forward is world writable" in here.log.text
+    forward(here, "joe", "x@remote.example\n", name="f")
+    (here.folder / "joe" / ".forward").unlink()
+    (here.folder / "joe" / ".forward").symlink_to("f")
+    assert await here.said("joe") == [SENT_TO_MAILBOX]
+    assert "/joe/.forward is not a regular file" in here.log.text
+
+
+@ensureDeferred
+async def test_forward_path_with_a_value_that_is_missing(local: LocalMaker) -> None:
+    here = local(forward_path="$home/.forward-$extension, $home/.${extension?x}other", recipient_delimiter="+")
+    forward(here, "joe", "x@remote.example\n", name=".forward-")
+    assert await here.said("joe") == [SENT_TO_MAILBOX]
+    forward(here, "joe", "x@remote.example\n", name=".other")
+    assert await here.said("joe") == [(SENT, "2.0.0", "forwarded as COPY1")]
 
 
 # --- commands --------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -193,8 +194,42 @@ def test_lock_styles_are_checked() -> None:
 async def test_reading_as_somebody(runner: Runner, anybodys: Path) -> None:
     (anybodys / "f").write_text("text")
     (anybodys / "f").chmod(0o604)
+    plain = {"limit": 10, "links": True, "instead": None}
     outcome = await runner.run(
-        Command([], NOBODY, task="read", spec={"path": f"{anybodys}/f", "limit": 10}, output_limit=10))
+        Command([], NOBODY, task="read", spec={"path": f"{anybodys}/f"} | plain, output_limit=10))
     assert (outcome.output, outcome.answer["found"], outcome.answer["mode"]) == (b"text", True, 0o604)
-    assert mailbox.read_file({"path": f"{anybodys}/nowhere", "limit": 10}) == {"found": False}
-    assert mailbox.read_file({"path": str(anybodys), "limit": 10})["regular"] is False
+    assert mailbox.read_file({"path": f"{anybodys}/nowhere"} | plain) == {"found": False}
+    assert mailbox.read_file({"path": str(anybodys)} | plain)["regular"] is False
+    (anybodys / "link").symlink_to("f")
+    link = {"path": f"{anybodys}/link"}
+    assert mailbox.read_file(link | plain | {"links": False}) == {"found": True, "regular": False}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="takes root rights")
+@ensureDeferred
+async def test_what_root_reads_for_others(runner: Runner, anybodys: Path) -> None:
+    """Only what nobody else can have led it to."""
+    async def read(path: Path) -> str:
+        spec = {"path": str(path), "limit": 10, "links": True, "instead": (NOBODY.uid, NOBODY.gid)}
+        outcome = await runner.run(Command([], Identity(0, 0), task="read", spec=spec, output_limit=10))
+        return outcome.output.decode() or str(outcome.answer.get("text"))
+
+    theirs = anybodys / "theirs"
+    theirs.mkdir()
+    with tempfile.TemporaryDirectory(dir="/root") as roots:
+        secret = Path(roots) / "secret"
+        (theirs / "own").write_text("own")
+        for path, owner in ((theirs, NOBODY.uid), (theirs / "own", NOBODY.uid)):
+            os.chown(path, owner, NOBODY.gid)
+        (theirs / "folder").symlink_to(roots)
+        (theirs / "link").symlink_to(secret)
+        os.lchown(theirs / "link", NOBODY.uid, NOBODY.gid)
+        (theirs / "roots").write_text("roots")
+        for path in (secret, theirs / "own", theirs / "roots"):
+            if path == secret:
+                path.write_text("secret")
+            path.chmod(0o600)
+        assert await read(secret) == "secret"
+        assert await read(theirs / "own") == "own"
+        for trap in ("folder/secret", "link", "roots"):
+            assert await read(theirs / trap) == "Permission denied"

@@ -51,6 +51,8 @@ class LocalTransport:
         place = Place(unquote(request.addresses[position]), sender, asked.original, asked.orcpt, asked.notify)
         await deliver_to(delivery, place)
         await indirect.finish(delivery, place)
+        if delivery.relayed is not None and not delivery.parts:  # luser_relay has led round to who was unknown before
+            delivery.failed(place, "5.1.1", f'unknown user: "{delivery.relayed.user}"')
         return delivery.result()
 
 

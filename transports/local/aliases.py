@@ -1,4 +1,7 @@
-"""alias_maps; aliases(5).  A list with an owner-LIST alias sends on that owner's behalf."""
+"""alias_maps; aliases(5).  A list with an owner-LIST alias sends on that owner's behalf.
+
+Programs and files of a table that is not root's get the rights of the table's owner.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,20 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
         delivery.tools.log.warning("local", f"alias database loop for {name}")
         delivery.failed(place, "5.4.6", f"alias database loop for {name}")
         return True
-    text = await ask(tables, name, partial=partial)
-    if text is None:
+    found = await _search(delivery, name, partial)
+    if found is None:
         return False
+    text, owner_uid = found
+    rights = None
+    if owner_uid:
+        user = await delivery.tools.accounts.of_uid(owner_uid)
+        if user is None:
+            delivery.tools.log.warning("local", f"cannot find alias database owner: uid {owner_uid}")
+            delivery.failed(place, "4.3.0", "cannot find alias database owner")
+            return True
+        rights = Rights.of(user)
     inner = replace(
-        place, expanded_from=name, within="alias", level=place.level + 1, rights=Rights(config.default_rights),
+        place, expanded_from=name, within="alias", level=place.level + 1, rights=rights,
         delivered=place.delivered if config.frozen_delivered else place.recipient,
     )
     owner = f"owner-{name}"
@@ -42,3 +54,12 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
     inner = inner.taken_over()
     await expansion.deliver(delivery, inner, text)
     return True
+
+
+async def _search(delivery: Delivery, name: str, partial: bool) -> tuple[str, int] | None:
+    """What the alias says, and in whose table."""
+    for table in delivery.tools.alias_maps:
+        text = await ask([table], name, partial=partial)
+        if text is not None:
+            return text, delivery.tools.owner_of(table)
+    return None

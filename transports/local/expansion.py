@@ -5,6 +5,7 @@ Local addresses are delivered at once, one level deeper; others get a message of
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from gateway.addresses.forms import quote, unquote
@@ -13,6 +14,7 @@ from gateway.interfaces import TableError
 from transports.local import command, files, indirect
 from transports.local.place import Delivery, Place, Rights
 from transports.local.reading import read_as
+from transports.process import Identity
 
 INCLUDE = ":include:"
 
@@ -42,7 +44,7 @@ async def lines(delivery: Delivery, place: Place, text: str) -> int:
 
 async def _member(delivery: Delivery, place: Place, member: str) -> None:
     if member.startswith("|"):
-        await command.deliver(delivery, place, member[1:].strip())
+        await command.deliver(delivery, place, member[1:])
     elif member.startswith("/"):
         await files.deliver(delivery, place, member)
     elif member.startswith("~"):
@@ -50,15 +52,16 @@ async def _member(delivery: Delivery, place: Place, member: str) -> None:
         if home and member.startswith("~/"):
             await files.deliver(delivery, place, home + member[1:])
         else:
-            delivery.failed(place, "5.3.5", f"bad home directory syntax for: {member}")
+            trouble = "unknown home directory" if member.startswith("~/") else "bad home directory syntax"
+            _misconfigured(delivery, place, f"{trouble} for: {member}")
     elif member.lower().startswith(INCLUDE):
         await _include(delivery, place, member[len(INCLUDE) :].strip())
     else:
-        await _address(delivery, place, member)
+        await to_address(delivery, place, member)
 
 
-async def _address(delivery: Delivery, place: Place, member: str) -> None:
-    """Somebody: here, or elsewhere."""
+async def to_address(delivery: Delivery, place: Place, member: str) -> None:
+    """Somebody (internal form): here, or elsewhere.  Raises TableError."""
     address = delivery.tools.qualify(quote(member))
     if place.unmatched:
         local, at, domain = unquote(address).rpartition("@")
@@ -75,27 +78,33 @@ async def _address(delivery: Delivery, place: Place, member: str) -> None:
         indirect.add(delivery, place, route.recipient)
 
 
+def _misconfigured(delivery: Delivery, place: Place, warning: str, dsn: str = "5.3.5") -> None:
+    delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {warning}")
+    delivery.failed(place, dsn, "mail system configuration error")
+
+
 async def _include(delivery: Delivery, place: Place, path: str) -> None:
-    """The members of a list's file, with the rights of its owner if that is not root."""
+    """The members of a list's file.  Root's aliases may name files that only root can read, and each brings the rights
+    of its owner; in a user's list the rights stay that user's, or he could act as anybody whose file he names."""
     if not path.startswith("/"):
-        delivery.failed(place, "5.3.5", "mail system configuration error")
-        delivery.tools.log.warning("local", f":include:{path} uses a relative path")
+        _misconfigured(delivery, place, f":include:{path} uses a relative path")
         return
     if not delivery.first_time(f"include {path}"):
         return
-    file = await read_as(delivery.tools.runner, place.identity(delivery.config.default_rights), path)
+    default = delivery.config.default_rights
+    reader = place.rights.identity if place.rights else Identity(os.geteuid(), os.getegid())
+    file = await read_as(delivery.tools.runner, reader, path, instead=default)
     if file.text is None:
-        delivery.failed(place, "5.3.5" if file.missing else "4.3.5", "mail system configuration error")
-        delivery.tools.log.warning("local", f"cannot use :include: file {path}: {file.trouble}")
+        dsn = "4.3.5" if file.may_pass else "5.3.5"
+        _misconfigured(delivery, place, f":include: file {path} {file.trouble}", dsn)
         return
     rights = place.rights
-    if file.uid:
+    if file.uid and not (rights and rights.identity.uid):
         owner = await delivery.tools.accounts.of_uid(file.uid)
         if owner is None:
-            delivery.failed(place, "4.3.5", "mail system configuration error")
-            delivery.tools.log.warning("local", f":include: file {path}: its owner has no account")
+            _misconfigured(delivery, place, f":include: file {path}: cannot find username for uid {file.uid}", "4.3.5")
             return
-        rights = Rights(owner.identity, owner.home, owner.shell)
+        rights = Rights.of(owner)
     inner = replace(place, within="include", level=place.level + 1, rights=rights)
     if "include" not in delivery.config.propagated:
         inner = replace(inner, unmatched="")

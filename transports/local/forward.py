@@ -20,11 +20,12 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     user = await delivery.user(place.user)
     if user is None or not delivery.first_time(f"forward {user.name}"):
         return False
-    place = replace(place, rights=Rights(user.identity, user.home, user.shell))
-    patterns = {place.fill(pattern, config.forward_filter): pattern for pattern in reversed(config.forward_path)}
+    place = replace(place, rights=Rights.of(user))
+    named = [pattern for pattern in config.forward_path if place.has_all(pattern)]
+    patterns = {place.fill(pattern, config.forward_filter): pattern for pattern in reversed(named)}
     paths = [path for path in reversed(patterns) if path.startswith("/")]
     while path := await delivery.tools.accounts.first_present(paths):
-        file = await read_as(delivery.tools.runner, user.identity, path)
+        file = await read_as(delivery.tools.runner, user.identity, path, links=False)
         if not file.missing:
             text = _trusted(delivery, path, file, user.identity.uid)
             return text is not None and await _expand(delivery, place, patterns[path], text)
@@ -35,9 +36,9 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
 def _trusted(delivery: Delivery, path: str, file: File, uid: int) -> str | None:
     trouble = file.trouble
     if file.text is not None and file.uid not in (0, uid):
-        trouble = f"it has bad owner uid {file.uid}"
+        trouble = f"has bad owner uid {file.uid}"
     if trouble:
-        delivery.tools.log.warning("local", f"file {path} is ignored: {trouble}")
+        delivery.tools.log.warning("local", f"file {path} {trouble}")
         return None
     return file.text
 

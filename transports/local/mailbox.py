@@ -27,7 +27,7 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     user = await delivery.user(place.user)
     if user is None:
         return False
-    place = replace(place, rights=Rights(user.identity, user.home, user.shell))
+    place = replace(place, rights=Rights.of(user))
     if config.require_home and not await _is_folder(delivery, user.home):
         delivery.failed(place, "4.3.0", f"cannot access home directory of user {user.name}")
         return True

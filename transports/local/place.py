@@ -7,6 +7,7 @@ gathers results, remembers what was done already, and collects the addresses tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,6 +40,7 @@ from transports.verdict import Verdict
 
 RELAY = "local"
 
+_UNCONDITIONAL = re.compile(r"\$(?:([A-Za-z0-9_]+)|\{\s*([A-Za-z0-9_]+)\s*\}|\(\s*([A-Za-z0-9_]+)\s*\))")
 _RANKS = {DEFERRED: 0, BOUNCED: 1, SENT: 2, EXPANDED: 3}
 
 
@@ -64,6 +66,8 @@ class Tools:
     fallback_maps: Sequence[ILookupTable] = ()
     transports: Mapping[str, ITransport] = field(default_factory=dict)
     """Other services, for mailbox_transport and fallback_transport."""
+    owner_of: Callable[[Any], int] = lambda table: 0
+    """The uid of who may write a table of alias_maps; 0 = root, or who runs all this."""
     tell_user: Callable[[str, int], None] | None = None
     """Called when mail has come into a user's mbox, with where in it (biff)."""
 
@@ -75,6 +79,10 @@ class Rights:
     identity: Identity
     home: str = ""
     shell: str = ""
+
+    @classmethod
+    def of(cls, user: User) -> Rights:
+        return cls(user.identity, user.home, user.shell)
 
 
 @dataclass(slots=True, frozen=True)
@@ -108,6 +116,7 @@ class Place:
     unmatched: str = ""
     """Extension, with its delimiter, to be added to addresses."""
     rights: Rights | None = None
+    """None: nobody's in particular."""
 
     def at(self, recipient: str, extensions: Extensions) -> Place:
         """The same for another recipient, with its parts worked out."""
@@ -150,10 +159,17 @@ class Place:
             "extension": self.extension, "recipient_delimiter": self.delimiter,
         }
 
-    def fill(self, text: str, allowed: frozenset[str]) -> str:
-        """``text`` with these values in it, censored."""
+    def fill(self, text: str, allowed: frozenset[str] | None) -> str:
+        """``text`` with these values in it, censored unless ``allowed`` is None."""
         values = self.values()
+        if allowed is None:
+            return expand(text, values.get)
         return expand(text, lambda name: censored(values.get(name, ""), allowed))
+
+    def has_all(self, text: str) -> bool:
+        """Whether none of the values that the text names, without condition, is missing."""
+        values = self.values()
+        return all(values.get(match.group(match.lastindex or 0)) for match in _UNCONDITIONAL.finditer(text))
 
 
 def censored(text: str, allowed: frozenset[str]) -> str:
@@ -180,6 +196,8 @@ class Delivery:
         self.parts: list[Result] = []
         self.forwards: dict[tuple[str, str], list[Recipient]] = {}
         """(Delivered-To, sender) → those who get a message of their own."""
+        self.relayed: Place | None = None
+        """The recipient for whom luser_relay was asked last."""
         self.started = tools.clock.seconds()
         self._asked = replace(request.recipients[position], address=request.addresses[position])
         self._sender = unquote(request.entry.envelope.sender)

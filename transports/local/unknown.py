@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from transports.local import expansion
 from transports.local.passing import pass_on
 from transports.local.place import Delivery, Place, ask
@@ -16,9 +18,20 @@ async def deliver(delivery: Delivery, place: Place) -> None:
     if service:
         await pass_on(delivery, place, service)
     elif config.luser_relay:
-        await expansion.deliver(delivery, place, place.fill(config.luser_relay, config.forward_filter))
+        delivery.relayed = place
+        address = place.fill(config.luser_relay, None)
+        await _relay(delivery, replace(place, unmatched=""), address)
     elif place.user == "postmaster":
         tools.log.warning("local", "required alias not found: postmaster")
         delivery.sent(place, "discarded")
     else:
         delivery.failed(place, "5.1.1", f'unknown user: "{place.user}"')
+
+
+async def _relay(delivery: Delivery, place: Place, text: str) -> None:
+    """To the one address that luser_relay gives; strangers have written part of it, so that it may be nothing else."""
+    members = expansion.destinations(text)
+    if len(members) == 1 and members[0]:
+        await expansion.to_address(delivery, place, members[0])
+    else:
+        delivery.failed(place, "5.1.3", f"bad recipient address syntax: {text}")

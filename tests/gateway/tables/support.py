@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from gateway.config import Settings
 from gateway.log import MemoryLog
 from gateway.tables import Tables
+from gateway.tables.base import Table
 
 T = TypeVar("T")
 
@@ -35,6 +36,9 @@ class Bench:
         self.wall = 4e9
         self.tables = Tables(clock=self.clock, log=self.log, wall=lambda: self.wall, choose=lambda values: values[-1])
         self.settings = Settings({"alias_maps": "", "alias_database": "", **values}, directory=directory)
+
+    def open(self, spec: str) -> Table:
+        return self.tables.open(spec, self.settings)
 
     def ask(self, spec: str, key: str) -> str | None:
         return now(self.tables.open(spec, self.settings).ask(key))

@@ -27,6 +27,17 @@ def test_an_index_that_is_older_than_the_text_has_no_say(tmp_path: Path) -> None
     assert Bench(tmp_path).ask("hash:map", "key") == "new"
 
 
+def test_whose_file_it_is(tmp_path: Path) -> None:
+    (tmp_path / "map").write_text("/key/ value\n")
+    bench = Bench(tmp_path)
+    for spec in ("hash:map", "regexp:map", "unionmap:{static:x, hash:map}"):
+        assert bench.open(spec).owner() == (tmp_path / "map").stat().st_uid == os.geteuid()
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "map", 12345, -1)
+        assert [bench.open(spec).owner() for spec in ("hash:map", "regexp:map", "debug:hash:map")] == [12345] * 3
+    assert bench.open("hash:nowhere").owner() == bench.open("inline:{a=b}").owner() == 0
+
+
 def test_a_changed_file_is_taken_up_and_its_mistakes_are_logged(tmp_path: Path) -> None:
     path = tmp_path / "map"
     path.write_text("key one\n")
