@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config.findings import WARNING, Finding
-from gateway.interfaces import TableError
 from gateway.tables.base import PROGRAM, Environment, Spec, Table, absolute, fold, owner_of
-from gateway.tables.index import Index, IndexProblem, index_path, private_index
-from gateway.tables.text import Problem, blocks, find_line, is_utf8, read_table
+from gateway.tables.text import Content, find_line, read_table
 from gateway.tables.watch import Watched
 
 if TYPE_CHECKING:
@@ -36,22 +34,18 @@ class IndexedTable(Table):
     async def lookup(self, key: str) -> str | None:
         return self._file.get().entries.get(key)
 
+    def owner(self) -> int:
+        return owner_of(self.path)
+
     def source(self, key: str) -> str | None:
         try:
             line = find_line(self.path, fold(key), alias=self.alias, utf8=self._utf8)
         except OSError:
-            line = None
-        if line:
-            return f"{self.path}:{line}"
-        place, is_index = self._in_force()
-        return str(place) if is_index and self._file.get().get(fold(key)) is not None else None
-
-    def owner(self) -> int:
-        return owner_of(self._in_force()[0])
+            return None
+        return f"{self.path}:{line}" if line else None
 
     def entries(self) -> list[tuple[str, str]]:
-        known = self._file.get()
-        return list(known.plain.items() if known.index is None else known.index.items())
+        return list(self._file.get().entries.items())
 
     def findings(self) -> list[Finding]:
         found = self._file.findings()
