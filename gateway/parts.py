@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
+from gateway import uucp_services
 from gateway.addresses.basis import Basis
 from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
@@ -59,7 +60,7 @@ from transports.store import Locking, Store
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
 # What runs as root in split mode, because each delivery runs as somebody else.
-EXECUTED = frozenset({"pipe", "local", "virtual"})
+EXECUTED = frozenset({"pipe", "local", "virtual", "uucp"})
 
 BLOCKING_THREADS = 4
 
@@ -411,5 +412,5 @@ def _discard(parts: Parts, service: Service, settings: Settings, others: Mapping
 # What makes a delivery service, by its command in master.cf.
 MAKERS: dict[str, Maker] = {
     "smtp": _smtp, "lmtp": _smtp, "pipe": _pipe, "local": _local, "virtual": _virtual, "error": _error,
-    "discard": _discard,
+    "discard": _discard, "uucp": uucp_services.make,
 }

@@ -16,7 +16,7 @@ FREE = {
     "control_server", "sending", "unix_port", "capacity", "clock", "compression",
 }
 # The composition: the only modules that know everyone.
-COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain"}
+COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "uucp_services"}
 
 
 def imports(path):

@@ -226,7 +226,7 @@ class PipeTransport:
         user, extension = self._service.extensions.split(mailbox)
         extension = extension[1:]  # its delimiter
         return {
-            "recipient": _folded(address, flags), "original_recipient": _folded(original, flags),
+            "recipient": folded(address, flags), "original_recipient": folded(original, flags),
             "user": user, "extension": extension, "mailbox": mailbox,
             "domain": domain.lower() if "h" in flags else domain,
         }
@@ -252,7 +252,7 @@ def _own(status: str, dsn: str, reason: str, relay: str) -> Result:
     return Result(status, dsn, reason, relay)
 
 
-def _folded(address: str, flags: frozenset[str]) -> str:
+def folded(address: str, flags: frozenset[str]) -> str:
     """An address for the command line; pipe(8) flags h, q, u."""
     local, domain = split_domain(address)
     local = local.lower() if "u" in flags else local

@@ -21,6 +21,10 @@ class Guards:
         """``argv``: the words of the command as configured."""
         return fax.guard_for(argv) or uucp.guard_for(argv, self._sync) or Guard()
 
+    def uux(self, spool: str) -> uucp.UuxGuard:
+        """The guard for uux with that spool folder, whatever the command line says."""
+        return uucp.UuxGuard(self._sync(spool))
+
     def _sync(self, folder: str) -> uucp.GroupSync:
         """One for each folder, so that services which share it share its syncs."""
         if folder not in self._syncs:

@@ -14,19 +14,16 @@ uux syncs nothing to disk: ``settle`` does, once for all deliveries that wait at
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
-from twisted.internet.defer import Deferred
-
 from gateway.interfaces import BOUNCED, DEFERRED
 from transports.guard import Guard, Refusal
 from transports.process import Ending, Outcome
+from transports.uucp.taylor import spool_of
 from transports.verdict import EX_UNAVAILABLE, Verdict, deferred
 
-SPOOL = "/var/spool/uucp"
 NULL_SENDER = "MAILER-DAEMON"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -35,7 +32,7 @@ _UNKNOWN_SYSTEM = "System not found"
 
 
 class UuxGuard(Guard):
-    """``sync``: brings the spool to disk; see GroupSync."""
+    """``sync``: brings the spool to disk; see transports.uucp.sync."""
 
     def __init__(self, sync: Callable[[], Awaitable[None]]) -> None:
         self._sync = sync
@@ -49,9 +46,15 @@ class UuxGuard(Guard):
             return Refusal("5.1.7", "sender address with a control character cannot go by UUCP")
         return None
 
-    def refuse_recipient(self, recipient: str) -> Refusal | None:
+    def refuse_control(self, recipient: str) -> Refusal | None:
+        """What can go by no way at all."""
         if _CONTROL.search(recipient):
             return Refusal("5.1.3", "recipient address with a control character cannot go by UUCP")
+        return None
+
+    def refuse_recipient(self, recipient: str) -> Refusal | None:
+        if refusal := self.refuse_control(recipient):
+            return refusal
         if re.search(r"\s", recipient):
             return Refusal("5.1.3", "recipient address with white space cannot go by UUCP")
         if recipient.startswith("-"):
@@ -97,79 +100,3 @@ def guard_for(argv: Sequence[str], sync: Callable[[str], Callable[[], Awaitable[
     if os.path.basename(argv[0]) != "uux":
         return None
     return UuxGuard(sync(spool_of(argv)))
-
-
-def spool_of(argv: Sequence[str]) -> str:
-    """The spool folder of the configuration that uux is told to use (-I FILE, --config FILE), or the usual one."""
-    for option, value in zip(argv, [*argv[1:], ""], strict=True):
-        if option in ("-I", "--config"):
-            return _spool_in(value)
-        if option.startswith("-I"):
-            return _spool_in(option[2:])
-        if option.startswith("--config="):
-            return _spool_in(option.partition("=")[2])
-    return SPOOL
-
-
-def _spool_in(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                words = line.split()
-                if len(words) == 2 and words[0].lower() == "spool":
-                    return words[1]
-    except OSError:
-        pass
-    return SPOOL
-
-
-class GroupSync:
-    """Brings the file system under a folder to disk, in a thread; callers that come while one sync runs share the next.
-
-    ``in_thread``: runs a function in some thread pool; its failures are the callers'.  A folder that cannot be opened
-    means a sync of everything.
-    """
-
-    def __init__(self, folder: str, in_thread: Callable[[Callable[[], None]], Awaitable[None]]) -> None:
-        self._folder = folder
-        self._in_thread = in_thread
-        self._running = False
-        self._waiting: list[Deferred[None]] = []
-
-    async def __call__(self) -> None:
-        turn: Deferred[None] = Deferred()
-        self._waiting.append(turn)
-        if not self._running:
-            self._running = True
-            Deferred.fromCoroutine(self._work())
-        await turn
-
-    async def _work(self) -> None:
-        while self._waiting:
-            served, self._waiting = self._waiting, []
-            try:
-                await self._in_thread(self._sync)
-            except Exception as error:
-                for turn in served:
-                    turn.errback(error)
-            else:
-                for turn in served:
-                    turn.callback(None)
-        self._running = False
-
-    def _sync(self) -> None:
-        sync_file_system(self._folder)
-
-
-def sync_file_system(folder: str) -> None:
-    """syncfs(2) where the folder lies; sync(2) if that is not possible."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        os.sync()
-        return
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            os.sync()
-    finally:
-        os.close(descriptor)

@@ -1,0 +1,279 @@
+"""The uucp service: attributes, command lines, jobs and batches, results; with a program in uux's place."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from zope.interface.verify import verifyObject
+
+from gateway.config import ConfigError, Service, Settings
+from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport
+from gateway.log import MemoryLog
+from tests.transports.support import Contents, request
+from transports.process import Runner
+from transports.programs import Guards
+from transports.uucp.addressing import Hop, bang_sender
+from transports.uucp.jobs import Jobs, trace
+from transports.uucp.service import UucpService
+from transports.uucp.transport import UucpTransport
+
+USER = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
+MESSAGE = b"From: a@client.example\nSubject: x\n\nFrom a line\n.. dot\nlast\n"
+CLASSIC = ["argv=uux", "-r", "-n", "-z", "-a$sender", "-", "$nexthop!rmail", "($recipient)"]
+
+
+def service(*words: str, **values: str) -> UucpService:
+    settings = Settings({"queue_directory": "/", "mail_owner": "postfix-test", **values})
+    return UucpService.from_service(
+        Service("uucp", "unix", command="uucp", arguments=[f"user={USER}", *words], path="master.cf", line=7), settings,
+        {})
+
+
+class World:
+    """A transport whose uux writes down what it gets, in files 1, 2 …, and says a job ID."""
+
+    def __init__(self, runner: Runner, folder: Path, *words: str, says: str = "", **values: str) -> None:
+        self.folder, self.log = folder, MemoryLog()
+        spool = folder / "spool"
+        spool.mkdir()
+        (folder / "config").write_text(f"nodename here\nspool {spool}\nlogfile {folder}/Log\n")
+        uux = folder / "uux"
+        says = says or 'echo "beta.N0123456789$n"'
+        uux.write_text(f"""#!/bin/sh
+n=1; while ! mkdir {folder}/$n 2>/dev/null; do n=$((n+1)); done
+printf '%s\\n' "$@" > {folder}/$n/arguments; cat > {folder}/$n/input; chmod -R a+rX {folder}/$n
+{says}
+""")
+        uux.chmod(0o755)
+        self.contents = Contents({"ID": MESSAGE})
+        self.syncs = 0
+        if not any(word.startswith("argv=") for word in words):
+            words = (*words, *f"argv={uux} -I {folder}/config -z -a$sender - $nexthop!rmail ($recipient)".split(" "))
+        read = service(*words, **values)
+        guard = Guards(self.in_thread).uux(read.taylor.spool)
+        self.transport = UucpTransport(
+            read, runner, Jobs(read, runner, self.in_thread), self.contents, guard, self.log, reactor)
+
+    def in_thread(self, work: Any, *arguments: Any) -> Any:
+        self.syncs += not arguments
+        return succeed(work(*arguments) if arguments else None)
+
+    async def deliver(self, *addresses: str, nexthop: str = "beta", **facts: Any) -> Any:
+        return await self.transport.deliver(request(*addresses, nexthop=nexthop, service="uucp", **facts))
+
+    def arguments(self, number: int = 1) -> list[str]:
+        """Without program and configuration."""
+        return (self.folder / str(number) / "arguments").read_text().splitlines()[2:]
+
+    def input(self, number: int = 1) -> bytes:
+        return (self.folder / str(number) / "input").read_bytes()
+
+
+# --- attributes ---------------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_of_pipe_is_understood() -> None:
+    read = service("flags=Fqhu", *CLASSIC)
+    assert [option.texts[0] for option in read.options] == ["-n", "-z", "-a"]
+    assert (read.command, read.packing, read.batched) == ("rmail", "none", False)
+    assert read.pipe.flags == set("Fqhu")
+
+
+def test_without_a_command_line() -> None:
+    read = service("command=gsmtp", "grade=C", "grades=10k:A,1M:k", "daily=5M", "queued=10M", "call=yes", "lifetime=2d")
+    assert (read.command, read.packing, read.batched, read.pipe.argv[0]) == ("gsmtp", "gzip", True, "uux")
+    assert read.grades.by_size == ((10_000, "A"), (1_000_000, "k"))
+    assert (read.daily, read.queued, read.call, read.lifetime) == (5_000_000, 10_000_000, True, 172_800.0)
+    assert read.pipe.flags == set("Fqhu")
+
+
+@pytest.mark.parametrize("words, what", [
+    (["nonsense=1"], 'unknown attribute "nonsense=1"'),
+    (["grade=NN"], '"NN" is no grade'),
+    (["grades=10k"], '"" is no grade'),
+    (["daily=much"], "daily=much is no number of bytes"),
+    (["lifetime=x"], "lifetime=x is no time"),
+    (["call=maybe"], "call=maybe is neither yes nor no"),
+    (["packing=zip"], "packing=zip is not known"),
+    (["addresses=x400"], "addresses=x400 is not known"),
+    (["command=a b"], '"a b" is no name of a command'),
+])
+def test_what_is_wrong_with_attributes(words: list[str], what: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        service(*words)
+    assert what in str(caught.value)
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nexthop, address, path", [
+    ("beta", "u@some.domain", "some.domain!u"),
+    ("beta", "u@beta", "u"),
+    ("beta", "gamma!u@beta", "gamma!u"),
+    ("beta", "gamma!u@Beta.UUCP", "gamma!u"),
+    ("hub!leaf", "u@leaf", "leaf!u"),
+    ("hub!leaf", "u@some.domain", "leaf!some.domain!u"),
+    ("beta", "u", "u"),
+])
+def test_bang_paths(nexthop: str, address: str, path: str) -> None:
+    assert Hop.parse(nexthop).bang(address) == path
+
+
+@given(st.from_regex(r"[a-z]{1,9}@[a-z]{1,9}\.[a-z]{2}", fullmatch=True))
+def test_a_sender_as_a_path_and_back(address: str) -> None:
+    domain, _, local = bang_sender(address).partition("!")
+    assert f"{local}@{domain}" == address
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_a_job(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys)
+    verifyObject(ITransport, world.transport)
+    verifyObject(IDescribes, world.transport)
+    folder = anybodys / "spool" / "beta" / "C."
+    folder.mkdir(parents=True)
+    (folder / "C.N01234567891").write_text("E D.0007 D.x uucp -CZR D.0007 0666 a@b 0 rmail u\n")
+    results = await world.deliver("U@Some.Domain", "v@b.example", sender="A@B.example")
+    assert [result.status for result in results] == [SENT, SENT]
+    assert results[0].reason == "delivered via uucp service (queued as beta.N01234567891)"
+    assert results[0].details == {
+        "action": "relayed", "uucp_job": "beta.N01234567891", "uucp_site": "beta", "uucp_data": "D.0007",
+    }
+    assert world.arguments() == ["-z", "-aA@B.example", "-r", "-j", "-gN", "-", "beta!rmail", "(u@some.domain)",
+                                 "(v@b.example)"]
+    first, _, rest = world.input().partition(b"\n")
+    assert first.startswith(b"From A@B.example  ") and rest == MESSAGE
+    assert world.syncs == 1 and world.log.lines == []
+    assert [content.closed for content in world.contents.opened] == [True]
+
+
+@ensureDeferred
+async def test_neighbours_with_bang_paths(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "addresses=bang")
+    await world.deliver("u@leaf", nexthop="hub!leaf", sender="a@b.example")
+    assert world.arguments()[-2:] == ["hub!rmail", "(leaf!u)"]
+    first = world.input().partition(b"\n")[0]
+    assert first.startswith(b"From b.example!a ") and first.endswith(b" remote from here")
+    await world.deliver("u@leaf", sender="")
+    assert world.input(2).startswith(b"From MAILER-DAEMON ") and world.arguments(2)[1] == "-aMAILER-DAEMON"
+
+
+@pytest.mark.parametrize("head, size, grade", [
+    (b"", 100, "A"), (b"", 90_000, "N"), (b"", 900_000, "z"),
+    (b"Precedence: bulk\n", 100, "y"), (b"X-Priority: 1 (Highest)\n", 900_000, "B"),
+    (b"Importance: normal\n", 100, "A"),
+])
+@ensureDeferred
+async def test_grades(head: bytes, size: int, grade: str, runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "grade=z", "grades=200k:N,1k:A", "bulk_grade=y", "urgent_grade=B")
+    world.contents = world.transport._contents = Contents({"ID": head + MESSAGE})
+    await world.deliver("u@b", size=size)
+    assert f"-g{grade}" in world.arguments()
+
+
+@ensureDeferred
+async def test_what_cannot_go_is_refused_and_the_others_go(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys)
+    results = await world.deliver('"sp ace"@b', "good@b", '"pa(ren"@b')
+    assert [(result.status, result.dsn) for result in results] == [
+        (BOUNCED, "5.1.3"), (SENT, "2.0.0"), (BOUNCED, "5.1.3")]
+    assert world.arguments()[-1] == "(good@b)"
+    (result,) = await world.deliver("u@b", nexthop="")
+    assert (result.status, result.dsn) == (DEFERRED, "4.3.5")
+
+
+@pytest.mark.parametrize("says, status", [
+    ("echo uux: beta: System not found >&2; exit 69", BOUNCED),
+    ("echo uux: fwrite: Wrote 0 when attempted 1024 >&2; exit 69", DEFERRED),
+])
+@ensureDeferred
+async def test_failures(says: str, status: str, runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, says=says)
+    (result,) = await world.deliver("u@b")
+    assert result.status == status and "uucp_job" not in result.details
+
+
+@ensureDeferred
+async def test_what_else_uux_says_is_in_the_log(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, says="echo oh dear; echo beta.N01234567890")
+    (result,) = await world.deliver("u@b")
+    assert result.details["uucp_job"] == "beta.N01234567890"
+    assert "ID: uux has queued the mail, but says: oh dear" in world.log.text
+
+
+@ensureDeferred
+async def test_describe_and_verify_run_nothing(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys)
+    one = request("u@b", nexthop="beta")
+    (line,) = await world.transport.describe(one)
+    assert line.startswith(f"runs as {USER}: ") and line.endswith("-gN - 'beta!rmail' '(u@b)'")
+    (line,) = await world.transport.describe(request('"a b"@c', nexthop="beta"))
+    assert line == "would be refused: recipient address with white space cannot go by UUCP"
+    assert (await world.deliver("u@b", trace="verify"))[0].status == SENT
+    assert not (anybodys / "1").exists()
+
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+@ensureDeferred
+async def test_letters_that_come_while_one_is_queued_share_a_job(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "command=rsmtp")
+    sent = [Deferred.fromCoroutine(world.deliver(f"u{number}@b", '"sp ace"@c')) for number in range(4)]
+    results = [(await each)[0] for each in sent]
+    assert [result.details["uucp_job"] for result in results] == ["beta.N01234567891"] + ["beta.N01234567892"] * 3
+    assert world.arguments()[-1] == "beta!rsmtp"
+    letter = b"MAIL FROM:<a@client.example>\nRCPT TO:<u%d@b>\nRCPT TO:<\"sp ace\"@c>\nDATA\n" \
+        + MESSAGE.replace(b".. dot", b"... dot") + b".\n"
+    assert world.input(1) == b"HELO here\n" + letter % 0 + b"QUIT\n"
+    assert world.input(2) == b"HELO here\n" + letter % 1 + letter % 2 + letter % 3 + b"QUIT\n"
+
+
+@ensureDeferred
+async def test_batches_of_bounded_size_and_packed(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "command=crsmtp", "batch_size=2k")
+    sent = [Deferred.fromCoroutine(world.deliver(f"u{number}@b", size=900)) for number in range(5)]
+    jobs = [(await each)[0].details["uucp_job"][-1] for each in sent]
+    assert jobs == ["1", "2", "2", "3", "3"]
+    assert world.input(1).startswith(b"\x1f\x9d")
+
+
+# --- the Log ------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_log_says(tmp_path: Path) -> None:
+    log = tmp_path / "Log"
+    log.write_text(
+        "uux far uucp (2026-11-24 17:00:00.93 1) Queuing rmail u@b (D.0001)\n"
+        "uucico far uucp (2026-11-24 17:10:00.98 2) Sending rmail u@b (D.0001) (5 bytes)\n"
+        "uucico other uucp (2026-11-24 17:11:00.98 2) Sending rmail u@b (D.0002) (5 bytes)\n")
+    began = trace(str(log), "far", "D.0001", 0.0)[0] - 600
+    assert trace(str(log), "far", "D.0001", began) == (began + 600, True)
+    assert trace(str(log), "far", "D.0001", began + 700) == (0.0, True)
+    assert trace(str(log), "far", "D.0002", began) == (0.0, True)
+    assert trace(str(log), "far", "D.0001", began - 60) == (began + 600, False)
+    assert trace(str(log), "far", "", began) == (0.0, False)
+    assert trace(str(tmp_path / "none"), "far", "D.0001", began) == (0.0, False)
+
+
+@pytest.mark.parametrize("value", [
+    None, {"do": "x"}, {"do": "kill", "job": "-K"}, {"do": "call", "site": "a b"}, {"do": "kill"},
+    {"do": "trace", "site": "beta", "data": "../x"},
+])
+@ensureDeferred
+async def test_malformed_questions(value: Any, runner: Runner, anybodys: Path) -> None:
+    with pytest.raises(ValueError):
+        await World(runner, anybodys).transport.jobs.answer(value)

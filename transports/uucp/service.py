@@ -1,0 +1,204 @@
+"""One ``uucp`` service of master.cf, read once; mailgateway-uucp(8) is its manual.
+
+What pipe(8) takes (flags=, user=, size=, argv= last …) stands as it did when the command was ``pipe``; of argv= the
+program, its options and the name of the far command count.  ``from_service`` raises ConfigError for what is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from gateway.compression import KINDS
+from gateway.config import ConfigError, Service, Settings
+from transports.macros import Template
+from transports.pipe import PipeService
+from transports.uucp.taylor import Taylor, config_of
+
+CLASSIC = ["uux", "-r", "-z", "-a$sender", "-", "$nexthop!rmail", "($recipient)"]
+FLAGS = "Fhqu"
+UUCICO = "/usr/sbin/uucico"
+
+PACKING = {
+    "crsmtp": "compress", "rcsmtp": "compress", "gsmtp": "gzip", "rgsmtp": "gzip", "bsmtp": "bzip2", "rbsmtp": "bzip2",
+    "xsmtp": "xz", "crmail": "xz",
+}
+"""What a far command's name says of its input, by custom; packing= says otherwise."""
+
+ATTRIBUTES = frozenset({
+    "addresses", "batch_size", "batch_wait", "bulk_grade", "call", "command", "daily", "follow", "grade", "grades",
+    "lifetime", "packing", "queued", "uucico", "urgent_grade",
+})
+"""Those that pipe does not have."""
+
+_COMMAND = re.compile(r"[A-Za-z0-9_.+-]+\Z")
+_GRADE = re.compile(r"[0-9A-Za-z]\Z")
+_AMOUNT = re.compile(r"([0-9]{1,15})([kMG]?)\Z")
+_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
+_VALUED = frozenset({"-I", "-a", "-g", "-s", "-x", "--config", "--requestor", "--grade", "--status", "--debug"})
+
+Wrong = Callable[[str, str], ConfigError]
+
+
+@dataclass(slots=True, frozen=True)
+class Grades:
+    """Which jobs go first: a letter by priority, else by size."""
+
+    plain: str = "N"
+    by_size: tuple[tuple[int, str], ...] = ()
+    """(up to so many bytes, letter), ascending."""
+    bulk: str = ""
+    urgent: str = ""
+
+
+@dataclass(slots=True, frozen=True)
+class UucpService:
+    pipe: PipeService
+    """The parts that pipe(8) has as well."""
+    options: tuple[Template, ...]
+    """Of uux, without those for job ID and grade."""
+    taylor: Taylor
+    command: str = "rmail"
+    packing: str = "none"
+    bang: bool = False
+    grades: Grades = Grades()
+    daily: int = 0
+    """Bytes a day and neighbour; 0 = no limit, as with the next."""
+    queued: int = 0
+    """Bytes that may wait for a neighbour."""
+    call: bool = False
+    uucico: str = UUCICO
+    batch_wait: float = 0.0
+    batch_size: int = 1_000_000
+    lifetime: float = 432_000.0
+    warn_after: float = 0.0
+    follow: float = 60.0
+
+    @property
+    def batched(self) -> bool:
+        return "smtp" in self.command
+
+    @property
+    def name(self) -> str:
+        return self.pipe.name
+
+    def program(self, name: str) -> str:
+        """Another of UUCP's programs, where uux is."""
+        folder = os.path.dirname(self.pipe.argv[0])
+        return f"{folder}/{name}" if folder else name
+
+    @classmethod
+    def from_service(
+        cls, service: Service, settings: Settings, own_environment: Mapping[str, str] = os.environ
+    ) -> UucpService:
+        def wrong(what: str, mend: str) -> ConfigError:
+            return ConfigError(f"service {service.name}: {what}", mend, file=service.path, line=service.line)
+
+        given, rest = _own(service.arguments, wrong)
+        pipe = PipeService.from_service(dataclasses.replace(service, arguments=rest), settings, own_environment)
+        options, command = _parts(pipe.argv)
+        command = given.get("command", command)
+        if not _COMMAND.match(command):
+            raise wrong(f'"{command}" is no name of a command', "command= takes rmail, rsmtp, crsmtp and the like")
+        packing = given.get("packing", PACKING.get(command, "none"))
+        if packing not in KINDS:
+            raise wrong(f"packing={packing} is not known", f"use one of {', '.join(KINDS)}")
+        addresses = given.get("addresses", "domain")
+        if addresses not in ("domain", "bang"):
+            raise wrong(f"addresses={addresses} is not known", "use domain or bang")
+        return cls(
+            pipe=pipe,
+            options=tuple(map(Template, options)),
+            taylor=Taylor.read(config_of(pipe.argv)),
+            command=command,
+            packing=packing,
+            bang=addresses == "bang",
+            grades=_grades(given, wrong),
+            daily=_amount(given, "daily", 0, wrong),
+            queued=_amount(given, "queued", 0, wrong),
+            call=_flag(given, "call", wrong),
+            uucico=given.get("uucico", UUCICO),
+            batch_wait=_seconds(given, "batch_wait", 0.0, wrong),
+            batch_size=_amount(given, "batch_size", 1_000_000, wrong),
+            lifetime=_seconds(given, "lifetime", settings.seconds("maximal_queue_lifetime"), wrong),
+            warn_after=settings.seconds("delay_warning_time"),
+            follow=max(_seconds(given, "follow", 60.0, wrong), 1.0),
+        )
+
+
+def _own(words: list[str], wrong: Wrong) -> tuple[dict[str, str], list[str]]:
+    """Our attributes, and what is left for pipe."""
+    given: dict[str, str] = {}
+    rest: list[str] = [] if any(word.startswith("flags=") for word in words) else [f"flags={FLAGS}"]
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name == "argv" and equals:
+            return given, [*rest, *words[at:]]
+        if not equals or name not in ATTRIBUTES:
+            rest.append(word)  # pipe's, or nobody's: it says so
+            continue
+        given[name] = value
+    return given, [*rest, "argv=", *CLASSIC]
+
+
+def _parts(argv: list[str]) -> tuple[list[str], str]:
+    """Of a uux command line: its options, and the far command's name."""
+    options: list[str] = []
+    words = iter(argv[1:])
+    for word in words:
+        if word == "-":
+            break
+        if not word.startswith("-"):
+            return options, _far_command(word)
+        value = [next(words, "")] if word in _VALUED else []
+        if word not in ("-r", "-j", "--nouucico", "--jobid") and not word.startswith(("-g", "--grade")):
+            options += [word, *value]
+    return options, _far_command(next(words, ""))
+
+
+def _far_command(word: str) -> str:
+    return word.rpartition("!")[2] or "rmail"
+
+
+def _grades(given: Mapping[str, str], wrong: Wrong) -> Grades:
+    """grade=N, bulk_grade=z, urgent_grade=A, grades=10k:C,200k:N (up to so many bytes)."""
+    by_size = []
+    for part in given.get("grades", "").split(","):
+        if part:
+            size, _, letter = part.partition(":")
+            by_size.append((_amount({"grades": size}, "grades", 0, wrong), letter))
+    found = Grades(
+        given.get("grade", "N"), tuple(sorted(by_size)), given.get("bulk_grade", ""), given.get("urgent_grade", "")
+    )
+    for letter in (found.plain, found.bulk or "N", found.urgent or "N", *(letter for _, letter in by_size)):
+        if not _GRADE.match(letter):
+            raise wrong(f'"{letter}" is no grade', "grades are 0–9, A–Z, a–z; smaller ones go first")
+    return found
+
+
+def _amount(given: Mapping[str, str], name: str, default: int, wrong: Wrong) -> int:
+    if name not in given:
+        return default
+    match = _AMOUNT.match(given[name])
+    if match is None:
+        raise wrong(f"{name}={given[name]} is no number of bytes", "write 50000, 50k, 10M or 1G")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _seconds(given: Mapping[str, str], name: str, default: float, wrong: Wrong) -> float:
+    if name not in given:
+        return default
+    match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", given[name])
+    if match is None:
+        raise wrong(f"{name}={given[name]} is no time", "write 30s, 10m, 2h or 5d")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
+
+
+def _flag(given: Mapping[str, str], name: str, wrong: Wrong) -> bool:
+    value = given.get(name, "no")
+    if value not in ("yes", "no"):
+        raise wrong(f"{name}={value} is neither yes nor no", "write yes or no")
+    return value == "yes"

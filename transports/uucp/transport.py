@@ -1,0 +1,237 @@
+"""Delivery to UUCP neighbours: queues jobs with uux.
+
+A message becomes a job for rmail, with all its recipients for that neighbour; or, where the far command takes batched
+SMTP, it shares a job with what comes while another job is being queued, or within batch_wait.  A result is given when
+uux has said the job's ID and its spool is on disk: sent, which in a notice is *relayed*.  The job ID and what the Log
+calls the data go along in the details, for the keeper.
+
+What UUCP cannot carry (see transports.uucp.guard) is refused for that recipient alone.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from gateway.addresses.forms import quote, unquote
+from gateway.clock import time_of_day
+from gateway.interfaces import BOUNCED, SENT, IContentSource, IDescribes, ITransport, Log, Request, Result
+from transports.guard import Refusal
+from transports.macros import expand
+from transports.pipe import folded
+from transports.process import Command, Runner
+from transports.uucp.addressing import Hop
+from transports.uucp.guard import UuxGuard
+from transports.uucp.jobs import Jobs
+from transports.uucp.letters import Letter, batch_input, grade_of, rmail_input
+from transports.uucp.service import UucpService
+from transports.verdict import Verdict, judge
+
+MOST_IN_BATCH = 200
+CALL_AFTER = 3.0
+"""Seconds between queueing and a call, in which more may be queued."""
+
+_JOB_LINE = re.compile(rb"^([A-Za-z0-9][A-Za-z0-9._-]*\.[A-Za-z0-9]{8,})[ \t]*$", re.MULTILINE)
+
+
+@implementer(ITransport, IDescribes)
+class UucpTransport:
+    """``clock``: IReactorTime."""
+
+    program = "uucp"
+
+    def __init__(
+        self,
+        service: UucpService,
+        runner: Runner,
+        jobs: Jobs,
+        contents: IContentSource,
+        guard: UuxGuard,
+        log: Log,
+        clock: Any,
+    ) -> None:
+        self._service = service
+        self._runner = runner
+        self._contents = contents
+        self._guard = guard
+        self._log = log
+        self._clock = clock
+        self.jobs = jobs
+        self._batches: dict[str, _Batches] = {}
+        self._calls: dict[str, Any] = {}
+
+    async def stop(self) -> None:
+        for call in self._calls.values():
+            call.cancel()
+        self._calls.clear()
+
+    async def describe(self, request: Request) -> list[str]:
+        """See IDescribes: the command line."""
+        sender, hop = unquote(request.entry.envelope.sender), Hop.parse(request.nexthop)
+        refusal = self._guard.refuse_delivery(sender, request.nexthop)
+        words = [] if refusal else [self._form(address, hop) for address in request.addresses]
+        for word in words:
+            refusal = refusal or (word if isinstance(word, Refusal) else None)
+        if refusal is not None:
+            return [f"would be refused: {refusal.reason}"]
+        letter = Letter(request, sender, [str(word) for word in words], None)  # type: ignore[arg-type]
+        argv = self._argv([letter], hop, self._service.grades.plain)
+        told = argv.reason if isinstance(argv, Refusal) else shlex.join(argv)
+        return [f"runs as {self._service.pipe.user}: {told}"]
+
+    async def deliver(self, request: Request) -> Sequence[Result]:
+        """See ITransport."""
+        name, envelope, count = self._service.name, request.entry.envelope, len(request.indexes)
+        if envelope.trace == "verify":
+            return [Result(SENT, "2.0.0", f"is queued for UUCP neighbour {request.nexthop}", name)] * count
+        nexthop = request.nexthop.lower() if "h" in self._service.pipe.flags else request.nexthop
+        sender, hop = unquote(envelope.sender), Hop.parse(nexthop)
+        if refusal := self._guard.refuse_delivery(sender, nexthop):
+            return [refusal.verdict().result(name, sent="", action="")] * count
+        words = [self._form(address, hop) for address in request.addresses]
+        going = [word for word in words if isinstance(word, str)]
+        sent = Result(BOUNCED, "5.3.0", "nobody is left")
+        if going:
+            content = await self._contents.content(request.entry.id, request.entry.where)
+            try:
+                sent = await self._queue(Letter(request, sender, going, content), hop)
+            finally:
+                content.close()
+        return [sent if isinstance(word, str) else word.verdict().result(name, sent="", action="") for word in words]
+
+    def _form(self, address: str, hop: Hop) -> str | Refusal:
+        """A recipient as the neighbour gets it."""
+        word = folded(unquote(address), self._service.pipe.flags)
+        if self._service.bang or hop.path:
+            word = hop.bang(word)
+        if self._service.batched:  # it is no argument, and no word that uux parts
+            return self._guard.refuse_control(word) or quote(unquote(word))
+        return self._guard.refuse_recipient(word) or word
+
+    async def _queue(self, letter: Letter, hop: Hop) -> Result:
+        if not self._service.batched:
+            return await self._job([letter], hop)
+        batches = self._batches.setdefault(hop.site, _Batches(self, hop))
+        return await batches.add(letter)
+
+    async def _job(self, letters: Sequence[Letter], hop: Hop) -> Result:
+        """One run of uux for these letters."""
+        service, name = self._service, self._service.name
+        argv = self._argv(letters, hop, grade_of(service.grades, letters))
+        if isinstance(argv, Refusal):
+            return argv.verdict().result(name, sent="", action="")
+        if service.batched:
+            blocks = batch_input(service, letters)
+        else:
+            blocks = rmail_input(service, letters[0], time_of_day(self._clock))
+        pipe = service.pipe
+        outcome = await self._runner.run(
+            Command(
+                argv, pipe.identity, pipe.environment, pipe.base, pipe.directory, pipe.chroot, blocks, pipe.time_limit
+            )
+        )
+        verdict = self._guard.judge(outcome, judge(outcome, argv[0]))
+        if verdict.status == SENT:
+            await self._guard.settle()
+        found = _JOB_LINE.search(outcome.output)
+        job = found[1].decode("ascii") if found else ""
+        self._complain(letters, verdict, job)
+        told = f"queued as {job}" if job else "queued"
+        result = verdict.result(
+            name, sent=f"delivered via {name} service ({told})", action="relayed", connected=outcome.started
+        )
+        if verdict.status == SENT:
+            data = await self.jobs.data_of(hop.site, job) if job else ""
+            result.details |= {"uucp_job": job, "uucp_site": hop.site, "uucp_data": data}
+            self._call_soon(hop.site)
+        return result
+
+    def _argv(self, letters: Sequence[Letter], hop: Hop, grade: str) -> list[str] | Refusal:
+        service, first = self._service, letters[0].request
+        client = first.entry.envelope.client
+        sender = letters[0].sender if len(letters) == 1 else ""
+        values = {
+            "client_address": client.address, "client_helo": client.helo, "client_hostname": client.name,
+            "client_port": client.port, "client_protocol": client.protocol, "envid": first.entry.envelope.envid,
+            "nexthop": hop.site, "queue_id": first.entry.id, "sasl_method": client.sasl_method,
+            "sasl_sender": client.sasl_sender, "sasl_username": client.sasl_username,
+            "sender": sender or service.pipe.null_sender, "size": str(first.entry.envelope.size),
+        }
+        recipients = [] if service.batched else [f"({word})" for word in letters[0].recipients]
+        options = expand(service.options, values, [])
+        far = f"{hop.site}!{service.command}"
+        return self._guard.arguments(
+            [service.pipe.argv[0], *options, "-r", "-j", f"-g{grade}", "-", far, *recipients]
+        )
+
+    def _complain(self, letters: Sequence[Letter], verdict: Verdict, job: str) -> None:
+        about = letters[0].request.entry.id
+        if verdict.warning:
+            self._log.warning(self.program, f"{about}: service {self._service.name}: {verdict.warning}")
+        if verdict.status == SENT:
+            beside = verdict.reason.replace(job, "", 1).strip() if job else verdict.reason or "nothing"
+            if beside or not job:
+                self._log.warning(self.program, f"{about}: uux has queued the mail, but says: {beside}")
+
+    def _call_soon(self, site: str) -> None:
+        if self._service.call and site not in self._calls:
+            self._calls[site] = self._clock.callLater(CALL_AFTER, self._call, site)
+
+    def _call(self, site: str) -> None:
+        del self._calls[site]
+        Deferred.fromCoroutine(self.jobs.call(site)).addErrback(
+            lambda failure: self._log.warning(self.program, f"cannot call {site}: {failure.value}")
+        )
+
+
+class _Batches:
+    """Letters for one neighbour: while one job is being queued, those for the next gather."""
+
+    def __init__(self, transport: UucpTransport, hop: Hop) -> None:
+        self._transport = transport
+        self._hop = hop
+        self._waiting: deque[tuple[Letter, Deferred[Result]]] = deque()
+        self._running = False
+
+    async def add(self, letter: Letter) -> Result:
+        turn: Deferred[Result] = Deferred()
+        self._waiting.append((letter, turn))
+        if not self._running:
+            self._running = True
+            Deferred.fromCoroutine(self._work())
+        return await turn
+
+    async def _work(self) -> None:
+        service, clock = self._transport._service, self._transport._clock
+        try:
+            while self._waiting:
+                if service.batch_wait:
+                    await deferLater(clock, service.batch_wait)
+                await self._next(service.batch_size)
+        finally:
+            self._running = False
+
+    async def _next(self, limit: int) -> None:
+        """A job of as many as there are, but not larger than the limit unless one alone is."""
+        taken: list[tuple[Letter, Deferred[Result]]] = []
+        size = 0
+        while self._waiting and len(taken) < MOST_IN_BATCH:
+            size += self._waiting[0][0].request.entry.envelope.size
+            if taken and size > limit:
+                break
+            taken.append(self._waiting.popleft())
+        try:
+            result = await self._transport._job([letter for letter, _ in taken], self._hop)
+        except Exception as error:
+            for _, turn in taken:
+                turn.errback(error)
+            return
+        for _, turn in taken:
+            turn.callback(result)
