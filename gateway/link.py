@@ -75,6 +75,17 @@ class Link(Int32StringReceiver):
         if not self._lost:
             self._send(b"=%b\0%b" % (name.encode(), value))
 
+    @property
+    def unread(self) -> bytes:
+        """The beginning of a frame whose end has not come yet."""
+        return bytes(self._unprocessed)
+
+    def close(self) -> None:
+        """Part when all has been sent."""
+        if self.transport is not None:
+            self._flush()
+            self.transport.loseConnection()
+
     def _put(self, frame: list[Any]) -> None:
         self._send(_encode(frame).encode())
 
@@ -139,12 +150,43 @@ class LinkServer(Factory):
         self._calls = calls
         self._notes = notes
         self.links: set[Link] = set()
+        self._all_gone: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: Any) -> Link:
-        link = _ServedLink(self._clock, self._calls, self._notes, self.links.discard)
+        link = _ServedLink(self._clock, self._calls, self._notes, self._gone)
         link.allowed = self._allowed
         self.links.add(link)
         return link
+
+    def close(self) -> Deferred[None]:
+        """Part with everybody: they connect to the next process that listens.  Fires when all are gone."""
+        for link in list(self.links):
+            link.close()
+        return self.when_alone()
+
+    def when_alone(self, patience: float | None = None) -> Deferred[None]:
+        """Fires when all are gone, or that many seconds are over."""
+        alone: Deferred[None] = Deferred()
+        self._all_gone.append(alone)
+        if patience is not None:
+            late = self._clock.callLater(patience, self._enough, alone)
+            alone.addCallback(lambda ignored: late.cancel() if late.active() else None)
+        self._tell()
+        return alone
+
+    def _enough(self, alone: Deferred[None]) -> None:
+        self._all_gone.remove(alone)
+        alone.callback(None)
+
+    def _gone(self, link: Link) -> None:
+        self.links.discard(link)
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self.links:
+            waiting, self._all_gone = self._all_gone, []
+            for gone in waiting:
+                gone.callback(None)
 
 
 class _ServedLink(Link):

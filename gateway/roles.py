@@ -6,6 +6,7 @@ A role is composed while it still has root's rights, started with the listening 
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.internet.task import deferLater
 
 from gateway.administration import Administration
 from gateway.capacity import capacity, complaint, raise_limit
@@ -35,6 +37,7 @@ ACCEPT_AT_ONCE = 8
 """Connections a turn: the sockets are shared, so that no receiver takes all; and those that are turned away have to be
 closed before there are more, or descriptors run out."""
 RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
+PARTING = 5.0  # seconds in which a scheduler that retires, too, may still ask the executor for deliveries
 
 QUEUED, FLUSH_SITE = "queued", "flush-site"
 SCHEDULER_SOCKET, EXECUTOR_SOCKET = "private/scheduler", "private/executor"
@@ -142,6 +145,14 @@ class SchedulerRole(Role):
         self._door = ForwardDoor(self.parts.forwarder)
         self.administration = administration(self.parts, self.scheduler, self._request)
 
+    def notes(self) -> dict[str, Callable[[Any], None]]:
+        return {"freed": self._others_freed}
+
+    def _others_freed(self, freed: list[tuple[str, str | None]]) -> None:
+        for queue_id, where in freed:
+            self.parts.spool.given_back(queue_id, where)
+        self.scheduler.poke()
+
     def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         self.scheduler.announce(queue_id, envelope)
 
@@ -161,10 +172,12 @@ class SchedulerRole(Role):
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
         allowed = frozenset({0, os.geteuid()})
-        receivers = LinkServer(
+        with open(descriptors["held"]) as file:
+            self.parts.spool.others_hold(json.load(file))
+        self.receivers = LinkServer(
             self.reactor, allowed, calls={FLUSH_SITE: self._flush_site}, notes={QUEUED: self._queued}
         )
-        self.listen(descriptors["scheduler"], socket.AF_UNIX, receivers)
+        self.listen(descriptors["scheduler"], socket.AF_UNIX, self.receivers)
         self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
         self.connect(EXECUTOR_SOCKET, self.executor)
         self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
@@ -173,8 +186,11 @@ class SchedulerRole(Role):
 
     async def _retire(self) -> None:
         await self.stop_listening()
+        self.receivers.close()
         self.pokes.stop()
         await self.parts.pickup.stop()
+        kept = await self.scheduler.hand_over(lambda *freed: self.master.note("freed", [freed]))
+        self.master.note("holds", kept)
         await self.scheduler.stop()
         self.executor.close()
         await self.parts.stop()
@@ -218,9 +234,12 @@ class ExecutorRole(Role):
 
     async def _retire(self) -> None:
         await self.stop_listening()
+        await self.server.when_alone(PARTING)
         if self._busy:
             self._idle = Deferred()
             await self._idle
+            await deferLater(self.reactor, 0)  # when the answer to the last call has been given
+        await self.server.close()
         await self.parts.stop()
 
 
@@ -268,7 +287,8 @@ class Single(Role):
         self.scheduler.start()
 
     def hand_over(self) -> Deferred[None]:
-        """Let go of the sockets and the queue; fires when another one may take that."""
+        """Let go of the sockets and the queue; fires when another one may take that.  What is being delivered ends in
+        this one, and is told to the heir."""
         return Deferred.fromCoroutine(self._hand_over())
 
     async def _hand_over(self) -> None:
@@ -276,9 +296,22 @@ class Single(Role):
         self.pokes.stop()
         if self._working:
             await self.parts.pickup.stop()
-            await self.scheduler.stop()
+            kept = await self.scheduler.hand_over(self._freed)
+            if self.heir is not None:
+                self.heir.parts.spool.others_hold([*kept, *self.parts.spool.others])
+
+    def _freed(self, queue_id: str, where: str) -> None:
+        if self.heir is not None:
+            self.heir.given_back(queue_id, where)
+
+    def given_back(self, queue_id: str, where: str) -> None:
+        self.parts.spool.given_back(queue_id, where)
+        self.scheduler.poke()
+        if self.heir is not None:
+            self.heir.given_back(queue_id, where)
 
     async def _retire(self) -> None:
+        await self.scheduler.stop()
         await drained(self.factories)
         await self.parts.stop()
 

@@ -138,7 +138,7 @@ class MaildirSpool:
         self._ids = ids.Generator(self._time_of_day, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
-        self._others: set[str] = set()
+        self.others: set[str] = set()
         """On lease with a process that is about to end."""
         self._settled = Settled(self._time_of_day, reactor.seconds)
         self._contents = Contents()
@@ -182,7 +182,7 @@ class MaildirSpool:
     # --- leases ---------------------------------------------------------------------------------------------------
 
     def adopt(self, id: str, envelope: Envelope) -> Entry | None:
-        if id in self._leases or id in self._others:
+        if id in self._leases or id in self.others:
             return None
         if not self._settled.is_new(id):
             self._incoming.look_soon()
@@ -252,7 +252,7 @@ class MaildirSpool:
             if one is None:
                 continue
             shelves.append((shelf, by))
-            if one.id in self._leases or one.id in taken or one.id in self._others:
+            if one.id in self._leases or one.id in taken or one.id in self.others:
                 continue
             later = self._postponed.get(one.id, 0.0)
             if later > now:
@@ -279,7 +279,7 @@ class MaildirSpool:
             shelf.begin_scan()
             try:
                 # Without what cannot be claimed now, which could fill the shelf.
-                skip = self._leases.keys() | self._others | {id for id, later in self._postponed.items() if later > now}
+                skip = self._leases.keys() | self.others | {id for id, later in self._postponed.items() if later > now}
                 look = self.store.smallest
                 found = await in_thread(self._threads, self._reactor, look, shelf.folder, shelf.most, skip)
             except SpoolError as error:
@@ -377,10 +377,10 @@ class MaildirSpool:
         return lease.place.where
 
     def others_hold(self, ids: Iterable[str]) -> None:
-        self._others.update(ids)
+        self.others.update(ids)
 
     def given_back(self, id: str, where: str | None) -> None:
-        self._others.discard(id)
+        self.others.discard(id)
         place = names.at(where) if where else None
         if where is None:
             self._look_soon()
@@ -530,7 +530,7 @@ class MaildirSpool:
             if some is None:
                 return
             yield [
-                replace(one, queue="active") if one.id in self._leases or one.id in self._others else one
+                replace(one, queue="active") if one.id in self._leases or one.id in self.others else one
                 for one in some
             ]
 

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from gateway.link import Link, LinkClient, LinkError
+from gateway.link import Link, LinkClient, LinkError, LinkServer
 
 
 class Pair:
@@ -111,3 +111,42 @@ def test_a_client_waits_for_its_connection_and_drops_notes_without_one():
     assert b'["call",1,"ask",1]' in link.transport.value()
     link.dataReceived(b"\0\0\0\x10" + b'["answer",1,"x"]')
     assert outcome(waiting) == "x"
+
+
+def test_what_was_said_last_arrives_before_the_line_is_closed():
+    got = []
+    pair = Pair(notes={"told": got.append})
+    pair.near.note("told", "last")
+    pair.near.close()
+    assert pair.near.transport.disconnecting
+    pair.run()
+    assert got == ["last"]
+
+
+def test_the_beginning_of_a_frame_can_be_handed_on():
+    got = []
+    pair = Pair(notes={"told": got.append})
+    pair.near.note("told", "something")
+    pair.clock.advance(0)
+    data = pair.near.transport.value()
+    pair.far.dataReceived(data[:10])
+    heir = Link(pair.clock, {}, {"told": got.append})
+    heir.makeConnection(StringTransport())
+    heir.dataReceived(pair.far.unread)
+    heir.dataReceived(data[10:])
+    assert got == ["something"]
+
+
+def test_a_server_waits_until_it_is_alone_but_not_for_ever():
+    clock = Clock()
+    server = LinkServer(clock, frozenset())
+    assert server.when_alone().called
+    links = [server.buildProtocol(None) for _ in range(2)]
+    ever, some_time = server.when_alone(), server.when_alone(5.0)
+    clock.advance(5)
+    assert some_time.called and not ever.called
+    some_time = server.when_alone(5.0)
+    for link in links:
+        link.connectionLost()
+    assert ever.called and some_time.called
+    assert clock.getDelayedCalls() == []

@@ -88,6 +88,74 @@ def test_a_delivery_that_takes_long_keeps_nobody_waiting(either, make_sink):
     assert len(slow.received) == 1
 
 
+@pytest.fixture
+def slow(either):
+    """A gateway with a program that takes until it is allowed to end, and notes each message that it gets."""
+    gateway = either("twistd")
+    folder = gateway.folder / "slow"
+    folder.mkdir()
+    folder.chmod(0o777)
+    script = gateway.folder / "slow.sh"
+    script.write_text(
+        f'#!/bin/sh\ncat >/dev/null\necho "$1" >>{folder}/begun\n'
+        f'while [ ! -e {folder}/go ]; do sleep 0.1; done\necho "$1" >>{folder}/done\n'
+    )
+    script.chmod(0o755)
+    user = "games" if gateway.split else "nobody"
+    gateway.append("master.cf", f"slow unix - n n - 1 pipe user={user} argv={script} ${{user}}\n")
+    gateway.set(
+        transport_maps="inline:{slow.example=slow:, far.example=slow:}", local_transport="discard:",
+        smtpd_banner="$myhostname ESMTP first", slow_destination_recipient_limit="1",
+    )
+    gateway.start()
+    gateway.slow = folder
+    return gateway
+
+
+def noted(gateway, name):
+    path = gateway.slow / name
+    return path.read_text().split() if path.exists() else []
+
+
+def test_the_queue_does_not_wait_for_a_delivery_of_before_the_reload(slow):
+    gateway = slow
+    gateway.send(["one@slow.example", "two@slow.example"])
+    poll(lambda: noted(gateway, "begun"), "the delivery begins")
+    gateway.send("three@far.example")  # waits for the only process
+    for name in ("second", "third"):
+        seen = gateway.log.count("reload finished")
+        gateway.set(smtpd_banner=f"$myhostname ESMTP {name}", transport_maps="inline:{slow.example=slow:}",
+                    relay_domains="far.example", relay_transport="discard:")
+        gateway.run("reload", check=True)
+        poll(lambda seen=seen: gateway.log.count("reload finished") > seen, gateway.last_words)
+        gateway.send("nobody@localhost", sender=f"{name}@b.example")
+        gateway.wait_for(rf"from=<{name}@b\.example>(.*\n)*.*to=<nobody@localhost>, .*status=sent")
+    gateway.wait_for(r"to=<three@far\.example>, .*status=sent")
+    active = [one for one in gateway.queue() if one["queue_name"] == "active"]
+    assert [to["address"] for one in active for to in one["recipients"]] == ["one@slow.example", "two@slow.example"]
+    assert noted(gateway, "done") == [] and noted(gateway, "begun") == ["one"]
+    (gateway.slow / "go").touch()
+    gateway.wait_until_empty()
+    assert sorted(noted(gateway, "done")) == sorted(noted(gateway, "begun")) == ["one", "two"]
+    assert gateway.log.count("to=<one@slow.example>") == gateway.log.count("to=<two@slow.example>") == 1
+    gateway.stop()
+
+
+def test_a_scheduler_that_dies_after_the_reload_does_what_it_had_in_hand(slow):
+    gateway = slow
+    if not gateway.split:
+        pytest.skip("one process")
+    gateway.send("one@slow.example")
+    poll(lambda: noted(gateway, "begun"), "the delivery begins")
+    (old,) = [pid for pid, role in gateway.roles().items() if role == "scheduler"]
+    gateway.run("reload", check=True)
+    gateway.wait_for("reload finished")
+    os.kill(old, signal.SIGKILL)
+    (gateway.slow / "go").touch()
+    gateway.wait_until_empty()
+    assert noted(gateway, "begun") == ["one", "one"]
+
+
 def test_sigterm_ends_everything_and_leaves_nothing_half_done(gateway):
     client = smtplib.SMTP("127.0.0.1", gateway.port, timeout=20)
     client.ehlo()
