@@ -28,6 +28,7 @@ from gateway.config.networks import own_interfaces
 from gateway.content.checks import Checks
 from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
+from gateway.content.milter.filters import Filters
 from gateway.content.received import local_received
 from gateway.dns import DNSResolver
 from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, Log
@@ -43,6 +44,7 @@ from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
 from gateway.tables.registry import Tables
+from gateway.tables.requests import Reach
 from gateway.uucp.neighbours import Neighbours
 from spool.maildir import MaildirSpool
 from transports.accounts import Accounts
@@ -180,6 +182,7 @@ class Parts:
             checks=Checks.of(self.settings, self.tables),
             sender_bcc=blind_copies("sender_bcc_maps", self.settings, self.tables, self.own_addresses),
             recipient_bcc=blind_copies("recipient_bcc_maps", self.settings, self.tables, self.own_addresses),
+            filters=Filters(self.settings, self.tables, Reach(self.reactor, self.resolver), self.log),
         )
 
     @cached_property

@@ -126,6 +126,10 @@ class Checker:
             return await self._look_up(self.checks.mime, field.raw, "header", "mime_header")
         return await self._look_up(self.checks.header, field.raw, "header", "header")
 
+    async def milter_header(self, lookup: Lookup, raw: bytes) -> list[bytes]:
+        """A field that a milter adds."""
+        return await self._look_up(lookup, raw, "header", "milter_header")
+
     async def body(self, data: bytes, complete: bool) -> bytes:
         """What is behind the header, in blocks of any size and split; the last, ``complete``, ends a line."""
         if self._structure is None:
@@ -252,7 +256,8 @@ class Checker:
         client = self.message.envelope.client
         proto = f" proto={client.protocol}" if client.protocol else ""
         helo = f" helo=<{client.helo}>" if client.helo else ""
-        facts = f"{self._about(f'{action}: {line.where} {line.text[:SHOWN]}')}{proto}{helo}"
+        what = f"milter-header-{action}" if line.table == "milter_header_checks" else action
+        facts = f"{self._about(f'{what}: {line.where} {line.text[:SHOWN]}')}{proto}{helo}"
         self.log.info(PROGRAM, f"{facts}: {argument}" if argument else facts)
 
     def _about(self, what: str) -> str:

@@ -5,9 +5,9 @@
     queue_id = await intake.finish()         # durable now; Rejected if it is not taken
 
 In this order: the envelope is rewritten and expanded (recipients.py), the header block is scanned once and cleaned
-(header_scan.py, header_edit.py, missing.py), checks are applied (checks.py), the spool makes it durable, and ``notify``
-tells the scheduler.  Small messages are worked on in one go in finish(); of a large one no more than a field of the
-header stays in memory, all else is passed on to the spool as it comes.
+(header_scan.py, header_edit.py, missing.py), checks are applied (checks.py), milters are asked (milter/), the spool
+makes it durable, and ``notify`` tells the scheduler.  Small messages are worked on in one go in finish(); of a large
+one no more than a field of the header stays in memory, all else is passed on to the spool as it comes.
 
 Fails with Rejected only: 5xx for what is wrong with the message, 451 or 452 for what is wrong here (a table that does
 not answer, a full disk); then nothing is stored.
@@ -25,6 +25,7 @@ from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content.checks import Checks
 from gateway.content.intake import Intake, Way
+from gateway.content.milter.filters import Filters
 from gateway.content.options import DEFAULT, IntakeOptions
 from gateway.content.recipients import BlindCopies, EnvelopeRewriter, EnvelopeRules, Rewriting
 from gateway.content.rules import ContentRules
@@ -50,6 +51,7 @@ class Cleanup:
         checks: Checks | None = None,
         sender_bcc: BlindCopies | None = None,
         recipient_bcc: BlindCopies | None = None,
+        filters: Filters | None = None,
     ) -> None:
         self.rules = ContentRules.of(settings)
         rules = EnvelopeRules.of(settings)
@@ -58,6 +60,7 @@ class Cleanup:
             False: Way(rewriting.without_mappings(), EnvelopeRewriter(rules, rewriting.without_mappings())),
         }
         self.checks = checks
+        self.filters = filters
         self.log = log
         self.notify = notify
         self._spool = spool

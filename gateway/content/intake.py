@@ -11,6 +11,7 @@ from zope.interface import implementer
 from gateway.content.checks import Checker, Checks
 from gateway.content.header_edit import HeaderEditor
 from gateway.content.header_scan import MORE, OPEN, Field, mailbox_lines, scan_some
+from gateway.content.milter.filters import Filters
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
 from gateway.content.rules import ContentRules
@@ -41,6 +42,7 @@ class Owner(Protocol):
     ways: dict[bool, Way]
     """With address mappings, and without."""
     checks: Checks | None
+    filters: Filters | None
     log: Log
     notify: Callable[[str, Envelope, bytes], None]
 
@@ -248,6 +250,10 @@ class Intake:
 
     async def _store(self) -> None:
         envelope = self.envelope
+        filters = self._owner.filters
+        if filters is not None and not self.discard and filters.wanted(self._service, self._options):
+            self.copies += await filters.inspect(self, self._draft, self._options, ours=bool(self._received))
+            self.discard = self.discard or not (envelope.recipients or self.copies)
         if self.copies or envelope.redirect:
             await self._envelopes.amend(envelope, self.copies)
         envelope.eight_bit = envelope.encoding == "8bit"

@@ -19,6 +19,10 @@ class IntakeOptions:
     discard: bool = False
     copies: tuple[str, ...] = field(default=())
     """Addresses that get a blind copy (access(5), BCC)."""
+    chain: object = None
+    """The milters of the SMTP session that the message comes by (gateway.content.milter.chain)."""
+    internal_class: str = ""
+    """"bounce" or "notify": what internal_mail_filter_classes calls mail of the gateway's own making."""
 
     @classmethod
     def of(cls, settings: Settings) -> IntakeOptions:

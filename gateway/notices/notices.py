@@ -299,7 +299,8 @@ class Notices:
         now = time_of_day(self._clock)
         envelope = Envelope(sender, [Recipient(recipient)], arrival=now, smtputf8=smtputf8)
         received = local_received(self._host, self._mail_name, now)
-        intake = await self._cleanup.begin(PROGRAM, envelope, received, INTERNAL)
+        options = replace(INTERNAL, internal_class="notify" if sender else "bounce")
+        intake = await self._cleanup.begin(PROGRAM, envelope, received, options)
         try:
             intake.write(f"Date: {mail_date(now)}\n".encode())
             for block in parts(f"{intake.id}.{int(now)}/{self._host}"):

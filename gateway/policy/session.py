@@ -51,6 +51,14 @@ class Tls:
     cipher: str = ""
     cipher_bits: int = 0
     algorithm_bits: int = 0
+    subject: str = ""
+    """The common name in the client's certificate, if it has sent one …"""
+    issuer: str = ""
+    """… and in that of who issued it."""
+    fingerprints: tuple[str, ...] = ()
+    """Of the certificate, and of its public key: upper-case pairs of hexadecimal digits parted by colons."""
+    trusted: bool = False
+    """The certificate leads to an authority that we trust."""
 
 
 @dataclass(slots=True)

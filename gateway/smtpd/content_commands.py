@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.task import deferLater
 
 from gateway.interfaces import Rejected, TableError
+from gateway.smtpd import milters
 from gateway.smtpd.channel import Gone
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.framer import Chunks, Data
@@ -43,6 +44,10 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
         intake = transaction.intake = await _begin(self, transaction)
     except (SpoolError, OSError) as error:
         return _write_error(self, error)
+    refusal = await milters.data(self)
+    if refusal is not None:
+        _take_back(self, transaction)
+        return refusal
     await self.reply("354 End data with <CR><LF>.<CR><LF>")
     self.session.where = "DATA content"
     decoder = Data(self.lenient, self.options.replace_stray_cr, self.options.bare_newline == "reject")
@@ -122,6 +127,10 @@ async def _may_send(self: Conversation, size: int, last: bool) -> str | None:
         transaction.intake = await _begin(self, transaction)
     except (SpoolError, OSError) as error:
         return _write_error(self, error)
+    refusal = await milters.data(self)
+    if refusal is not None:
+        _take_back(self, transaction)
+        return refusal
     watch = self.options.bare_newline == "reject"
     transaction.chunks = Chunks(self.lenient, self.options.replace_stray_cr, watch)
     return None
@@ -198,6 +207,8 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
     if decisions.prepend:
         trace = [line.encode("utf-8", "replace") for line in decisions.prepend] + trace
     intake_options = self.service.intake_options
+    if self.chain is not None and intake_options.milters:
+        intake_options = replace(intake_options, chain=self.chain)
     if decisions.any():
         intake_options = replace(
             intake_options, hold=decisions.hold, discard=decisions.discard, copies=tuple(decisions.copies)
@@ -207,6 +218,12 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
     session.queue_id = intake.id
     self.info(f"{intake.id}: client={session.client}{_login(self)}{_origin(self)}")
     return intake
+
+
+def _take_back(self: Conversation, transaction: Transaction) -> None:
+    """The message is refused before it comes; what was begun is given up."""
+    transaction.abort()
+    self.session.queue_id = ""
 
 
 def _login(self: Conversation) -> str:
@@ -297,7 +314,7 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
         self.accepted()
         return f"250 2.0.0 Ok: {amount}queued as {queue_id}"
     except Rejected as rejected:
-        return f"{rejected.code} {rejected.dsn} {rejected.text}"
+        return _lines(rejected)
     except SpoolError as error:
         return _write_error(self, error)
     except (Gone, TableError):
@@ -308,6 +325,13 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
     finally:
         self.forget()
         self.fresh_start()
+
+
+def _lines(rejected: Rejected) -> str:
+    """The reply, which may have several lines."""
+    first, *others = rejected.text.split("\n")
+    lines = [f"{rejected.dsn} {first}", *others]
+    return "\n".join([f"{rejected.code}-{line}" for line in lines[:-1]] + [f"{rejected.code} {lines[-1]}"])
 
 
 def _late_decisions(self: Conversation, intake: Any) -> None:

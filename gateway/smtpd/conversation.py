@@ -20,9 +20,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from gateway.clock import time_of_day
+from gateway.content.milter.chain import Chain
 from gateway.interfaces import TableError
 from gateway.policy.session import NAME_OK, Session
-from gateway.smtpd import limits, tls
+from gateway.smtpd import limits, milters, tls
 from gateway.smtpd.channel import STOPPED, TIMEOUT, Channel, Gone
 from gateway.smtpd.footer import with_footer
 from gateway.smtpd.peer import Peer, look_up
@@ -60,7 +61,7 @@ class Conversation:
         self.options = service.options
         self.channel = channel
         self.peer = peer
-        self.session = Session(client_address=peer.address, client_port=peer.port)
+        self.session: Session = Session(client_address=peer.address, client_port=peer.port)
         self.transaction: Transaction | None = None
         self.lenient = False
         """Old line end rules apply to this client."""
@@ -77,6 +78,12 @@ class Conversation:
         """What XFORWARD said of the client, for the log and the envelope."""
         self.discarded = self.options.discard_keywords
         """EHLO keywords that this client is not told of."""
+        self.chain: Chain | None = None
+        """The milters of this session."""
+        self.routes: dict[str, str] = {}
+        """What milters are told of where sender and recipient lead."""
+        self.connections: int = 0
+        """That this client has, if they are counted."""
         self._commands = commands
         self._errors = 0
         self._junk = 0
@@ -115,6 +122,8 @@ class Conversation:
         if self.transaction is not None:
             self.transaction.abort()
             self.transaction = None
+        if self.chain is not None:
+            self.chain.abort()
         self.overshoot = 0
         self.session.forget_transaction()
 
@@ -195,6 +204,7 @@ class Conversation:
         if self.transaction is not None:
             self.transaction.abort()
             self.transaction = None
+        milters.end(self)
         if self.network:
             self.service.with_.limits.disconnect(self.service.name, self.network)
         if not self.service.stand_alone:
@@ -292,6 +302,7 @@ class Conversation:
         service, host = self.service, self.options.hostname
         self.network = service.with_.limits.network(self.peer.address)
         open_now, rate = service.with_.limits.connect(service.name, self.network)
+        self.connections = open_now
         most, most_rate = service.rate_limits["open"], service.rate_limits[limits.CONNECTIONS]
         what = ""
         if 0 < most < open_now:
@@ -310,6 +321,11 @@ class Conversation:
             if self._denied is not None:
                 await self.reply(self._denied)
                 self._errors += 1
+                return
+            unwelcome = await milters.connect(self)
+            if unwelcome is not None:
+                await self.reply(unwelcome)
+                self._errors += unwelcome[0] == "5"
                 return
         await self.reply(f"220 {self.options.banner}")
 
@@ -371,7 +387,7 @@ class Conversation:
             await self._error(self._denied if self._denied[1:3] == "21" else denied)
             return
         if command is None:
-            await self._error("500 5.5.2 Error: command not recognized")
+            await self._error(await milters.unknown(self, line) or "500 5.5.2 Error: command not recognized")
             return
         if self._must_encrypt and self.session.tls is None and not command.flags & BEFORE_TLS:
             await self._error("530 5.7.0 Must issue a STARTTLS command first")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from gateway.clock import time_of_day
-from gateway.smtpd import limits, login
+from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters, safe
@@ -12,6 +14,7 @@ from gateway.smtpd.transaction import Transaction
 from spool.envelope import Recipient
 
 _SPACE_FACTOR = 1.5
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 async def mail(self: Conversation, tokens: list[Token]) -> str:
@@ -30,7 +33,8 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
         self.warning(f"Message delivery request rate limit exceeded: {what}")
         return f"450 4.7.1 Error: too much mail from {self.peer.address}"
     try:
-        sender = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=True)
+        utf8 = any(token.text.upper() == "SMTPUTF8" for token in tokens[3:])
+        sender = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=True, utf8=utf8)
         parameters = mail_parameters(
             [token.text for token in tokens[3:]],
             dsn=self.offers("dsn"),
@@ -57,8 +61,13 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
     if refusal is not None:
         session.size = 0
         return refusal
-    self.transaction = Transaction(sender, parameters, time_of_day(self.service.with_.clock))
     session.sender = sender
+    if self.chain is not None:
+        refusal = await milters.mail(self, tokens)
+        if refusal is not None:
+            self.forget()
+            return refusal
+    self.transaction = Transaction(sender, parameters, time_of_day(self.service.with_.clock))
     return "250 2.1.0 Ok"
 
 
@@ -96,14 +105,15 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         what = f"{count} from {session.client} for service {self.service.name}"
         self.warning(f"Recipient address rate limit exceeded: {what}")
         return f"450 4.7.1 Error: too many recipients from {self.peer.address}"
+    utf8 = transaction.parameters.smtputf8
     try:
-        address = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=False)
+        address = await extract(self, tokens[2], strict=options.strict_envelopes, allow_empty=False, utf8=utf8)
         parameters = rcpt_parameters([token.text for token in tokens[3:]], dsn=self.offers("dsn"))
     except BadAddress:
         return "501 5.1.3 Bad recipient address syntax"
     except BadParameter as bad:
         return str(bad)
-    if options.strict_smtputf8 and not transaction.parameters.smtputf8 and not address.isascii():
+    if options.strict_smtputf8 and not utf8 and not address.isascii():
         return "553 5.6.7 Must declare SMTPUTF8 to send unicode address"
     if 0 < options.recipient_limit <= session.recipient_count:
         # A client that does not know the limit is not punished, as long as it keeps within reason.
@@ -112,6 +122,8 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         return "452 4.5.3 Error: too many recipients"
     if not self.service.stand_alone:
         refusal = await self.service.evaluator.rcpt(session, address)
+        if self.chain is not None:
+            refusal = await milters.rcpt(self, address, tokens, refusal)
         if refusal is not None:
             return refusal
     orcpt = parameters.orcpt or _as_received(tokens[2].text)
@@ -122,7 +134,7 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
 
 def _as_received(path: str) -> str:
     """The DSN original recipient of one for whom the client told none: just as it came (RFC 3461 4.2, RFC 6533 3)."""
-    address = path[1:-1] if path[:1] == "<" and path[-1:] == ">" else path
-    if not address.isprintable():
+    address = (path[1:-1] if path[:1] == "<" and path[-1:] == ">" else path).rstrip(" ")
+    if _CONTROL.search(address):
         return ""
     return f"rfc822;{address}" if address.isascii() else f"utf-8;{address}"

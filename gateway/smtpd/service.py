@@ -21,6 +21,7 @@ from gateway.policy.evaluator import Evaluator
 from gateway.policy.registry import Toolbox
 from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.login import Login
+from gateway.smtpd.milters import Milters
 from gateway.smtpd.options import Options
 from gateway.smtpd.tls import server_context
 from gateway.tables import AddressList, Maps, StringList, Tables
@@ -84,6 +85,7 @@ class Service:
     command_filter: ILookupTable | None
     tls_context: Any
     login: Login | None = None
+    milters: Milters | None = None
     stand_alone: bool = False
     """sendmail -bs: the client is a user of this machine, no restrictions apply."""
 
@@ -110,6 +112,7 @@ class Service:
             with_.own_addresses,
             with_.plugins,
         )
+        reach = Reach(with_.clock, with_.resolver)
         wants_tls = options.tls_level != "none" or options.tls_wrapper
         words = settings.words("local_header_rewrite_clients")
         rewrite_tables = [tables.open(word, settings) for word in words if ":" in word]
@@ -138,7 +141,8 @@ class Service:
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
             tls_context=server_context(settings, with_.log, program) if wants_tls else None,
-            login=Login.of(settings, tables, Reach(with_.clock, with_.resolver), with_.log, program),
+            login=Login.of(settings, tables, reach, with_.log, program),
+            milters=None if stand_alone else Milters.of(settings, tables, reach, with_.log, program),
             stand_alone=stand_alone,
         )
 

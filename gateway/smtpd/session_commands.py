@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from gateway.addresses.syntax import literal_address, valid_hostname
-from gateway.smtpd import limits, login
+from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE
@@ -26,6 +26,9 @@ async def helo(self: Conversation, tokens: list[Token]) -> str:
     refusal = await _hello(self, tokens)
     if refusal is not None:
         return refusal
+    unwelcome = await milters.helo(self, self.session.helo or "")
+    if unwelcome is not None and unwelcome.startswith("421"):
+        return unwelcome
     self.session.protocol = "SMTP"
     return f"250 {self.options.hostname}"
 
@@ -36,7 +39,12 @@ async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     refusal = await _hello(self, tokens)
     if refusal is not None:
         return refusal
+    unwelcome = await milters.helo(self, self.session.helo or "")
+    if unwelcome is not None and unwelcome.startswith("421"):
+        return unwelcome
     self.session.protocol = "ESMTP"
+    if unwelcome is not None and unwelcome[0] == "5":
+        return f"250-{self.options.hostname}\n250 ENHANCEDSTATUSCODES"
     logins = await login.keywords(self) if self.service.login is not None else []
     lines = [self.options.hostname, *_keywords(self), *logins]
     return "\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])

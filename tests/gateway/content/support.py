@@ -40,6 +40,12 @@ class Draft:
         self.data += block
         self.writes += 1
 
+    async def read(self, position, count):
+        return self.data[position : position + count]
+
+    async def replace(self, kept_from, front):
+        self.data = front + self.data[kept_from:]
+
     async def commit(self, hold=False):
         if self.spool.trouble:
             raise self.spool.trouble

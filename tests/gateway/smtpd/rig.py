@@ -182,10 +182,12 @@ class Client:
 class Rig:
     """``own``: our addresses; ``free``: bytes on the disk; anything else is a setting."""
 
+    reactor: Any = MemoryReactorClock
+
     def __init__(
         self, *, process_limit: int = 0, free: int = 1 << 40, own: tuple[str, ...] = (), **settings: str
     ) -> None:
-        self.clock = MemoryReactorClock()
+        self.clock = self.reactor()
         self.clock.advance(1_800_000_000)
         self.log = MemoryLog()
         self.cleanup = Cleanup()

@@ -1,0 +1,359 @@
+"""The dialogue with one milter about one SMTP session; the Sendmail milter protocol.
+
+A Milter is asked event by event and answers with a Verdict, None meaning that mail may go on.  What goes wrong with it
+(it is not there, hangs up, says what it may not, is silent for too long) is one warning in the log; from then on
+milter_default_action is its answer to everything.  A refusal of the connection or of HELO holds for the whole session,
+ACCEPT for what it was said about: the session, or the message.
+"""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from twisted.internet import defer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from gateway.content.milter import config, protocol
+from gateway.content.milter.config import MilterConfig
+from gateway.content.milter.protocol import Agreed
+from gateway.interfaces import Log
+from gateway.tables.requests import Network, NoAnswer, connect_to
+
+MOST_WAITING = 1 << 20
+"""Bytes of a milter's answers that wait to be looked at."""
+
+_REPLY = re.compile(rb"[45]\d\d(?:[ -]|\Z)")
+_CLOSED = "Application error"
+
+
+class Kind(enum.Enum):
+    REFUSE = enum.auto()
+    """``text`` is the reply, its lines parted by LF."""
+    DISCARD = enum.auto()
+    HOLD = enum.auto()
+
+
+class Verdict(NamedTuple):
+    kind: Kind
+    text: str = ""
+
+    @property
+    def ends(self) -> bool:
+        """There is nothing more to ask."""
+        return self.kind is not Kind.HOLD
+
+
+DISCARD, HOLD = Verdict(Kind.DISCARD), Verdict(Kind.HOLD)
+REJECTED = Verdict(Kind.REFUSE, "550 5.7.1 Command rejected")
+TEMPFAILED = Verdict(Kind.REFUSE, "451 4.7.1 Service unavailable - try again later")
+SHUT_DOWN = Verdict(Kind.REFUSE, "421 4.7.0 Server closing connection")
+
+_DEFAULTS = {
+    config.ACCEPT: None, config.REJECT: Verdict(Kind.REFUSE, "550 5.5.0 Service unavailable"),
+    config.TEMPFAIL: TEMPFAILED, config.QUARANTINE: HOLD, config.SHUTDOWN: SHUT_DOWN,
+}  # fmt: skip
+
+Answer = tuple[bytes, bytes]
+"""Command and data."""
+
+
+class _Broken(Exception):
+    """The milter cannot be used any more; the text is for the log, "" = we have hung up ourselves."""
+
+
+class _Line(Protocol):
+    """The connection: packets in the order in which they come."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._packets: list[Answer] = []
+        self._size = 0
+        self._waiting: defer.Deferred[Answer] | None = None
+        self._problem = ""
+        self.lost = False
+
+    def next(self) -> defer.Deferred[Answer]:
+        """The next packet; fails with _Broken."""
+        if self._packets:
+            answer = self._packets.pop(0)
+            self._size -= len(answer[1])
+            return defer.succeed(answer)
+        if self.lost:
+            return defer.fail(_Broken(self._problem or _CLOSED))
+        self._waiting = defer.Deferred(lambda _: None)
+        return self._waiting
+
+    def send(self, data: bytes) -> None:
+        if not self.lost:
+            self.transport.write(data)  # type: ignore[union-attr]
+
+    def close(self, problem: str = "") -> None:
+        if not self.lost:
+            self.lost, self._problem = True, problem
+            self.transport.loseConnection()  # type: ignore[union-attr]
+            self._tell()
+
+    def dataReceived(self, data: bytes) -> None:
+        buffer = self._buffer
+        buffer += data
+        while len(buffer) >= 4 and not self.lost:
+            length = int.from_bytes(buffer[:4], "big")
+            if not 0 < length <= protocol.LONGEST:
+                self.close(f"unreasonable packet length: {length} > {protocol.LONGEST}")
+                return
+            if len(buffer) < 4 + length:
+                return
+            answer = bytes(buffer[4:5]), bytes(buffer[5 : 4 + length])
+            del buffer[: 4 + length]
+            self._take(answer)
+
+    def _take(self, answer: Answer) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(answer)
+            return
+        self._packets.append(answer)
+        self._size += len(answer[1])
+        if self._size > MOST_WAITING:
+            self.close("says more than it was asked for")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = True
+        self._tell()
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.errback(_Broken(self._problem or _CLOSED))
+
+
+class Milter:
+    """``macro``: the value of a macro by its name, "" = none."""
+
+    def __init__(self, what: MilterConfig, network: Network, log: Log, program: str) -> None:
+        self.config = what
+        self.agreed = Agreed(0, 0, 0, {})
+        self._network = network
+        self._log = log
+        self._program = program
+        self._line: _Line | None = None
+        self._sticky: Verdict | None = None
+        """The answer to everything from now on."""
+        self._over = self._message_over = False
+        """It wants to hear no more: of this session, of this message."""
+        self._in_message = False
+        self._skips_body = False
+        self.closed = False
+
+    @property
+    def silent(self) -> bool:
+        """Nothing is to be asked of it now."""
+        return self._over or self._message_over
+
+    @property
+    def wants_body(self) -> bool:
+        return not (self.silent or self._skips_body or self._spared(protocol.BODY))
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    async def connect(self, data: bytes, macro: Callable[[str], str]) -> Verdict | None:
+        name = f"connect to Milter service {self.config.name}"
+        try:
+            self._line = await connect_to(name, self.config.place, self._network, _Line, self.config.connect_timeout)
+        except NoAnswer as problem:
+            return self._failed(f"{name}: {problem.reason}")
+        if self.closed:
+            self._line.close()
+            return None
+        try:
+            await self._negotiate()
+        except _Broken as problem:
+            return self._failed(str(problem))
+        return await self.event(protocol.CONNECT, data, macro)
+
+    async def event(self, command: bytes, data: bytes, macro: Callable[[str], str]) -> Verdict | None:
+        """Tell of something that is answered with one packet."""
+        if self._sticky is not None and not self._message_over:
+            return self._sticky
+        if self.silent or self._line is None:
+            return None
+        if command == protocol.MAIL:
+            self._in_message = True
+        if self._spared(command):
+            return None
+        self._line.send(self._macros(command, macro) + protocol.packet(command, data))
+        if self.agreed.options & protocol.SILENT.get(command, 0):
+            return None
+        try:
+            answer, said = await self._answer(command, self.config.command_timeout)
+            return self._meaning(command, answer, said)
+        except _Broken as problem:
+            return self._failed(str(problem))
+
+    async def header(self, name: bytes, value: bytes, macro: Callable[[str], str]) -> Verdict | None:
+        """``value``: what is behind the colon, without its last LF."""
+        if self._spared(protocol.HEADER):
+            return None
+        if not self.agreed.options & protocol.LEADING_SPACE:
+            value = value.lstrip(b" \t")
+        data = protocol.text(name) + protocol.text(value)
+        return await self._content(protocol.HEADER, data, macro)
+
+    async def end_of_header(self, macro: Callable[[str], str]) -> Verdict | None:
+        return await self._content(protocol.END_OF_HEADER, b"", macro)
+
+    async def body(self, chunk: bytes, macro: Callable[[str], str]) -> Verdict | None:
+        """A piece of the body with CRLF line ends, not longer than protocol.CHUNK."""
+        return await self._content(protocol.BODY, chunk, macro)
+
+    async def end(self, macro: Callable[[str], str], changes: list[Answer]) -> Verdict | None:
+        """The end of the message.  What the milter wants changed is added to ``changes``."""
+        if self._sticky is not None:
+            return self._sticky
+        if self.silent or self._line is None:
+            return None
+        self._line.send(self._macros(protocol.END, macro) + protocol.packet(protocol.END))
+        self._in_message = False
+        try:
+            while True:
+                answer, said = await self._answer(protocol.END, self.config.content_timeout)
+                if answer not in protocol.MODIFICATIONS:
+                    return self._meaning(protocol.END, answer, said)
+                changes.append((answer, said))
+        except _Broken as problem:
+            return self._failed(str(problem))
+
+    def abort(self) -> None:
+        """The message, if there is one, is over."""
+        if self._in_message and self._line is not None and not self._over:
+            self._line.send(protocol.packet(protocol.ABORT))
+        self._in_message = self._message_over = self._skips_body = False
+
+    def close(self) -> None:
+        self.closed = True
+        if self._line is not None:
+            self._line.send(protocol.packet(protocol.QUIT))
+            self._line.close()
+
+    # --- how -----------------------------------------------------------------------------------------------------
+
+    def _spared(self, command: bytes) -> bool:
+        return bool(self.agreed.options & protocol.SPARED.get(command, 0))
+
+    async def _content(self, command: bytes, data: bytes, macro: Callable[[str], str]) -> Verdict | None:
+        if self._sticky is not None or self.silent or self._line is None or self._spared(command):
+            return self._sticky
+        self._line.send(self._macros(command, macro) + protocol.packet(command, data))
+        if self.agreed.options & protocol.SILENT[command]:
+            return None
+        try:
+            answer, said = await self._answer(command, self.config.content_timeout)
+            return self._meaning(command, answer, said)
+        except _Broken as problem:
+            return self._failed(str(problem))
+
+    async def _negotiate(self) -> None:
+        line, version = self._line, self.config.version
+        assert line is not None
+        line.send(protocol.offer(version))
+        answer, said = await self._answer(protocol.NEGOTIATE, self.config.command_timeout)
+        if answer != protocol.NEGOTIATE:
+            raise self._broken(f"unexpected filter response {_shown(answer)} after event SMFIC_OPTNEG")
+        try:
+            self.agreed = protocol.agreement(said, version)
+        except ValueError as problem:
+            raise self._broken(str(problem)) from None
+
+    def _macros(self, command: bytes, macro: Callable[[str], str]) -> bytes:
+        configured: Mapping[bytes, tuple[str, ...]] = self.config.macros
+        # Header and body are about what the end of the header is about.
+        stage = {protocol.HEADER: protocol.END_OF_HEADER, protocol.BODY: protocol.END_OF_HEADER}.get(command, command)
+        names = self.agreed.macros.get(stage, configured.get(stage, ()))
+        return protocol.macros(command, {name: value for name in names if (value := macro(name))})
+
+    async def _answer(self, command: bytes, timeout: float) -> Answer:
+        line = self._line
+        assert line is not None
+        while True:
+            try:
+                answer = await line.next().addTimeout(timeout, self._network.reactor)
+            except defer.TimeoutError:
+                timed_out = os.strerror(errno.ETIMEDOUT)
+                raise self._broken(self._cannot_read(command, timed_out)) from None
+            except _Broken as problem:
+                text = str(problem)
+                raise self._broken(self._cannot_read(command, text) if text == _CLOSED else text) from None
+            if answer[0] != protocol.PROGRESS:
+                return answer
+
+    @staticmethod
+    def _cannot_read(command: bytes, why: str) -> str:
+        return f"can't read SMFIC_{protocol.NAMES[command]} reply packet header: {why}"
+
+    def _broken(self, text: str) -> _Broken:
+        return _Broken(f"milter {self.config.name}: {text}")
+
+    def _failed(self, text: str) -> Verdict | None:
+        """The milter is of no use any more: what is to be done then."""
+        if self.closed:
+            return None
+        self._log.warning(self._program, text)
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        self._sticky = _DEFAULTS[self.config.default_action]
+        self._over = self._sticky is None
+        return self._sticky
+
+    def _meaning(self, command: bytes, answer: bytes, said: bytes) -> Verdict | None:
+        if answer == protocol.CONTINUE:
+            return None
+        if answer == protocol.ACCEPT:
+            if command in (protocol.CONNECT, protocol.HELO):
+                self._over = True
+            else:
+                self._message_over, self._in_message = True, False
+            return None
+        if answer == protocol.SKIP and command == protocol.BODY:
+            self._skips_body = True
+            return None
+        verdict = self._refusal(answer, said)
+        if verdict is None:
+            where = f"SMFIC_{protocol.NAMES[command]}"
+            raise self._broken(f"unexpected filter response {_shown(answer)} after event {where}")
+        if verdict.kind is Kind.REFUSE and command in (protocol.CONNECT, protocol.HELO):
+            self._sticky = verdict
+        if verdict is DISCARD:
+            self._message_over = True
+        return verdict
+
+    def _refusal(self, answer: bytes, said: bytes) -> Verdict | None:
+        if answer == protocol.REPLY:
+            if not _REPLY.match(said):
+                raise self._broken(f"malformed reply: {said[:100].decode('ascii', 'replace').rstrip(chr(0))}")
+            return Verdict(Kind.REFUSE, _lines(said))
+        return {
+            protocol.REJECT: REJECTED, protocol.TEMPFAIL: TEMPFAILED, protocol.CONNECTION_FAILURE: TEMPFAILED,
+            protocol.DISCARD: DISCARD, protocol.SHUTDOWN: SHUT_DOWN,
+        }.get(answer)
+
+
+def _shown(answer: bytes) -> str:
+    return f"0x{answer[0]:02x}"
+
+
+def _lines(said: bytes) -> str:
+    """A reply of the milter's own, as our replies are: its lines by LF, each with its code."""
+    lines = [line.decode("utf-8", "replace") for line in said.removesuffix(b"\0").replace(b"\r", b"").split(b"\n")]
+    lines = [line for line in lines if line] or ["550 5.7.1 Command rejected"]
+    code = lines[0][:3]
+    rest = [line[4:] if line[:3] == code and line[3:4] in ("-", " ", "") else line for line in lines]
+    return "\n".join([f"{code}-{line}" for line in rest[:-1]] + [f"{code} {rest[-1]}"])
+
+

@@ -1,0 +1,179 @@
+"""What milters hear of a message, and what becomes of it by their wishes."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from gateway.content.milter import protocol
+from gateway.content.milter.filters import Filters
+from gateway.content.milter.header import Header, line
+from gateway.content.options import INTERNAL, IntakeOptions
+from gateway.interfaces import Rejected
+from gateway.tables.requests import Reach
+from tests.gateway.content.support import NOW, Way
+from tests.gateway.milters import FakeMilter, Reactor
+
+RECEIVED = [b"Received: ours", b"\tid %(id)s"]
+MESSAGE = b"From: a@b\nTo: c@d\nDate: now\nMessage-Id: <x@y>\nSubject: one\nSubject: two\n folded\n\nHello\nthere\n"
+CONTINUE = (b"c", b"")
+
+
+def strings(*parts, number=None):
+    head = b"" if number is None else struct.pack("!I", number)
+    return head + b"".join(part + b"\0" for part in parts)
+
+
+def way(*milters, **settings):
+    names = " ".join(f"inet:127.0.0.1:{8000 + at}" for at in range(len(milters)))
+    made = Way(non_smtpd_milters=names, **settings)
+    reactor = Reactor()
+    reactor.advance(NOW)
+    reactor.milters = {8000 + at: milter for at, milter in enumerate(milters)}
+    made.cleanup.filters = Filters(made.settings, made.tables, Reach(reactor, None), made.log)
+    return made
+
+
+def changed(*changes, **settings):
+    """The message after a milter's changes, and the way it took."""
+    taken = way(FakeMilter({protocol.END: [*changes, CONTINUE]}), **settings)
+    return taken.receive(MESSAGE, received=RECEIVED), taken
+
+
+def test_they_hear_the_whole_message():
+    milter = FakeMilter()
+    taken = way(milter)
+    stored = taken.receive(MESSAGE, received=RECEIVED)
+    assert milter.commands() == "OCHMRTLLLLLLNBEQ"
+    assert milter.data(protocol.HEADER)[4:] == [b"Subject\0one\0", b"Subject\0two\n folded\0"]
+    assert milter.data(protocol.BODY) == [b"Hello\r\nthere\r\n"]
+    assert milter.data(protocol.CONNECT)[0].startswith(b"localhost\0004")
+    assert milter.macros[protocol.END] == {b"i": stored.id.encode()}
+    assert stored.data == b"Received: ours\n\tid " + stored.id.encode() + b"\n" + MESSAGE
+
+
+def test_the_blank_behind_the_colon_for_those_who_want_it():
+    milter = FakeMilter(options=protocol.LEADING_SPACE)
+    way(milter).receive(MESSAGE)
+    assert milter.data(protocol.HEADER)[-2] == b"Subject\0 one\0"
+
+
+def test_headers_are_changed():
+    draft, _ = changed(
+        (protocol.ADD_HEADER, strings(b"X-Last", b"1\n 2")),
+        (protocol.INSERT_HEADER, strings(b"X-First", b"0", number=0)),
+        (protocol.INSERT_HEADER, strings(b"X-Third", b"1", number=2)),
+        (protocol.CHANGE_HEADER, strings(b"subject", b"new", number=2)),
+        (protocol.CHANGE_HEADER, strings(b"Subject", b"", number=1)),
+        (protocol.CHANGE_HEADER, strings(b"Received", b"not ours", number=1)),
+        (protocol.CHANGE_HEADER, strings(b"Bad Name", b"x", number=1)),
+    )
+    lines = draft.data.decode().replace(draft.id, "ID").split("\n")
+    assert lines == [
+        "X-First: 0", "Received: ours", "\tid ID", "X-Third: 1", "From: a@b", "To: c@d", "Date: now",
+        "Message-Id: <x@y>", "subject: new", "X-Last: 1", " 2", "Received: not ours", "", "Hello", "there", "",
+    ]  # fmt: skip
+
+
+def test_a_header_line_cannot_be_broken_out_of():
+    assert line(b"X", b"a\nBcc: b\r\n\r\nc\0", spaced=False) == b"X: a\n\tBcc: b\n\t\n\tc\n"
+    assert line(b"X", b" a\n b\n", spaced=True) == b"X: a\n b\n"
+    assert line(b"X y", b"", spaced=False) is None
+
+
+def test_the_body_is_replaced():
+    draft, _ = changed((protocol.REPLACE_BODY, b"new\r\n"), (protocol.REPLACE_BODY, b"body"))
+    assert draft.data.endswith(b"Subject: two\n folded\n\nnew\nbody\n")
+
+
+def test_the_envelope_is_changed():
+    draft, taken = changed(
+        (protocol.ADD_RECIPIENT, strings(b"<more@my.domain>")), (protocol.DELETE_RECIPIENT, strings(b"<ann>")),
+        (protocol.CHANGE_SENDER, strings(b"<>")), (protocol.QUARANTINE, strings(b"why")),
+    )  # fmt: skip
+    assert [one.address for one in draft.envelope.recipients] == ["more@my.domain"] and draft.envelope.sender == ""
+    assert draft.id in taken.spool.held
+    assert f"{draft.id}: milter-hold: END-OF-MESSAGE from local: milter triggers HOLD action; from=<>" in [
+        text for _, text in taken.log.lines
+    ]
+
+
+def test_without_recipients_it_goes_nowhere():
+    draft, taken = changed((protocol.DELETE_RECIPIENT, strings(b"ann@gw.my.domain")))
+    assert draft is None and not taken.notified
+
+
+def test_the_second_sees_what_the_first_has_made():
+    first = FakeMilter({protocol.END: [(protocol.ADD_HEADER, strings(b"X-One", b"1")), (b"b", b"b\r\n"), CONTINUE]})
+    second = FakeMilter()
+    way(first, second).receive(MESSAGE)
+    assert second.data(protocol.HEADER)[-1] == b"X-One\x001\0" and second.data(protocol.BODY) == [b"b\r\n"]
+
+
+@pytest.mark.parametrize("command", [protocol.MAIL, protocol.HEADER, protocol.END_OF_HEADER, protocol.BODY, b"E"])
+def test_refused(command):
+    milter = FakeMilter({command: [(b"y", b"554 5.7.9 Bad\r\n554 mail\0")]})
+    taken = way(milter)
+    with pytest.raises(Rejected) as caught:
+        taken.receive(MESSAGE)
+    assert (caught.value.code, caught.value.dsn, caught.value.text) == (554, "5.7.9", "Bad\nmail")
+    assert not taken.spool.stored and any("milter-reject: END-OF-MESSAGE" in text for _, text in taken.log.lines)
+
+
+def test_discarded():
+    taken = way(FakeMilter({protocol.BODY: [(b"d", b"")]}))
+    assert taken.receive(MESSAGE) is None and not taken.notified
+
+
+def test_skip_and_accept():
+    milter = FakeMilter({protocol.BODY: [(b"s", b"")]})
+    taken = way(milter)
+    taken.receive(MESSAGE + b"x" * 70 + b"\n" + b"y\n" * 40000)
+    assert milter.commands().endswith("NBEQ")
+    milter = FakeMilter({protocol.END_OF_HEADER: [(b"a", b"")]})
+    assert way(milter).receive(MESSAGE) and milter.commands().endswith("NQ")
+
+
+def test_a_large_body_comes_in_pieces():
+    milter = FakeMilter()
+    body = b"0123456789\n" * 20000
+    way(milter).receive(MESSAGE + body)
+    pieces = milter.data(protocol.BODY)
+    assert max(map(len, pieces)) <= protocol.CHUNK
+    assert b"".join(pieces) == b"Hello\r\nthere\r\n" + body.replace(b"\n", b"\r\n")
+
+
+def test_a_header_without_bounds_is_refused():
+    with pytest.raises(Rejected) as caught:
+        way(FakeMilter()).receive(b"X: y\n" * 300_000 + b"\nbody\n", service="pickup")
+    assert caught.value.code == 552
+
+
+def test_milter_header_checks():
+    add = (protocol.ADD_HEADER, strings(b"X-Bad", b"1"))
+    draft, taken = changed(add, milter_header_checks="inline:{{X-Bad: 1=WARN seen}}")
+    assert b"X-Bad: 1\n" in draft.data
+    assert any(": milter-header-warning: header X-Bad: 1 from local;" in text for _, text in taken.log.lines)
+    draft, _ = changed(add, milter_header_checks="inline:{{X-Bad: 1=IGNORE}}")
+    assert b"X-Bad" not in draft.data
+    with pytest.raises(Rejected):
+        changed(add, milter_header_checks="inline:{{X-Bad: 1=REJECT no}}")
+
+
+def test_whose_mail_they_see():
+    milter = FakeMilter()
+    taken = way(milter, internal_mail_filter_classes="bounce")
+    taken.receive(MESSAGE, options=INTERNAL)
+    taken.receive(MESSAGE, options=IntakeOptions(milters=False))
+    taken.receive(MESSAGE, service="smtpd")
+    assert milter.sessions == 0
+    taken.receive(MESSAGE, options=IntakeOptions(internal=True, internal_class="bounce"))
+    assert milter.sessions == 1
+
+
+def test_the_hidden_field_is_the_first_received_one():
+    header = Header(b"X: 1\nReceived: a\nReceived: b\n", hidden=True)
+    assert header.shown() == [(b"X", b" 1"), (b"Received", b" b")]
+    assert header.change(b"received", 1, None) and header.encode() == b"X: 1\nReceived: a\n"
+    assert not header.change(b"received", 1, None)
