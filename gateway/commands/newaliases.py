@@ -1,8 +1,7 @@
-"""newaliases: check the files that alias_database names; newaliases(1).
+"""newaliases: make the indexes of the alias files that alias_database names; newaliases(1).
 
-Aliases take effect a moment after their file is saved, so there is nothing to be rebuilt: what is wrong in the files is
-reported, as Postfix's command does, and when the command is done a gateway that runs has them.  Exit status 0, or 1
-when a file cannot be read.
+What is wrong in the files is reported, and when the command is done a gateway that runs has them.  Exit status 0, or 1
+when a file cannot be read or an index not be written.
 """
 
 from __future__ import annotations
@@ -11,10 +10,11 @@ import sys
 from pathlib import Path
 
 from gateway.commands import postmap, taking_up
+from gateway.commands.table_changes import Fatal, build
 from gateway.tables.base import absolute
 from gateway.tables.indexed import INDEXED_TYPES
 
-SUMMARY = "check the alias files that alias_database names"
+SUMMARY = "make the indexes of the alias files that alias_database names"
 
 
 def main(arguments: list[str], directory: Path | None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str], directory: Path | None) -> int:
         print("newaliases: fatal: usage: newaliases", file=sys.stderr)
         return 1
     settings = postmap.settings_for(directory)
-    request = postmap.Request("postalias", alias=True)
+    change = postmap.Request("postalias", alias=True).change(settings)
     paths: list[Path] = []
     for word in settings.words("alias_database"):
         type, colon, name = word.partition(":")
@@ -31,8 +31,8 @@ def main(arguments: list[str], directory: Path | None) -> int:
             type, name = settings.text("default_database_type"), word
         try:
             place = absolute(name, settings) if type in INDEXED_TYPES else name
-            paths.append(postmap.build(request, f"{type}:{place}", settings))
-        except postmap.Fatal as problem:
+            paths.append(build(change, f"{type}:{place}"))
+        except Fatal as problem:
             print(f"postalias: fatal: {problem}", file=sys.stderr)
             return 1
     taking_up.wait(paths, settings)

@@ -1,4 +1,4 @@
-"""postalias: check, query and change alias files; postalias(1).  As postmap, in the format of aliases(5)."""
+"""postalias: make, query and change alias files; postalias(1).  As postmap, in the format of aliases(5)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gateway.commands.postmap import run
 
-SUMMARY = "check, query or change alias tables"
+SUMMARY = "make, query or change alias tables"
 
 
 def main(arguments: list[str], directory: Path | None) -> int:

@@ -1,19 +1,19 @@
-"""postmap: check, query and change lookup tables; postmap(1).  postalias and newaliases are the same for aliases.
+"""postmap: make, query and change lookup tables; postmap(1).  postalias and newaliases are the same for aliases.
 
-    postmap [-fNnoprUuvw] [TYPE:]FILE…           check a table's text, and report what is wrong
-    postmap -q KEY|- [-bfhj] TYPE:NAME…          ask tables of any type; "-": keys from standard input
-    postmap -s [-j] TYPE:FILE                    list a table
-    postmap -d KEY|- TYPE:FILE…                  take an entry out of the file
-    postmap -i [-r|-w] TYPE:FILE                 add entries from standard input to the file
+    postmap [-fFnNoprUuvw] [TYPE:]FILE…          make a table's index, and report what is wrong in its text
+    postmap -q KEY|- [-bfFhmjU] TYPE:NAME…       ask tables of any type; "-": keys from standard input
+    postmap -s [-F] [-j] TYPE:FILE               list a table
+    postmap -d KEY|- TYPE:FILE…                  take an entry out of the index
+    postmap -i [-r|-w] TYPE:FILE                 add entries from standard input to the index
 
-There is no index to be built: the text file is what the gateway reads, also without this command, so the forms that
-change a table change the file.  When the command is done, a gateway that runs has what is in the file.  -N, -n, -o,
--p, -U and -F's kin that speak of index files are accepted without effect.  Exit status 0; 1 when nothing was found, and
-for every error, with one line on standard error.
+When the command is done, a gateway that runs has what is in the file.  Exit status 0; 1 when nothing was found, and for
+every error, with one line on standard error.  Making and changing is gateway.commands.table_changes.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import getopt
 import json
 import re
@@ -25,26 +25,22 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.commands import taking_up
+from gateway.commands.message_keys import message_keys
+from gateway.commands.table_changes import Change, Fatal, add, build, delete
 from gateway.config import Settings, read
 from gateway.config.builtin import builtin
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table, Unavailable, fold
-from gateway.tables.edit import add_entries, format_entry, remove_entries
-from gateway.tables.indexed import INDEXED_TYPES, IndexedTable, is_alias_file
+from gateway.tables.edit import format_entry
+from gateway.tables.indexed import INDEXED_TYPES, IndexedTable
 from gateway.tables.registry import Tables
-from gateway.tables.text import open_text, parse_table
 
 T = TypeVar("T")
 
-SUMMARY = "check, query or change lookup tables"
+SUMMARY = "make, query or change lookup tables"
 
 _FILE_TYPES = INDEXED_TYPES | {"texthash", "regexp", "pcre", "cidr"}
 _NEEDS_REACTOR = re.compile(r"\b(?:tcp|socketmap|python):")
-_MAX_KEY = 100_000
-
-
-class Fatal(Exception):
-    """Ends the command with this line."""
 
 
 class StandardErrorLog:
@@ -76,14 +72,17 @@ class Request:
     alias: bool
     flags: set[str] = field(default_factory=set)
     action: str = ""
-    """"q", "d", "s" or "" = check, or add with -i."""
+    """"q", "d", "s" or "" = make, or add with -i."""
     key: str = ""
     tables: list[str] = field(default_factory=list)
     directory: Path | None = None
 
+    def change(self, settings: Settings) -> Change:
+        return Change(settings, lambda text: _say(self.program, f"warning: {text}"), self.alias, self.flags)
+
     @property
     def usage(self) -> str:
-        options = "[-fijnNoprsuvw]" if self.alias else "[-bfhijnNoprsuUvw]"
+        options = "[-fFijnNoprsuvw]" if self.alias else "[-bfFhijmnNoprsuUvw]"
         return f"usage: {self.program} {options} [-c config_dir] [-d key] [-q key] [map_type:]file..."
 
 
@@ -121,14 +120,16 @@ def _parse(request: Request, arguments: list[str]) -> None:
             if request.action:
                 raise Fatal("specify only one of -s or -q or -d")
             request.action, request.key = letter, value
-        elif letter in "Fm" or (request.alias and letter in "bhU"):
+        elif request.alias and letter in "bhmU":
             raise Fatal(f"option -{letter} is not supported; {request.usage}")
         else:
             request.flags.add(letter)
     if not request.tables:
         raise Fatal(request.usage)
-    if request.flags & {"b", "h"} and (request.action, request.key) != ("q", "-"):
-        raise Fatal("specify -b or -h only with \"-q -\"")
+    if request.flags & {"b", "h", "m"} and (request.action, request.key) != ("q", "-"):
+        raise Fatal("specify -b -h or -m only with \"-q -\"")
+    if "m" in request.flags and not request.flags & {"b", "h"}:
+        raise Fatal("specify -m only with -b or -h")
 
 
 def _perform(request: Request, settings: Settings) -> int:
@@ -137,7 +138,10 @@ def _perform(request: Request, settings: Settings) -> int:
     if request.action == "d":
         return _delete(request, settings)
     if request.action == "":
-        taking_up.wait([build(request, spec, settings) for spec in request.tables], settings)
+        change = request.change(settings)
+        text = sys.stdin.buffer.read() if "i" in request.flags else None
+        made = [build(change, spec) if text is None else add(change, spec, text) for spec in request.tables]
+        taking_up.wait(made, settings)
         return 0
     if any(_NEEDS_REACTOR.search(spec) for spec in request.tables):
         return _with_reactor(request, settings)
@@ -180,8 +184,15 @@ async def _query(request: Request, tables: list[Table], key: str) -> str | None:
         except TableError as error:
             raise Fatal(f"table {table.name}: query error: {error}") from None
         if value is not None:
-            return value
+            return _decoded(table, key, value) if "F" in request.flags else value
     return None
+
+
+def _decoded(table: Table, key: str, value: str) -> str:
+    try:
+        return base64.b64decode(value, validate=True).decode("utf-8", "surrogateescape")
+    except (binascii.Error, ValueError):
+        raise Fatal(f"table {table.name}: key {key}: malformed BASE64 value: {value[:100]}") from None
 
 
 def _open(request: Request, tables: Tables, spec: str, settings: Settings) -> Table:
@@ -210,6 +221,8 @@ def _list(request: Request, table: Table) -> int:
     if entries is None:
         raise Fatal(f"table {table.name}: sequence operation is not supported")
     for key, value in entries:
+        if "F" in request.flags:
+            value = _decoded(table, key, value)
         if "j" in request.flags:
             _emit(_json(key, value))
         elif request.alias:
@@ -230,32 +243,10 @@ def _json(key: str, value: str) -> str:
 
 
 def _keys(request: Request) -> Iterator[str]:
-    lines = (line.rstrip("\n") for line in _standard_input())
-    if not request.flags & {"b", "h"}:
-        yield from lines
-        return
-    header = ""
-    in_body = False
-    for line in lines:
-        if in_body or not line:
-            in_body = True
-        elif line[0] in " \t" and header:
-            header += "\n" + line
-            continue
-        if header:
-            if "h" in request.flags:
-                yield header[:_MAX_KEY]
-            header = ""
-        if not in_body and not re.match(r"[!-9;-~]+[ \t]*:", line):
-            in_body = True
-        if not in_body:
-            header = line
-        elif "b" in request.flags and line:
-            yield line[:_MAX_KEY]
-        elif "b" not in request.flags:
-            return
-    if header and "h" in request.flags:
-        yield header[:_MAX_KEY]
+    if request.flags & {"b", "h"}:
+        flags = request.flags
+        return message_keys(_standard_input(), headers="h" in flags, body="b" in flags, mime="m" in flags)
+    return (line.rstrip("\n") for line in _standard_input())
 
 
 def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -292,75 +283,16 @@ def _with_reactor(request: Request, settings: Settings) -> int:
     return int(result)
 
 
-# --- changes ---------------------------------------------------------------------------------------------------
-
-
-def build(request: Request, spec: str, settings: Settings) -> Path:
-    """Check a table's text, or with -i add to it.  The file.  Raises Fatal."""
-    path, alias = _file(request, spec, settings)
-    if "i" in request.flags:
-        _add(request, path, alias, settings)
-        return path
-    try:
-        content = parse_table(
-            open_text(path), alias=alias, folding="f" not in request.flags, utf8=settings.flag("smtputf8_enable")
-        )
-    except OSError as error:
-        raise Fatal(f"open {path}: {error.strerror}") from None
-    for line, what in content.problems:
-        if not (request.flags & {"w", "r"} and what.startswith("duplicate entry")):
-            _say(request.program, f"warning: {path}, line {line}: {what}")
-    return path
-
-
-def _file(request: Request, spec: str, settings: Settings) -> tuple[Path, bool]:
-    type, _, name = spec.partition(":")
-    if type not in INDEXED_TYPES:
-        table = Tables(clock=SystemClock(), log=StandardErrorLog(request.program)).open(spec, settings)
-        if isinstance(table, Unavailable):
-            raise Fatal(table.why)
-        raise Fatal(f"unsupported dictionary type: {type} does not support bulk-mode creation.")
-    path = Path(name)
-    # A file that alias_maps names is read as aliases: postmap must not say that it were wrong then.
-    return path, request.alias or is_alias_file(type, path, settings)
-
-
-def _add(request: Request, path: Path, alias: bool, settings: Settings) -> None:
-    utf8 = settings.flag("smtputf8_enable")
-    new = parse_table(_standard_input(), alias=alias, utf8=utf8)
-    for line, what in new.problems:
-        _say(request.program, f"warning: standard input, line {line}: {what}")
-    try:
-        known = parse_table(open_text(path), alias=alias, utf8=utf8).entries if path.exists() else {}
-        double = [key for key in new.entries if key in known]
-        if double and "r" in request.flags:
-            remove_entries(path, double, alias=alias)
-            double = []
-        for key in double:
-            del new.entries[key]
-            if "w" not in request.flags:
-                _say(request.program, f'warning: {path}: duplicate entry: "{key}"')
-        add_entries(path, new.entries.items(), alias=alias)
-    except OSError as error:
-        raise Fatal(f"open {path}: {error.strerror}") from None
-
-
 def _delete(request: Request, settings: Settings) -> int:
-    keys = {fold(key) for key in (_keys(request) if request.key == "-" else [request.key])}
-    found = False
-    paths: list[Path] = []
     for spec in request.tables:
-        type = spec.partition(":")[0]
-        if type not in INDEXED_TYPES:
+        if spec.partition(":")[0] not in INDEXED_TYPES:
             raise Fatal(f"table {spec}: delete operation is not supported")
-        path, alias = _file(request, spec, settings)
-        try:
-            found |= bool(remove_entries(path, keys, alias=alias))
-        except OSError as error:
-            raise Fatal(f"open {path}: {error.strerror}") from None
-        paths.append(path)
-    taking_up.wait(paths, settings)
-    return 0 if found else 1
+    keys = list(_keys(request) if request.key == "-" else [request.key])
+    if "f" not in request.flags:
+        keys = [fold(key) for key in keys]
+    done = [delete(request.change(settings), spec, keys) for spec in request.tables]
+    taking_up.wait([path for _, path in done], settings)
+    return 0 if any(found for found, _ in done) else 1
 
 
 # --- standard input and output ---------------------------------------------------------------------------------

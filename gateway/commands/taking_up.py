@@ -1,8 +1,7 @@
-"""Whoever has changed a table's file and then run postmap, postalias or newaliases may count on the change.
+"""Whoever runs postmap, postalias or newaliases may count on the change when the command is done.
 
-There is no index that such a command could build.  What it can do is to come back not before the running gateway, if
-there is one, takes the file as it is now: one that was written in place is left alone for a moment (see
-gateway.tables.watch), as it might be half-written.
+So the command comes back not before the running gateway, if there is one, has looked at the files again
+(gateway.tables.watch): an index that was renamed into place is taken at once then.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from gateway.config import Settings
 from gateway.control import Control, Down
-from gateway.tables.watch import CHECK_EVERY, SETTLED
+from gateway.tables.watch import CHECK_EVERY
 
 
 def wait(
@@ -24,9 +23,9 @@ def wait(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Until these files are in use.  No longer than that takes when all clocks are right."""
-    pause = max((_changed(path) + SETTLED + CHECK_EVERY - now() for path in paths), default=0.0)
+    pause = max((_changed(path) + CHECK_EVERY - now() for path in paths), default=0.0)
     if pause > 0 and _gateway_runs(settings):
-        sleep(min(pause, SETTLED + CHECK_EVERY))
+        sleep(min(pause, CHECK_EVERY))
 
 
 def _changed(path: Path) -> float:

@@ -4,6 +4,9 @@ This is the only module that knows what a text table looks like.  read_table() g
 wrong in it are Problems with line numbers, in the words of Postfix's postmap, and the line is left out: a bad line
 never takes the rest of the table with it.  Files are UTF-8; other bytes are kept as surrogate escapes, and such lines
 are refused where ``utf8`` is asked for (smtputf8_enable).
+
+Files may be large: they are read in blocks() of whole logical lines, and a block of nothing but simple lines is cut by
+one regular expression, simple_pairs(); parse_block() does the others line by line.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from gateway.tables.base import fold
 
@@ -32,6 +35,12 @@ _ALIAS_PART = re.compile(
     re.DOTALL,
 )
 _SURROGATE = re.compile("[\udc80-\udcff]")
+
+BLOCK = 1 << 20
+"""Bytes: so much of a file is read at a time."""
+_LOGICAL_START = re.compile(rb"\n(?=[^ \t\r\n\v\f#])")
+_SIMPLE_MAP = re.compile(rb"^([^\s\"#]\S*(?<!:))[ \t]+(\S(?:.*\S)?)[ \t\r]*\n", re.MULTILINE)
+_SIMPLE_ALIAS = re.compile(rb"^([\w.+-]+):[ \t]*([!-~]+(?: [!-~]+)*)[ \t\r]*\n", re.MULTILINE)
 
 
 class Problem(NamedTuple):
@@ -60,10 +69,10 @@ class BadLine(ValueError):
     """A line that is no entry; the message says why."""
 
 
-def logical_lines(lines: Iterable[str], problems: list[Problem]) -> Iterator[Line]:
+def logical_lines(lines: Iterable[str], problems: list[Problem], first_number: int = 1) -> Iterator[Line]:
     """Join continuation lines, leave out comments and empty lines (postmap(1), "INPUT FILE FORMAT")."""
     text, start = "", 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first_number):
         first = line[:1]
         if first in _SPACE:
             stripped = line.strip(_SPACE)
@@ -84,6 +93,11 @@ def logical_lines(lines: Iterable[str], problems: list[Problem]) -> Iterator[Lin
 def note(problems: list[Problem], line: int, what: str) -> None:
     if len(problems) < MAX_PROBLEMS:
         problems.append(Problem(line, what))
+
+
+def is_utf8(text: str) -> bool:
+    """Whether there is nothing in it that was no UTF-8 when it was read."""
+    return _SURROGATE.search(text) is None
 
 
 def open_text(path: Path) -> Iterable[str]:
@@ -135,21 +149,87 @@ def split_alias_line(text: str) -> tuple[str, str]:
     return key, value
 
 
+class Block(NamedTuple):
+    """Whole logical lines of a file, and the number of the first physical one.  It ends with a line feed."""
+
+    line: int
+    data: bytes
+
+
+def blocks(file: BinaryIO) -> Iterator[Block]:
+    line, rest = 1, b""
+    while more := file.read(BLOCK):
+        rest += more
+        cut = _last_start(rest)
+        if cut:
+            yield Block(line, rest[:cut])
+            line += rest.count(b"\n", 0, cut)
+            rest = rest[cut:]
+    if rest:
+        yield Block(line, rest if rest.endswith(b"\n") else rest + b"\n")
+
+
+def _last_start(data: bytes) -> int:
+    """Where the last logical line begins that certainly does."""
+    at = len(data)
+    while (at := data.rfind(b"\n", 0, at)) >= 0:
+        if _LOGICAL_START.match(data, at):
+            return at + 1
+    return 0
+
+
+def simple_pairs(data: bytes, *, alias: bool = False, folding: bool = True) -> list[tuple[bytes, bytes]] | None:
+    """Keys and values of a block in which each line is an entry that needs no care; None if it is not so simple."""
+    if not data.isascii():
+        return None
+    found: list[tuple[bytes, bytes]] = (_SIMPLE_ALIAS if alias else _SIMPLE_MAP).findall(data)
+    if len(found) != data.count(b"\n"):
+        return None
+    return [(key.lower(), value) for key, value in found] if folding else found
+
+
+def parse_block(
+    block: Block, problems: list[Problem], *, alias: bool = False, folding: bool = True, utf8: bool = True
+) -> Iterator[tuple[int, str, str]]:
+    """(line, key, value) of each entry of a block."""
+    lines = block.data.decode("utf-8", "surrogateescape").split("\n")
+    return _entries(lines, problems, alias, folding, utf8, block.line)
+
+
 def parse_table(lines: Iterable[str], *, alias: bool = False, folding: bool = True, utf8: bool = True) -> Content:
     """A whole table.  The first of several entries with the same key counts."""
     content = Content()
-    entries, problems = content.entries, content.problems
-    for number, key, value in _entries(lines, problems, alias, folding, utf8):
-        if key in entries:
-            note(problems, number, f'duplicate entry: "{key}"')
-        else:
-            entries[key] = value
+    _add(content, _entries(lines, content.problems, alias, folding, utf8))
     return content
 
 
 def read_table(path: Path, *, alias: bool = False, utf8: bool = True) -> Content:
     """The table in that file.  Raises OSError."""
-    return parse_table(open_text(path), alias=alias, utf8=utf8)
+    content = Content()
+    entries = content.entries
+    with open(path, "rb") as file:
+        for block in blocks(file):
+            pairs = simple_pairs(block.data, alias=alias)
+            if pairs is not None:
+                fresh = {key.decode(): value.decode() for key, value in pairs}
+                if len(fresh) == len(pairs) and entries.keys().isdisjoint(fresh):
+                    entries.update(fresh)
+                    continue
+            _add(content, parse_block(block, content.problems, alias=alias, utf8=utf8))
+    return content
+
+
+def _add(content: Content, found: Iterable[tuple[int, str, str]]) -> None:
+    for number, key, value in found:
+        if key in content.entries:
+            note(content.problems, number, duplicate(key))
+        else:
+            content.entries[key] = value
+
+
+def duplicate(key: str) -> str:
+    """What is wrong with a second entry for that key."""
+    return f'duplicate entry: "{key}"'
 
 
 def find_line(path: Path, key: str, *, alias: bool = False, utf8: bool = True) -> int | None:
@@ -159,12 +239,12 @@ def find_line(path: Path, key: str, *, alias: bool = False, utf8: bool = True) -
 
 
 def _entries(
-    lines: Iterable[str], problems: list[Problem], alias: bool, folding: bool, utf8: bool
+    lines: Iterable[str], problems: list[Problem], alias: bool, folding: bool, utf8: bool, first_number: int = 1
 ) -> Iterator[tuple[int, str, str]]:
     split: Callable[[str], tuple[str, str]] = split_alias_line if alias else split_map_line
-    for number, text in logical_lines(lines, problems):
+    for number, text in logical_lines(lines, problems, first_number):
         plain = text.isascii()
-        if not plain and utf8 and _SURROGATE.search(text):
+        if not plain and utf8 and not is_utf8(text):
             shown = _SURROGATE.sub("?", text)
             note(problems, number, f'non-UTF-8 input "{shown}" -- ignoring this line')
             continue

@@ -7,6 +7,8 @@ What is half-written is never served:
 * one that was written in place is taken only when it has been left alone for a second; a renamed one at once;
 * when the new file is missing, unreadable or cannot be parsed, the old value stays, and the log says so once.
 
+There may be a choice of files, such as a text and its index: ``choose`` says which one counts now.
+
 Big files are read anew in a thread while the old value serves; the first reading is done at once, by whoever opens.
 Without a first value get() raises TableError, and goes on looking for the file.
 """
@@ -34,7 +36,8 @@ Signature = tuple[int, int, int, int]
 
 class Watched(Generic[T]):
     """``parse`` makes the value of a path; it may raise OSError or ValueError, and may run in a thread.
-    ``loaded`` is told of each value that is taken."""
+    ``loaded`` is told of each value that is taken, and whether it took another one's place.
+    ``choose`` gives the path, and whether the file there is never half-written and quickly opened."""
 
     def __init__(
         self,
@@ -43,13 +46,17 @@ class Watched(Generic[T]):
         parse: Callable[[Path], T],
         environment: Environment,
         loaded: Callable[[T, bool], None] | None = None,
+        choose: Callable[[], tuple[Path, bool]] | None = None,
     ) -> None:
         self.name, self.path = name, path
+        self._choose = choose or (lambda: (path, False))
         self._parse = parse
         self._environment = environment
         self._loaded = loaded
         self._value: T | None = None
         self._signature: Signature | None = None
+        self._signed: Path | None = None
+        """The file that ``_signature`` is of."""
         self._refused: Signature | None = None
         self._problem = ""
         self._reading = False
@@ -79,18 +86,20 @@ class Watched(Generic[T]):
     def _check(self) -> None:
         if self._reading:
             return
+        path, whole = self._choose()
         try:
-            found = os.stat(self.path)
+            found = os.stat(path)
         except OSError as error:
-            self._fail(None, f"open {self.path}: {error.strerror}")
+            self._fail(None, f"open {path}: {error.strerror}")
             return
         signature = _signature(found)
         if signature == self._signature or signature == self._refused:
             return
-        in_place = self._signature is not None and signature[:2] == self._signature[:2]
-        if in_place and self._environment.wall() - max(found.st_mtime, found.st_ctime) < SETTLED:
+        renamed = whole or (path == self._signed and signature[:2] != self._signature[:2] if self._signature else True)
+        if not renamed and self._environment.wall() - max(found.st_mtime, found.st_ctime) < SETTLED:
             return
-        if self._value is not None and found.st_size >= BIG and self._environment.in_thread is not None:
+        big = found.st_size >= BIG and not whole
+        if self._value is not None and big and self._environment.in_thread is not None:
             self._read_in_thread()
         else:
             self._read_now()
@@ -111,27 +120,29 @@ class Watched(Generic[T]):
         self._reading = True
         Deferred.fromCoroutine(renew()).addErrback(lambda failure: self._fail(None, failure.getErrorMessage()))
 
-    def _read(self) -> tuple[Signature | None, T | None, str]:
-        """(what was read, its value, or why there is none)."""
+    def _read(self) -> tuple[Path, Signature | None, T | None, str]:
+        """(path, what was read, its value, or why there is none)."""
         before: Signature | None = None
+        path, _ = self._choose()
         try:
-            before = _signature(os.stat(self.path))
-            value = self._parse(self.path)
-            after = _signature(os.stat(self.path))
+            before = _signature(os.stat(path))
+            value = self._parse(path)
+            after = _signature(os.stat(path))
         except OSError as error:
-            return before, None, f"open {self.path}: {error.strerror}"
+            return path, before, None, f"open {path}: {error.strerror}"
         except ValueError as error:
-            return before, None, str(error)
+            return path, before, None, str(error)
         if after != before:
-            return None, None, f"{self.path} changed while it was read"
-        return before, value, ""
+            return path, None, None, f"{path} changed while it was read"
+        return path, before, value, ""
 
-    def _take(self, signature: Signature | None, value: T | None, problem: str) -> None:
+    def _take(self, path: Path, signature: Signature | None, value: T | None, problem: str) -> None:
         if value is None:
             self._fail(signature, problem)
             return
         renewed = self._value is not None
         self._value, self._signature, self._refused, self._problem = value, signature, None, ""
+        self._signed = path
         if self._loaded is not None:
             self._loaded(value, renewed)
 

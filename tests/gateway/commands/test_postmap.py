@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from gateway.commands import newaliases, postalias, postmap
@@ -68,7 +70,8 @@ def test_default_type_and_aliases(run: Command) -> None:
         (["-d", "x", "static:a"], "table static:a: delete operation is not supported"),
         (["regexp:map"], "unsupported dictionary type: regexp does not support bulk-mode creation."),
         (["-q", "x", "-s", "hash:map"], "specify only one of -s or -q or -d"),
-        (["-b", "-q", "x", "hash:map"], 'specify -b or -h only with "-q -"'),
+        (["-b", "-q", "x", "hash:map"], 'specify -b -h or -m only with "-q -"'),
+        (["-m", "-q", "-", "hash:map"], "specify -m only with -b or -h"),
         (["-x", "hash:map"], "option -x not recognized; usage: postmap [-"),
         ([], "usage: postmap [-"),
     ],
@@ -85,7 +88,7 @@ def test_missing_files(run: Command, folder: Path) -> None:
         assert (status, out) == (1, "") and "No such file or directory" in error
 
 
-def test_build_checks_the_text(run: Command, folder: Path) -> None:
+def test_build_tells_what_is_wrong_in_the_text(run: Command, folder: Path) -> None:
     assert run("map") == (0, "", "")
     assert run("hash:map", "btree:aliases", program="postmap") == (0, "", "")
     (folder / "map").write_text("a 1\nA 2\nnovalue\n")
@@ -104,7 +107,8 @@ def test_not_utf8(run: Command, folder: Path) -> None:
     problem = f'{folder}/map, line 1: non-UTF-8 input "a ?" -- ignoring this line'
     assert run("hash:map")[2] == f"postmap: warning: {problem}\n"
     assert run("-u", "hash:map") == (0, "", "")
-    assert run("-q", "a", "hash:map")[0] == 1
+    status, _, error = run("-q", "a", "hash:map")
+    assert (status, error.rstrip()[-23:]) == (1, "non-UTF-8 lookup result")
 
 
 def test_list(run: Command, folder: Path) -> None:
@@ -114,24 +118,100 @@ def test_list(run: Command, folder: Path) -> None:
     assert [json.loads(line) for line in run("-sj", "hash:map")[1].splitlines()] == [{"b": "1"}, {"two words": "2"}]
 
 
+def test_build_makes_an_index_of_the_texts_age_and_mode(run: Command, folder: Path) -> None:
+    text, index = folder / "map", folder / "map.lmdb"
+    text.chmod(0o640)
+    os.utime(text, (5e8, 5e8))
+    assert run("hash:map") == (0, "", "")
+    assert (index.stat().st_mtime, index.stat().st_mode & 0o777) == (5e8, 0o640)
+    assert run("-p", "hash:map") == (0, "", "")
+    assert index.stat().st_mode & 0o777 == 0o644
+    text.unlink()
+    assert run("-q", "key", "cdb:map")[1] == "value with  blanks\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["aliases", "main.cf", "map.lmdb"]
+
+
+def test_a_text_that_is_newer_than_its_index_counts(run: Command, folder: Path) -> None:
+    run("hash:map")
+    (folder / "map").write_text("key new\n")
+    assert run("-q", "key", "hash:map")[1] == "new\n"
+    assert run("-q", "other", "hash:map")[0] == 1
+
+
+def test_duplicates(run: Command, folder: Path) -> None:
+    (folder / "map").write_text("a 1\nb 1\nA 2\n")
+    assert run("-r", "hash:map") == (0, "", "")
+    assert run("-s", "hash:map")[1] == "a\t2\nb\t1\n"
+    assert run("-w", "hash:map") == (0, "", "")
+    assert run("-s", "hash:map")[1] == "a\t1\nb\t1\n"
+    assert run("-f", "hash:map") == (0, "", "")
+    assert run("-s", "hash:map")[1] == "A\t2\na\t1\nb\t1\n"
+
+
+def test_terminating_nulls(run: Command, folder: Path) -> None:
+    run("-N", "hash:map")
+    with lmdb.open(str(folder / "map.lmdb"), subdir=False, readonly=True, lock=False) as index:
+        assert list(index.begin().cursor()) == [(b"key\0", b"value with  blanks\0"), (b"other\0", b"o\0")]
+    assert run("-i", "hash:map", stdin="new n\n") == (0, "", "")
+    assert run("-d", "other", "hash:map") == (0, "", "")
+    assert run("-s", "hash:map")[1] == "key\tvalue with  blanks\nnew\tn\n"
+    run("-Nn", "hash:map")
+    with lmdb.open(str(folder / "map.lmdb"), subdir=False, readonly=True, lock=False) as index:
+        assert index.begin().get(b"other") == b"o"
+
+
 def test_delete(run: Command, folder: Path) -> None:
+    before = (folder / "map").read_text()
     assert run("-d", "KEY", "hash:map") == (0, "", "")
-    assert (folder / "map").read_text() == "other o\n"
+    assert run("-s", "hash:map")[1] == "other\to\n"
     assert run("-d", "key", "hash:map") == (1, "", "")
     assert run("-d", "-", "hash:map", stdin="none\nother\n") == (0, "", "")
-    assert (folder / "map").read_text() == ""
+    assert run("-s", "hash:map")[1] == ""
+    assert (folder / "map").read_text() == before
 
 
 def test_incremental(run: Command, folder: Path) -> None:
     error = run("-i", "hash:map", stdin="new n\nOther x\nKey x\n")[2]
-    assert error == "".join(f'postmap: warning: {folder}/map: duplicate entry: "{key}"\n' for key in ("other", "key"))
+    assert error == (
+        'postmap: warning: standard input, line 2: duplicate entry: "other"\n'
+        'postmap: warning: standard input, line 3: duplicate entry: "key"\n'
+    )
     assert run("-q", "key", "hash:map")[1] == "value with  blanks\n"
     assert run("-q", "new", "hash:map")[1] == "n\n"
     assert run("-wi", "hash:map", stdin="key y\n") == (0, "", "")
     assert run("-ri", "hash:map", stdin="key z\n") == (0, "", "")
-    assert (folder / "map").read_text() == "other o\nnew\tn\nkey\tz\n"
+    assert run("-s", "hash:map")[1] == "key\tz\nnew\tn\nother\to\n"
     assert run("-i", "hash:made", stdin="a b\n") == (0, "", "")
-    assert (folder / "made").read_text() == "a\tb\n"
+    assert run("-q", "a", "hash:made")[1] == "b\n"
+
+
+def test_values_that_are_files(run: Command, folder: Path) -> None:
+    (folder / "one").write_bytes(b"first\n")
+    (folder / "two").write_bytes(b"second\n")
+    (folder / "map").write_text(f"key {folder}/one, {folder}/two\n")
+    assert run("-F", "hash:map") == (0, "", "")
+    assert run("-q", "key", "hash:map")[1] == "Zmlyc3QKc2Vjb25kCg==\n"
+    assert run("-F", "-q", "key", "hash:map")[1] == "first\nsecond\n\n"
+    assert run("-Fs", "hash:map")[1] == "key\tfirst\nsecond\n\n"
+    assert run("-F", "-q", "x", "static:!")[2].startswith("postmap: fatal: table static:!: key x: malformed BASE64")
+    (folder / "map").write_text("key nosuch\n")
+    assert run("-F", "hash:map")[2] == "postmap: fatal: open nosuch: No such file or directory\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root rights")
+def test_root_makes_another_users_index_as_that_user(run: Command, folder: Path) -> None:
+    for path in [folder, *folder.parents][:3]:
+        path.chmod(0o755)
+    (folder / "home").mkdir()
+    text = folder / "home/map"
+    text.write_text("key value\n")
+    os.chown(text, 65534, 65534)
+    assert run("hash:home/map")[2].endswith("Permission denied\n")
+    assert run("-o", "hash:home/map") == (0, "", "")
+    os.chown(folder / "home", 65534, 65534)
+    assert run("hash:home/map") == (0, "", "")
+    assert (folder / "home/map.lmdb").stat().st_uid == 65534
+    assert os.geteuid() == 0
 
 
 def test_headers_and_body_as_keys(run: Command, folder: Path) -> None:
@@ -140,6 +220,20 @@ def test_headers_and_body_as_keys(run: Command, folder: Path) -> None:
     assert run("-hq", "-", "regexp:checks", stdin=message)[1] == "From: x\tother\nSubject: one\n two\tS\n"
     assert run("-bq", "-", "regexp:checks", stdin=message)[1] == "body line\tB\nSubject: two\tS\n"
     assert run("-hq", "-", "regexp:checks", stdin="Subject: two")[1] == "Subject: two\tS\n"
+
+
+def test_parts_of_a_message_as_keys(run: Command, folder: Path) -> None:
+    (folder / "checks").write_text("/^(.*)$/m <$1>\n")
+    message = (
+        "Subject: s\nContent-Type: multipart/mixed; boundary=b\n\n"
+        "--b\nContent-Type: message/rfc822\n\nX: nested\n\ntext\n--b--\n"
+    )
+    headers = [line.partition("\t")[0] for line in run("-hmq", "-", "regexp:checks", stdin=message)[1].splitlines()]
+    assert [line for line in headers if line] == [
+        "Subject: s", "Content-Type: multipart/mixed; boundary=b", "Content-Type: message/rfc822", "X: nested"
+    ]  # fmt: skip
+    body = [line.partition("\t")[0] for line in run("-bmq", "-", "regexp:checks", stdin=message)[1].splitlines()]
+    assert body == ["--b", "text", "--b--"]
 
 
 def test_warnings_of_pattern_tables(run: Command, folder: Path) -> None:
@@ -154,6 +248,7 @@ def test_newaliases(run: Command, folder: Path) -> None:
     (folder / "aliases").write_text("broken\n")
     status, _, error = run(program="newaliases")
     assert (status, error) == (0, f"postalias: warning: {folder}/aliases, line 1: need name:value pair\n")
+    assert run("-q", "root", "hash:aliases")[0] == 1
     (folder / "aliases").unlink()
     status, _, error = run(program="newaliases")
     assert status == 1 and error == f"postalias: fatal: open {folder}/aliases: No such file or directory\n"
