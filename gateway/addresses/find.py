@@ -6,17 +6,18 @@
     @domain
 
 Transport tables go on with "domain" and its parents in place of the last two.  Each key is tried in external form
-first, then in internal form if that differs.  Takes the internal form.  Raises TableError.
+first, then in internal form if that differs; where addresses are mapped to others, in external form only.  Takes the
+internal form.  Raises TableError.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.addresses.forms import quote
+from gateway.addresses.forms import quote, quote_local
 from gateway.addresses.local import LocalDomains
 from gateway.addresses.syntax import Extensions
 
@@ -54,7 +55,10 @@ class Ways(enum.Flag):
     """With DOMAIN: parent.domain for all below it."""
     DOTTED_PARENTS = enum.auto()
     """With DOMAIN: .parent.domain for all below it."""
-    USUAL = LOCAL_PART | AT_DOMAIN
+    INTERNAL = enum.auto()
+    """Also in internal form."""
+    MAPPING = LOCAL_PART | AT_DOMAIN
+    USUAL = MAPPING | INTERNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class AddressFinder:
         self._extensions = extensions
         self._local = local
         self._ways = ways
+        self._internal = Ways.INTERNAL in ways
 
     def __bool__(self) -> bool:
         return bool(self._maps)
@@ -89,23 +94,23 @@ class AddressFinder:
         if not at:
             return None
         if Ways.LOCAL_PART in self._ways and await self._local.has_bare_names(domain):
-            if found := await self._ask(local, ""):
+            if found := await self._ask(local, "", quote_local):
                 return found
-            if extension and (found := await self._ask(bare.rpartition("@")[0], extension)):
+            if extension and (found := await self._ask(bare.rpartition("@")[0], extension, quote_local)):
                 return found
-        if Ways.AT_DOMAIN in self._ways and (found := await self._ask("@" + domain, "", quoted=False)):
+        if Ways.AT_DOMAIN in self._ways and (found := await self._ask("@" + domain, "", str)):
             return found
         if Ways.DOMAIN in self._ways:
             for name in self._domains(domain):
-                if found := await self._ask(name, "", quoted=False):
+                if found := await self._ask(name, "", str):
                     return found
         return None
 
-    async def _ask(self, key: str, extension: str, *, partial: bool = True, quoted: bool = True) -> Found | None:
-        keys = [quote(key), key] if quoted else [key]
-        if keys[0] == key:
-            del keys[1:]
-        for form in keys:
+    async def _ask(
+        self, key: str, extension: str, quoted: Callable[[str], str] = quote, *, partial: bool = True
+    ) -> Found | None:
+        external = quoted(key)
+        for form in (external, key) if external != key and self._internal else (external,):
             match = await self._maps.find(form, partial=partial) if form else None
             if match is not None:
                 return Found(match.value, extension, match.table, match.key)

@@ -17,10 +17,15 @@ _QUOTING = re.compile(r'"|\\(.?)', re.DOTALL)
 def quote(address: str) -> str:
     """Internal form to external form.  The empty address becomes ``""`` in quotes."""
     route, local, domain = _parts(address)
+    return address if _DOT_STRING.match(local) else f"{route}{quote_local(local)}{domain}"
+
+
+def quote_local(local: str) -> str:
+    """The same for a local part by itself."""
     if _DOT_STRING.match(local):
-        return address
+        return local
     escaped = _TO_ESCAPE.sub(r"\\\1", local)
-    return f'{route}"{escaped}"{domain}'
+    return f'"{escaped}"'
 
 
 def unquote(address: str) -> str:

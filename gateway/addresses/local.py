@@ -49,7 +49,8 @@ class LocalDomains:
         return known if known is None else known or self._is_own(domain)
 
     def _is_own(self, domain: str) -> bool:
-        return domain.startswith("[") and literal_address(domain) in self._own
+        address = literal_address(domain) if domain.startswith("[") else None
+        return address is not None and (address in self._own or _mapped(address) in self._own)
 
     async def has_bare_names(self, domain: str) -> bool:
         """Whether "user" in a table stands for user@domain, too."""
@@ -63,3 +64,9 @@ def _without_dot(domain: str) -> str:
         if domain.endswith("."):
             return ""
     return domain
+
+
+def _mapped(address: str) -> str:
+    """The IPv4 address that an IPv6 address stands for (RFC 4291 2.5.5.2), or ""."""
+    mapped = ipaddress.IPv6Address(address).ipv4_mapped if ":" in address else None
+    return str(mapped) if mapped else ""

@@ -99,9 +99,10 @@ class Recipients:
         basis = Basis.of(settings, tables, own_addresses)
         return cls(basis, Router(basis, log))
 
-    async def acceptable(self, address: str) -> bool:
-        """Whether it is an address at all, for MAIL and RCPT: else 501 5.1.7 or 5.1.3 "Bad … address syntax"."""
-        return not address or await self._router.acceptable(address)
+    async def acceptable(self, address: str, utf8: bool = True) -> bool:
+        """Whether it is an address at all, for MAIL and RCPT: else 501 5.1.7 or 5.1.3 "Bad … address syntax".
+        ``utf8``: the client may use all characters in domains (it has said SMTPUTF8)."""
+        return not address or await self._router.acceptable(address, utf8)
 
     async def destination(self, address: str, sender: str = "") -> Destination:
         found = await self._router.explain(sender, self._qualify(address))

@@ -234,10 +234,13 @@ class Router:
         destination = self._domains.destination_now(address) or await self._domains.destination(address)
         return AddressClass.DEFAULT if destination.broken else await self._class(destination)
 
-    async def acceptable(self, address: str) -> bool:
-        """Whether smtpd takes it for an address at all (else 501 5.1.3, 5.1.7)."""
+    async def acceptable(self, address: str, utf8: bool = True) -> bool:
+        """Whether smtpd takes it for an address at all (else 501 5.1.3, 5.1.7).  Without ``utf8`` the domain must be
+        ASCII, at least when it is compared (RFC 6531 3.2)."""
         address = self._basis.qualify(address)
         destination = self._domains.destination_now(address) or await self._domains.destination(address)
+        if not utf8 and not destination.domain.isascii() and not destination.domain.casefold().isascii():
+            return False
         return not destination.broken and (self._minus_allowed or not destination.address.startswith("-"))
 
     async def explain(self, sender: str, recipient: str) -> Resolution:

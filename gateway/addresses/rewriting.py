@@ -94,7 +94,7 @@ class Rewriting:
         self.steps: list[Any] = [StandardForm(local), *steps]
         self._local = local
         self._remote = remote
-        self._mailer_daemon = local("mailer-daemon").lower()
+        self._mailer_daemon = local("mailer-daemon").lower() if local.rules.append_origin else ""
         self._aliases = aliases
         self._token_limit = token_limit
         self._empty_address = empty_address

@@ -115,7 +115,17 @@ def to_ascii(domain: str) -> str:
     try:
         return idna.encode(domain, uts46=True).decode("ascii")
     except (idna.IDNAError, UnicodeError):
+        return _symbols_to_ascii(domain)
+
+
+def _symbols_to_ascii(domain: str) -> str:
+    """The same for what IDNA2008 leaves out and UTS 46 does not: symbols, of which there are names all the same."""
+    try:
+        labels = idna.uts46_remap(domain, std3_rules=False).split(".")
+        coded = ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in labels)
+    except (idna.IDNAError, UnicodeError):
         return ""
+    return coded if len(coded) <= 255 else ""
 
 
 def literal_address(domain: str) -> str | None:

@@ -30,7 +30,7 @@ class TransportMap:
         if not maps:
             return None
         parents = "transport_maps" in basis.settings.words("parent_domain_matches_subdomains")
-        ways = Ways.DOMAIN | (Ways.PARENTS if parents else Ways.DOTTED_PARENTS)
+        ways = Ways.INTERNAL | Ways.DOMAIN | (Ways.PARENTS if parents else Ways.DOTTED_PARENTS)
         return cls(AddressFinder(maps, basis.extensions, basis.local, ways), maps)
 
     async def find(self, address: str) -> Found | None:

@@ -11,8 +11,11 @@ class BadAddress(Exception):
     """It is none; the log knows."""
 
 
-async def extract(self: Conversation, token: Token, *, strict: bool, allow_empty: bool) -> str:
-    """In external form, without angle brackets and source route.  Raises BadAddress, TableError."""
+async def extract(
+    self: Conversation, token: Token, *, strict: bool, allow_empty: bool, utf8: bool = True
+) -> str:
+    """In external form, without angle brackets and source route.  ``utf8``: the client has said SMTPUTF8.  Raises
+    BadAddress, TableError."""
     if token.broken:
         raise BadAddress
     try:
@@ -20,7 +23,7 @@ async def extract(self: Conversation, token: Token, *, strict: bool, allow_empty
     except AddressError:
         good = False
     else:
-        good = self.service.stand_alone or await self.service.with_.addresses.acceptable(address)
+        good = self.service.stand_alone or await self.service.with_.addresses.acceptable(address, utf8)
     if not good:
         where = self.session.where
         self.warning(f"Illegal address syntax from {self.session.client} in {where} command: {token.text}")

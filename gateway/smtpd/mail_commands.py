@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from gateway.clock import time_of_day
 from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
@@ -14,7 +12,6 @@ from gateway.smtpd.transaction import Transaction
 from spool.envelope import Recipient
 
 _SPACE_FACTOR = 1.5
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 async def mail(self: Conversation, tokens: list[Token]) -> str:
@@ -135,6 +132,6 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
 def _as_received(path: str) -> str:
     """The DSN original recipient of one for whom the client told none: just as it came (RFC 3461 4.2, RFC 6533 3)."""
     address = (path[1:-1] if path[:1] == "<" and path[-1:] == ">" else path).rstrip(" ")
-    if _CONTROL.search(address):
+    if not address.isprintable():
         return ""
     return f"rfc822;{address}" if address.isascii() else f"utf-8;{address}"

@@ -45,6 +45,13 @@ def test_keys_of_somebody_else() -> None:
 def test_both_forms() -> None:
     assert keys("a b@far.tld") == ['"a b"@far.tld', "a b@far.tld", "(@far.tld)"]
     assert keys("") == ['""']
+    assert keys("a@b@my.domain") == [
+        '"a@b"@my.domain', "a@b@my.domain", '("a@b")', "(a@b)", "(@my.domain)",
+    ]  # fmt: skip
+
+
+def test_addresses_are_mapped_by_their_external_form() -> None:
+    assert keys("a@b@my.domain", Ways.MAPPING) == ['"a@b"@my.domain', '("a@b")', "(@my.domain)"]
 
 
 def test_keys_for_transports() -> None:

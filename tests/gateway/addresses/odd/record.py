@@ -1,0 +1,186 @@
+"""Asks Postfix, in a folder and on a port of its own, and writes answers.json; needs root and Postfix 3.7.
+
+    python -m tests.gateway.addresses.odd.record
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import smtplib
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.gateway.addresses.odd.questions import ADDRESSES, MAIL_PARAMETERS, SITE, SITES, Answers, message, save
+
+_PORT = 24725
+_MASTER = f"""\
+127.0.0.1:{_PORT} inet n - n - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+anvil unix - - n - 1 anvil
+error unix - - n - - error
+retry unix - - n - - error
+postlog unix-dgram n - n - 1 postlogd
+"""
+_CLASSES = {256: "local", 512: "virtual alias", 1024: "virtual mailbox", 2048: "relay", 4096: "default"}
+_FAILED, _ROUTED = 1 << 0 | 1 << 2, 1 << 1
+_QUEUED = re.compile(rb"queued as (\w+)")
+
+
+def main() -> None:
+    answers: dict[str, Answers] = {}
+    with tempfile.TemporaryDirectory(prefix="odd-", dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        for name, settings in SITES.items():
+            with _postfix(Path(folder) / "site", settings) as queue:
+                answers[name] = _ask(queue, MAIL_PARAMETERS.get(name, ""))
+            print(name, sum(answers[name][one] != answers["plain"][one] for one in answers[name]), "differ")
+    save(answers)
+
+
+@contextmanager
+def _postfix(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
+    conf, queue = folder / "conf", folder / "queue"
+    for one in (conf, queue, folder / "data"):
+        one.mkdir(parents=True)
+    shutil.chown(folder / "data", "postfix")
+    folders = {
+        "queue_directory": str(queue), "data_directory": str(folder / "data"), "maillog_file": str(folder / "log"),
+        "maillog_file_prefixes": str(folder),
+    }
+    lines = [f"{name} = {value}\n" for name, value in {**SITE, **folders, **settings}.items()]
+    (conf / "main.cf").write_text("".join(lines))
+    (conf / "master.cf").write_text(_MASTER)
+    for file in ("dynamicmaps.cf", "postfix-files"):
+        shutil.copy(f"/etc/postfix/{file}", conf)
+    _postfix_command(conf, "start")
+    try:
+        yield queue
+    finally:
+        _postfix_command(conf, "stop")
+        shutil.rmtree(folder)
+
+
+def _postfix_command(conf: Path, command: str) -> None:
+    subprocess.run(["/usr/sbin/postfix", "-c", conf, command], check=True, stderr=subprocess.DEVNULL)
+
+
+def _ask(queue: Path, parameters: str) -> Answers:
+    answers: Answers = {}
+    held: dict[bytes, dict[str, Any]] = {}
+    with smtplib.SMTP("127.0.0.1", _PORT, "pc.my.domain") as client:
+        client.ehlo()
+        for address in ADDRESSES:
+            answer = answers[address.decode("latin-1")] = {}
+            client.send(b"MAIL FROM:<%b>%b\r\n" % (address, parameters.encode()))
+            answer["mail"] = _reply(client)
+            if answer["mail"][0] != "2":
+                client.docmd(f"MAIL FROM:<s@x.tld>{parameters}")
+            client.send(b"RCPT TO:<%b>\r\n" % address)
+            answer["rcpt"] = _reply(client)
+            if answer["rcpt"][0] != "2":
+                client.docmd("RCPT TO:<x@my.domain>")
+            client.docmd("DATA")
+            client.send(message(address).replace(b"\n", b"\r\n") + b".\r\n")
+            reply = client.getreply()
+            found = _QUEUED.search(reply[1])
+            if found:
+                held[found[1]] = answer
+            else:
+                answer["data"] = reply[1].decode()
+            client.docmd("RSET")
+    time.sleep(0.2)
+    with socket.socket(socket.AF_UNIX) as rewrite:
+        rewrite.connect(str(queue / "private/rewrite"))
+        _attributes(rewrite)
+        for id, answer in held.items():
+            _read(queue / "hold" / id.decode(), answer)
+            answer["route"] = _route(rewrite, answer["sender"], answer["recipients"][0][0])
+    return answers
+
+
+def _reply(client: smtplib.SMTP) -> str:
+    code, text = client.getreply()
+    return f"{code} {text.decode('latin-1')}"
+
+
+def _read(path: Path, answer: dict[str, Any]) -> None:
+    """The records of a queue file: a letter, a length in base 128, and as many bytes."""
+    data, at = path.read_bytes(), 0
+    content = b""
+    recipients: list[list[str]] = []
+    original = orcpt = ""
+    while at < len(data):
+        kind, at = data[at : at + 1], at + 1
+        size = shift = 0
+        while True:
+            byte, at = data[at], at + 1
+            size |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        value, at = data[at : at + size], at + size
+        text = value.decode("latin-1")
+        if kind == b"p" and int(value):
+            at = int(value)
+        elif kind == b"S":
+            answer["sender"] = text
+        elif kind == b"O":
+            original = text
+        elif kind == b"A" and text.startswith("dsn_orig_rcpt="):
+            orcpt = text.partition("=")[2]
+        elif kind == b"R":
+            recipients.append([text, original, orcpt])
+            original = orcpt = ""
+        elif kind in b"NL":
+            content += value + (b"\n" if kind == b"N" else b"")
+        elif kind == b"E":
+            break
+    answer["recipients"] = recipients
+    header = content.partition(b"\n\n")[0]
+    answer["header"] = header_values(header)
+
+
+def header_values(header: bytes) -> list[str]:
+    """The values of From, To and Reply-To in a header, in the order in which they come."""
+    fields = re.findall(rb"(?m)^(From|To|Reply-To):((?:.*\n[ \t])*.*)", header)
+    return [value.decode("latin-1") for _, value in fields]
+
+
+def _route(rewrite: socket.socket, sender: str, address: str) -> list[Any]:
+    asked = {"request": "resolve", "sender": sender, "address": address}
+    rewrite.sendall("".join(f"{name}\0{value}\0" for name, value in asked.items()).encode("latin-1") + b"\0")
+    got = _attributes(rewrite)
+    flags = int(got["flags"])
+    if flags & _FAILED:
+        return ["broken"]
+    kind = next(name for bit, name in _CLASSES.items() if flags & bit)
+    return [kind, bool(flags & _ROUTED), got["transport"], got["nexthop"], got["recipient"]]
+
+
+def _attributes(connection: socket.socket) -> dict[str, str]:
+    """One list of attributes: names and values that end in NUL, and a NUL."""
+    data = b""
+    while not data.endswith(b"\0\0") or data.count(b"\0") % 2 == 0:
+        more = connection.recv(65536)
+        if not more:
+            raise OSError("the service went away")
+        data += more
+    words = data.decode("latin-1").split("\0")[:-2]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+if __name__ == "__main__":
+    main()
