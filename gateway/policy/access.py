@@ -47,9 +47,10 @@ class Access(Answers):
     async def network(self, session: Session, address: str, kind: str, subject: str) -> Verdict:
         return await self._first(session, self._networks(address), subject, kind) or DUNNO
 
-    async def word(self, session: Session, word: str, kind: str) -> Verdict:
+    async def word(self, session: Session, word: str, kind: str, subject: str | None = None) -> Verdict:
         """A key without parts."""
-        return await self._first(session, iter(((word, True),)), word, kind) or DUNNO
+        subject = word if subject is None else subject
+        return await self._first(session, iter(((word, True),)), subject, kind) or DUNNO
 
     async def null_sender(self, session: Session) -> Verdict:
         return await self._first(session, iter(((self._null_key, True),)), "", facts.SENDER) or DUNNO
@@ -175,6 +176,15 @@ async def _sasl(access: Access, session: Session) -> Verdict:
     return await access.word(session, name, "SASL login name") if name else DUNNO
 
 
+async def _certificate(access: Access, session: Session) -> Verdict:
+    for fingerprint in session.tls.fingerprints if session.tls is not None else ():
+        found = await access.word(session, fingerprint, "Client certificate", session.client)
+        if found is not DUNNO:
+            return found
+    return DUNNO
+
+
+_register("check_ccert_access", _certificate)
 _register("check_client_access", _client)
 _register("check_reverse_client_hostname_access", _reverse_client)
 _register("check_helo_access", _helo)

@@ -31,6 +31,30 @@ def inet_interfaces(tools: Toolbox, arguments: Arguments) -> IRestriction:
     return Plain("permit_inet_interfaces", answer)
 
 
+@restriction("permit_tls_clientcerts")
+def known_certificate(tools: Toolbox, arguments: Arguments) -> IRestriction:
+    """The fingerprint of the client's certificate, or that of its key, is in relay_clientcerts."""
+    words = tools.settings.words("relay_clientcerts")
+    maps = tools.tables.maps(words, tools.settings, title="relay_clientcerts", program="smtpd")
+
+    async def check(session: Session) -> Verdict:
+        for fingerprint in session.tls.fingerprints if session.tls is not None else ():
+            if await maps.find(fingerprint) is not None:
+                return PERMIT
+        return DUNNO
+
+    return Asking("permit_tls_clientcerts", check)
+
+
+@restriction("permit_tls_all_clientcerts")
+def trusted_certificate(tools: Toolbox, arguments: Arguments) -> IRestriction:
+    def answer(session: Session) -> Verdict:
+        tls = session.tls
+        return PERMIT if tls is not None and tls.fingerprints and tls.trusted else DUNNO
+
+    return Plain("permit_tls_all_clientcerts", answer)
+
+
 @restriction("reject_unknown_client_hostname", "reject_unknown_client")
 def unknown_client(tools: Toolbox, arguments: Arguments) -> IRestriction:
     code = tools.settings.number("unknown_client_reject_code")

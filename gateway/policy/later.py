@@ -15,11 +15,8 @@ from gateway.policy.verdict import DUNNO, misconfigured
 
 _PERMITTING = {
     "permit_mx_backup": 0,
-    "permit_tls_all_clientcerts": 0,
-    "permit_tls_clientcerts": 0,
 }
 _REFUSING = {
-    "check_ccert_access": 1,
     "reject_unverified_recipient": 0,
     "reject_unverified_sender": 0,
 }

@@ -57,6 +57,10 @@ class Tls:
     """… and in that of who issued it."""
     fingerprints: tuple[str, ...] = ()
     """Of the certificate, and of its public key: upper-case pairs of hexadecimal digits parted by colons."""
+    group: str = ""
+    """How keys were exchanged."""
+    asked: bool = False
+    """The client was asked for a certificate."""
     trusted: bool = False
     """The certificate leads to an authority that we trust."""
 

@@ -230,7 +230,7 @@ class Conversation:
         if self.hangup:
             return
         if self.options.tls_wrapper and not self.service.stand_alone:
-            if self.service.tls_context is None:
+            if self.service.tls is None:
                 what = f"from {self.session.client} for service {self.service.name}"
                 self.warning(f"Wrapper-mode request dropped {what}. TLS context initialization failed.")
                 return
@@ -331,9 +331,10 @@ class Conversation:
 
     async def begin_tls(self) -> None:
         """Do the handshake, and forget what was said in clear (RFC 3207 4.2).  Raises Gone."""
-        before = self.session.where
+        before, service_tls = self.session.where, self.service.tls
+        assert service_tls is not None
         try:
-            await self.channel.start_tls(self.service.tls_context, self.options.starttls_timeout)
+            await self.channel.start_tls(service_tls, self.options.starttls_timeout)
         except Gone as gone:
             self.session.where = "STARTTLS"
             self.info(f"SSL_accept error from {self.session.client}: {gone.reason}")
@@ -342,7 +343,9 @@ class Conversation:
         self.forget()
         self.session.helo, self.session.protocol = None, "SMTP"
         self.session.sasl_method = self.session.sasl_username = self.session.sasl_sender = ""
-        self.session.tls = tls.facts(self.channel.transport)
+        self.session.tls = service_tls.facts(self.channel.transport)
+        for line in tls.log_lines(self.session.tls, self.session.client, service_tls.rules.log_level):
+            self.info(line)
 
     # --- one command ---------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 
 from gateway.content.dates import mail_date
-from gateway.policy.session import Session
+from gateway.policy.session import Session, Tls
 from gateway.smtpd.options import Options
 
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -30,7 +30,7 @@ def received(options: Options, session: Session, recipient: str, arrival: float,
     if tls is not None and options.received_tls:
         bits = f"{tls.cipher_bits}/{tls.algorithm_bits} bits"
         lines.append(f"(using {tls.protocol} with cipher {tls.cipher} ({bits}))")
-        lines.append("(No client certificate requested)")
+        lines.append(f"({_certificate(tls)})")
     if session.sasl_username and options.received_sasl:
         lines.append(f"(Authenticated sender: {session.sasl_username})")
     by = f"by {options.hostname} ({options.mail_name}) with {_protocol(session, smtputf8)} id %(id)s"
@@ -40,6 +40,15 @@ def received(options: Options, session: Session, recipient: str, arrival: float,
         lines.append(f"{by}; {mail_date(arrival)}")
     first, *others = map(_encoded, lines)
     return [b"Received: " + first, *(b"\t" + line for line in others)]
+
+
+def _certificate(tls: Tls) -> str:
+    if not tls.asked:
+        return "No client certificate requested"
+    if not tls.fingerprints:
+        return "Client did not present a certificate"
+    verified = "verified OK" if tls.trusted else "not verified"
+    return f'Client CN "{tls.subject}", Issuer "{tls.issuer}" ({verified})'
 
 
 def _encoded(line: str) -> bytes:

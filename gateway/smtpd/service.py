@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -23,7 +22,7 @@ from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.login import Login
 from gateway.smtpd.milters import Milters
 from gateway.smtpd.options import Options
-from gateway.smtpd.tls import server_context
+from gateway.smtpd.tls import ServerTLS, server_tls
 from gateway.tables import AddressList, Maps, StringList, Tables
 from gateway.tables.requests import Reach
 
@@ -83,7 +82,7 @@ class Service:
     rewrite_tables: Sequence[ILookupTable]
     forbidden: StringList
     command_filter: ILookupTable | None
-    tls_context: Any
+    tls: ServerTLS | None
     login: Login | None = None
     milters: Milters | None = None
     stand_alone: bool = False
@@ -140,7 +139,7 @@ class Service:
             rewrite_tables=rewrite_tables,
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
-            tls_context=server_context(settings, with_.log, program) if wants_tls else None,
+            tls=_server_tls(settings, tables, options, with_, program) if wants_tls else None,
             login=Login.of(settings, tables, reach, with_.log, program),
             milters=None if stand_alone else Milters.of(settings, tables, reach, with_.log, program),
             stand_alone=stand_alone,
@@ -149,6 +148,13 @@ class Service:
     @property
     def log(self) -> Log:
         return self.with_.log
+
+
+def _server_tls(
+    settings: Settings, tables: Tables, options: Options, with_: Collaborators, program: str
+) -> ServerTLS | None:
+    level = "encrypt" if options.tls_wrapper else options.tls_level
+    return server_tls(settings, tables, level, with_.log, program, with_.clock.seconds)
 
 
 def _rate_limits(settings: Settings) -> dict[str, int]:

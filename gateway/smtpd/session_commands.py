@@ -153,7 +153,7 @@ async def starttls(self: Conversation, tokens: list[Token]) -> str | None:
         return "554 5.5.1 Error: TLS already active"
     if self.options.tls_level == "none" or not self.offers("starttls") or self.service.stand_alone:
         return "502 5.5.1 Error: command not implemented"
-    if self.service.tls_context is None:
+    if self.service.tls is None:
         return "454 4.7.0 TLS not available due to local problem"
     count = self.over_limit(limits.TLS_SESSIONS)
     if count:
