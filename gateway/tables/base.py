@@ -21,6 +21,7 @@ from gateway.interfaces import ILookupTable, TableError
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.interfaces import Log
+    from gateway.tables.matcher import Matcher
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Environment:
     """Runs a call in a thread of the tables' own; None = there is no reactor, so block."""
     reactor: Any = None
     """For connections; None = tables that need the network take the global one."""
+    matcher: Callable[[], Matcher] | None = None
+    """Where patterns are tried that may take long; None = there is no reactor, so try them and block."""
     resolver: Any = None
     """An IResolver for host names in tcp: and socketmap:; None = the system's, blocking."""
 

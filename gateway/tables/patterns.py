@@ -3,28 +3,71 @@
 ``/pattern/flags result``, ``!/pattern/flags result``, ``if /pattern/ … endif``; the first rule that matches counts;
 ``$1 ${1} $(1)`` take in what a group matched and ``$$`` is a dollar sign.  A rule that cannot be used is left out and
 reported with its line, in Postfix's words.  Keys are cut at header_size_limit, the longest that Postfix asks for.
+
+A key for which the patterns might take too long (gateway.tables.effort) is tried in another process, with a time limit
+(gateway.tables.matcher); where no reactor runs, in commands, it is tried here.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec
 from gateway.tables.bracket import PatternError
+from gateway.tables.effort import effort
 from gateway.tables.perl import PerlFlags, compile_perl
 from gateway.tables.posix import compile_posix
 from gateway.tables.rules import Rule, RuleList, Rules, RuleTable, first_match
 from gateway.tables.text import Line, Problem
 
+if TYPE_CHECKING:
+    from gateway.tables.matcher import Matcher
+
 Replacement = str | list[str | int]
 
+_LONG = 10_000
 _SPACE = " \t\r\n\v\f"
 _MACRO = re.compile(r"\$(?:(\$)|([A-Za-z0-9_]+)|\{([^{}]*)\}|\(([^()]*)\))")
 
 
+BUDGET = 5e6
+"""Steps that a look-up may take here: about a tenth of a second, for a hostile key."""
+
+
 class _Skip(ValueError):
     """A rule that is to be left out; the message says why."""
+
+
+class PatternRules(Rules[re.Pattern[str]]):
+    """``safe_length``: keys up to this length are tried here, without a closer look."""
+
+    __slots__ = ("__weakref__", "efforts", "safe_length", "slow")
+
+    def __init__(self, rules: list[Rule[re.Pattern[str]]], problems: list[Problem]) -> None:
+        super().__init__(rules, problems)
+        self.efforts = [effort(rule.test) for rule in rules]
+        share = BUDGET / max(len(rules), 1)
+        self.safe_length = min((one.safe_length(share) for one in self.efforts), default=math.inf)
+        self.slow = {at for at, one in enumerate(self.efforts) if one.safe_length(share) < _LONG}
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def is_safe(self, key: str) -> bool:
+        if len(key) <= self.safe_length:
+            return True
+        left = BUDGET
+        for one in self.efforts:
+            left -= one.steps(key)
+            if left < 0:
+                return False
+        return True
 
 
 class PatternTable(RuleTable[re.Pattern[str]]):
@@ -33,43 +76,57 @@ class PatternTable(RuleTable[re.Pattern[str]]):
     def __init__(self, spec: Spec, environment: Environment) -> None:
         self._substitution = spec.substitution
         self._limit = spec.settings.number("header_size_limit")
+        self._matcher = environment.matcher
         super().__init__(spec, environment)
 
     async def lookup(self, key: str) -> str | None:
-        found = self._find(key)
+        key = key[: self._limit]
+        rules = self.rules
+        assert isinstance(rules, PatternRules)
+        if self._matcher is not None and not rules.is_safe(key):
+            return await self._lookup_elsewhere(self._matcher(), rules, key)
+        found = _find(rules, key)
         if found is None:
             return None
         rule, match = found
         if isinstance(rule.result, str):
             return rule.result
-        return "".join(
-            part if isinstance(part, str) else match.group(part) or "" for part in rule.result
-        )
+        return "".join(part if isinstance(part, str) else match.group(part) or "" for part in rule.result)
+
+    async def _lookup_elsewhere(self, matcher: Matcher, rules: PatternRules, key: str) -> str | None:
+        try:
+            found = await matcher.find(rules, rules.rules, key, rules.slow)
+        except TableError as problem:
+            at = getattr(problem, "rule", -1)
+            line = f", line {rules.rules[at].line}" if at >= 0 else ""
+            raise TableError(f"{self._type} map {self._place}{line}: {problem}") from None
+        if found is None:
+            return None
+        index, groups = found
+        result = rules.rules[index].result
+        if isinstance(result, str):
+            return result
+        return "".join(part if isinstance(part, str) else groups[part] or "" for part in result)
 
     def source(self, key: str) -> str | None:
-        found = self._find(key)
+        rules = self.rules
+        assert isinstance(rules, PatternRules)
+        if not rules.is_safe(key):
+            return self._place
+        found = _find(rules, key[: self._limit])
         return f"{self._place}:{found[0].line}" if found else None
-
-    def _find(self, key: str) -> tuple[Rule[re.Pattern[str]], re.Match[str]] | None:
-        key = key[: self._limit]
-
-        def matches(rule: Rule[re.Pattern[str]]) -> re.Match[str] | bool | None:
-            match = rule.test.search(key)
-            return match is None if rule.negated else match
-
-        return first_match(self.rules.rules, matches)
 
     def compile(self, pattern: str, flags: str) -> re.Pattern[str]:
         raise NotImplementedError
 
-    def parse_lines(self, lines: Sequence[Line], problems: list[Problem]) -> Rules[re.Pattern[str]]:
+    def parse_lines(self, lines: Sequence[Line], problems: list[Problem]) -> PatternRules:
         rules: RuleList[re.Pattern[str]] = RuleList(problems)
         for number, text in lines:
             try:
                 self._parse_line(number, text.rstrip(_SPACE), rules, problems)
             except (_Skip, PatternError) as problem:
                 problems.append(Problem(number, str(problem)))
-        return Rules(rules.finish(), problems)
+        return PatternRules(rules.finish(), problems)
 
     def _parse_line(
         self, number: int, text: str, rules: RuleList[re.Pattern[str]], problems: list[Problem]
@@ -127,6 +184,14 @@ class PerlTable(PatternTable):
             elif flag != "X":
                 raise _Skip(f'unknown regexp option "{flag}": skipping this rule')
         return compile_perl(pattern, chosen)
+
+
+def _find(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], re.Match[str]] | None:
+    def matches(rule: Rule[re.Pattern[str]]) -> re.Match[str] | bool | None:
+        match = rule.test.search(key)
+        return match is None if rule.negated else match
+
+    return first_match(rules.rules, matches)
 
 
 def _is_word(text: str, word: str) -> bool:

@@ -50,8 +50,10 @@ class Tables:
     ) -> None:
         self._environment = Environment(clock, log, wall, choose, reactor=reactor, resolver=resolver)
         self._pool: Any = None
+        self._matcher: Any = None
         if reactor is not None:
             self._environment.in_thread = self._in_thread
+            self._environment.matcher = self._get_matcher
         self._tables: dict[tuple[object, ...], Table] = {}
         self._lists: list[PatternList] = []
         self._depth = 0
@@ -111,9 +113,12 @@ class Tables:
         return list(found)
 
     def close(self) -> None:
-        """Close connections, end threads."""
+        """Close connections, end threads and processes."""
         for table in self._tables.values():
             table.close()
+        if self._matcher is not None:
+            self._matcher.stop()
+            self._matcher = None
         if self._pool is not None:
             self._pool.stop()
             self._pool = None
@@ -146,6 +151,13 @@ class Tables:
     @staticmethod
     def _words(name: str, settings: Settings, words: Sequence[str] | None) -> Sequence[str]:
         return settings.words(name) if words is None else words
+
+    def _get_matcher(self) -> Any:
+        from gateway.tables.matcher import Matcher
+
+        if self._matcher is None:
+            self._matcher = Matcher(self._environment.reactor)
+        return self._matcher
 
     def _in_thread(self, call: Callable[[], Any]) -> Awaitable[Any]:
         from twisted.internet.threads import deferToThreadPool
