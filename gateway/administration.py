@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.config import Settings
 from gateway.control import Handler, Refused, control_factory, listed_object
@@ -26,8 +26,17 @@ ENDS_ATTEMPT = frozenset({"delete", "hold"})
 """Changes after which an attempt that is going on is not the scheduler's any more."""
 
 
+class Jobs(Protocol):
+    """Mail that has been handed on and waits elsewhere: gateway.uucp_services.Keepers."""
+
+    def listing(self) -> Iterable[dict[str, Any]]: ...
+
+    async def cancel(self, ids: Collection[str]) -> list[str]: ...
+
+
 class Administration:
-    """``request`` passes "reload" and "stop" on to whoever can do that; ``in_thread`` runs what blocks."""
+    """``request`` passes "reload", "restart" and "stop" on to whoever can do that; ``in_thread`` runs what blocks.
+    ``jobs`` are listed and deleted like what is in the queue."""
 
     def __init__(
         self,
@@ -40,6 +49,7 @@ class Administration:
         *,
         in_thread: Callable[..., Any],
         request: Callable[[str], None],
+        jobs: Jobs | None = None,
     ) -> None:
         self._spool = spool
         self._scheduler = scheduler
@@ -47,6 +57,7 @@ class Administration:
         self._request = request
         self._log = log
         self._in_thread = in_thread
+        self._jobs = jobs
         self._maildrop = Path(settings.text("queue_directory")) / "maildrop"
         self._lookers = tables.string_list("authorized_mailq_users", settings)
         self._flushers = tables.string_list("authorized_flush_users", settings)
@@ -56,7 +67,7 @@ class Administration:
         handlers: dict[str, Handler] = {
             "list": self._list, "flush": self._flush, "flush-site": self._flush_site, "flush-id": self._flush_id,
             "poke": self._poke, "status": self._status,
-            "reload": self._passed_on("reload"), "stop": self._passed_on("stop"),
+            "reload": self._passed_on("reload"), "restart": self._passed_on("restart"), "stop": self._passed_on("stop"),
         }
         for action in ("delete", "hold", "release", "requeue", "expire"):
             handlers[action] = self._changing(action)
@@ -92,6 +103,8 @@ class Administration:
                 if self._scheduler.is_active(one.id):
                     item["queue_name"] = "active"
                 yield item
+        for item in self._jobs.listing() if self._jobs is not None else ():
+            yield item
 
     async def _flush(self, uid: int, arguments: dict[str, Any]) -> int:
         await self._must_be_among(uid, self._flushers, "flush the mail queue")
@@ -127,6 +140,10 @@ class Administration:
                 changes = await self._spool.change(action, ids, queues)
             except SpoolError as error:
                 raise Refused(str(error)) from None
+            if action == "delete" and ids is not None and self._jobs is not None:
+                taken_back = await self._jobs.cancel(set(ids))
+                changes.ids += [one for one in taken_back if one not in changes.ids]
+                changes.count = max(changes.count, len(changes.ids))
             if action in ENDS_ATTEMPT:
                 for one in changes.ids:
                     self._scheduler.forget(one)

@@ -20,27 +20,33 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.utils import getProcessOutputAndValue
 from twisted.python import log, usage
 
 from gateway import __version__
 from gateway.clock import make_steady
 from gateway.config import ConfigError, Configuration, Finding
 from gateway.config.builtin import PORT, configured_directory, load_configuration
+from gateway.config.configuration import from_texts
 from gateway.config.findings import ERROR
 from gateway.config.ports import known_ports
 from gateway.listeners import ListenError, bind_inet, bind_unix, interface_addresses, service_addresses
 from gateway.log import MailLog
-from gateway.master import RELOADED, Master, Plan
+from gateway.master import RELOADED, RESTARTED, Master, Plan, role_environment
 from gateway.parts import make_log
 from gateway.privileges import AccountError, mail_owner, prepare_directories
 from gateway.rehearsal import findings
 from gateway.role import catch_errors
 from gateway.roles import Single
+from gateway.succession import Estate, inherited, succeed
 from spool.names import FOLDERS
 from spool.store import JOURNALS
 
 ORPHANS_PATIENCE = 15.0  # seconds that roles of a master that was killed may take to end
 STOP_GRACE = 8.0  # seconds that running deliveries have when the gateway is told to stop
+CHECK_PATIENCE = 60.0  # seconds that a new program may take to check the configuration
+LAST_SESSIONS, LAST_TRANSACTIONS = 10.0, 60.0
+"""Seconds that clients have before a restart of a gateway in one process; after the first they are asked to go."""
 
 
 class Options(usage.Options):
@@ -57,12 +63,15 @@ def makeService(options: Options) -> Service:
     make_steady(reactor)
     given = options["config-directory"]
     try:
+        estate = inherited()
         configuration = load_configuration(Path(given).absolute() if given else None)
-        refuse_errors(findings(configuration, reactor))
         configured = given is not None or configured_directory(None) is not None
+        if estate is not None and configured:
+            configuration = from_texts(*estate.texts, configuration.directory)
+        refuse_errors(findings(configuration, reactor))
         if not configured:
             configuration.directory.mkdir(exist_ok=True)
-        return Gateway(configuration, configured, reactor)
+        return Gateway(configuration, configured, reactor, estate)
     except (ConfigError, AccountError, ListenError, OSError) as error:
         sys.exit(f"mailgateway: fatal: {error}")
 
@@ -79,7 +88,11 @@ class Gateway(Service):
 
     name = "mailgateway"
 
-    def __init__(self, configuration: Configuration, configured: bool, reactor: Any) -> None:
+    def __init__(
+        self, configuration: Configuration, configured: bool, reactor: Any, estate: Estate | None = None
+    ) -> None:
+        self._estate = estate
+        self._began_in = os.getcwd()
         self.configuration = configuration
         self.configured = configured
         self.reactor = reactor
@@ -92,6 +105,7 @@ class Gateway(Service):
         """A lock that all our roles hold with us, as long as one of them lives."""
         self._single: Single | None = None
         self._handing_over = False
+        self._restarting = False
         self._reload_again = False
         self._retiring: dict[Single, Deferred[Any]] = {}
         """Those of before a reload, with what fires when their last client has gone."""
@@ -117,9 +131,13 @@ class Gateway(Service):
         settings = configuration.settings
         queue, data = Path(settings.text("queue_directory")), Path(settings.text("data_directory"))
         prepare_directories(queue, data, (*FOLDERS, JOURNALS), self.owner)
-        self._lock = lock(data / "master.lock")
-        self._family = self._outlive_orphans(data / "roles.lock")
-        self.sockets = self._bind(configuration, {})
+        if self._estate is not None:
+            self._lock, self._family = self._estate.locks
+        else:
+            self._lock = lock(data / "master.lock")
+            self._family = self._outlive_orphans(data / "roles.lock")
+        known = self._estate.sockets if self._estate is not None else {}
+        self.sockets = self._bind(configuration, known)
 
     def _outlive_orphans(self, path: Path) -> Any:
         """Roles whose master was killed end by themselves; until then they hold the sockets and the queue."""
@@ -161,12 +179,18 @@ class Gateway(Service):
         signal.signal(signal.SIGHUP, lambda number, frame: self.reactor.callFromThread(self.reload))
         where = self.configuration.directory if self.configured else "(built in)"
         self.log.info("master", f"daemon started -- version {__version__}, configuration {where}")
+        estate, self._estate = self._estate, None
         if self.split:
-            self._master = Master(self.reactor, self.log, self._requested)
+            self._master = Master(self.reactor, self.log, self._requested, estate.roles if estate else ())
         try:
             self._run(self.configuration)
         except (ConfigError, AccountError, ListenError, OSError) as error:
             self._fail(str(error))
+        if estate is not None:
+            if self._master is None:
+                self.log.info("master", RESTARTED)
+            if estate.reload:
+                self.reactor.callLater(0, self.reload)
         print(self._introduction(), flush=True)
 
     def _run(self, configuration: Configuration) -> None:
@@ -215,17 +239,18 @@ class Gateway(Service):
         """An administrator's command, by the control socket."""
         if what == "reload":
             self.reload()
+        elif what == "restart":
+            self.restart()
         elif what == "stop":
             self.reactor.callLater(0, self.reactor.stop)
 
     def reload(self) -> None:
         """Take up a changed configuration.  One that cannot be used is refused whole, with the reason in the log."""
-        if self._handing_over:
+        if self._handing_over or self._restarting:
             self._reload_again = True
             return
         try:
-            configuration = load_configuration(self.configuration.directory if self.configured else None)
-            refuse_errors(findings(configuration, self.reactor))
+            configuration = self._load()
             single = None if self.split else Single(configuration, self.reactor, self.log, self._requested)
             bound = self._bind(configuration, self.sockets)
         except (ConfigError, AccountError, ListenError, OSError) as error:
@@ -240,6 +265,12 @@ class Gateway(Service):
         for name, one in old.items():
             if name not in bound:
                 one.close()
+
+    def _load(self) -> Configuration:
+        """The configuration as it is now.  Raises ConfigError."""
+        configuration = load_configuration(self.configuration.directory if self.configured else None)
+        refuse_errors(findings(configuration, self.reactor))
+        return configuration
 
     def _replace_single(self, single: Single) -> None:
         """The new one takes clients at once, and the queue when the present one has let go of it: two must not hold it.
@@ -263,6 +294,78 @@ class Gateway(Service):
             self._reload_again = False
             self.reactor.callLater(0, self.reload)
 
+    # --- restart ---------------------------------------------------------------------------------------------------
+
+    def restart(self) -> None:
+        """Have a new program take this one's place, in this process, on these sockets.  If it would not start, or does
+        not like the configuration, this one stays."""
+        if self._handing_over:
+            self.reactor.callLater(1.0, self.restart)
+        elif not self._restarting and self.running:
+            self._restarting = True
+            Deferred.fromCoroutine(self._restart()).addErrback(log.err).addCallback(self._not_restarted)
+
+    def _not_restarted(self, ignored: object) -> None:
+        self._restarting = False
+        if self._reload_again and self.running:
+            self._reload_again = False
+            self.reload()
+
+    async def _restart(self) -> None:
+        try:
+            await self._ask_new_program()
+            configuration = self._load()
+            bound = self._bind(configuration, self.sockets)
+        except (ConfigError, AccountError, ListenError, OSError) as error:
+            self.log.error("master", f"restart refused, everything stays as it is: {error}")
+            return
+        self.log.info("master", f"restart -- version {__version__}, configuration {configuration.directory}")
+        if self._master is None:
+            await self._fall_silent()
+        if not self.running:
+            return
+        roles = self._master.describe() if self._master is not None else []
+        self.log.flush()
+        try:
+            succeed(
+                Estate(bound, [self._lock, self._family], configuration.texts, roles, self._reload_again),
+                self._began_in,
+            )
+        except OSError as error:
+            self._fail(f"restart: {error}")
+
+    async def _ask_new_program(self) -> None:
+        """What would be started now must run, and find no error.  Raises ConfigError."""
+        command = ["-m", "gateway.commands.main", "check"]
+        if self.configured:
+            command += ["-c", str(self.configuration.directory)]
+        done: Deferred[tuple[bytes, bytes, int]] = getProcessOutputAndValue(
+            sys.executable, command, role_environment(), self._began_in, self.reactor
+        )
+        done.addTimeout(CHECK_PATIENCE, self.reactor)
+        try:
+            said, complained, status = await done
+        except Exception as error:
+            raise ConfigError(f"the program does not run: {type(error).__name__}") from None
+        if status:
+            lines = [line for line in (said + complained).decode(errors="replace").splitlines() if line.strip()]
+            wrong = next((line for line in lines if "error" in line), lines[-1] if lines else f"status {status}")
+            raise ConfigError(wrong.strip())
+
+    async def _fall_silent(self) -> None:
+        """One process: end what would be cut off.  While deliveries run clients are served; after that new ones wait
+        for their greeting until those that are connected have gone."""
+        single = self._single
+        assert single is not None
+        await single.end_deliveries()
+        await single.hand_over()
+        call = self.reactor.callLater(LAST_SESSIONS, self._dismiss_all)
+        gone = DeferredList([single.retire(LAST_SESSIONS + LAST_TRANSACTIONS), *self._retiring.values()])
+        gone.addTimeout(LAST_SESSIONS + LAST_TRANSACTIONS + 1, self.reactor).addErrback(lambda ignored: None)
+        await gone
+        if call.active():
+            call.cancel()
+
     def stopService(self) -> Deferred[Any]:
         """Runs when twistd stops; the deliveries that are running have STOP_GRACE seconds."""
         super().stopService()
@@ -281,9 +384,12 @@ class Gateway(Service):
         single = self._single
         if single is not None:
             waiting.append(single.hand_over().addBoth(lambda ignored: single.retire()))
-        for one in (*self._retiring, *([single] if single else [])):
-            one.dismiss()
+        self._dismiss_all()
         return DeferredList(waiting)
+
+    def _dismiss_all(self) -> None:
+        for one in (*self._retiring, *([self._single] if self._single else [])):
+            one.dismiss()
 
     def _leave(self) -> None:
         """What did not end in time is cut off; nothing is lost by that."""

@@ -207,13 +207,12 @@ class Master:
         self._stopping = False
         self._outgoing: list[RoleProcess] = []
         """Replaced, and at work until the new ones are ready."""
-        self._finished = ""
+        self._finished: list[str] = [RESTARTED] if inherited else []
         """What to say when all new ones are ready."""
         for kept in inherited:
             one = RoleProcess(Plan(kept["role"], kept["number"]), reactor, self)
             self._running.append(one)
             self._outgoing.append(one)
-            self._finished = RESTARTED
             one.inherit(kept)
 
     def start(self, configuration: Configuration, plans: Sequence[Plan]) -> None:
@@ -227,8 +226,8 @@ class Master:
         for one in old:
             one.retired = True
         self._outgoing += old
-        if old:
-            self._finished = RELOADED
+        if old and RELOADED not in self._finished:
+            self._finished.append(RELOADED)
         for plan in self._plans:
             if plan.role == "scheduler":
                 self.let_go()
@@ -247,8 +246,9 @@ class Master:
             for one in outgoing:
                 one.link.note("retire", None)
         if self._finished and ready >= {plan.title for plan in self._plans}:
-            self._log.info("master", self._finished)
-            self._finished = ""
+            for what in self._finished:
+                self._log.info("master", what)
+            self._finished.clear()
 
     def let_go(self) -> None:
         """Start the scheduler, unless there is one or another one still has the queue."""

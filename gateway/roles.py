@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
+from gateway import uucp_services
 from gateway.administration import Administration
 from gateway.capacity import capacity, complaint, raise_limit
 from gateway.config import Configuration
@@ -183,8 +184,10 @@ class SchedulerRole(Role):
         self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
         self.parts.pickup.start()
         self.scheduler.start()
+        self.parts.uucp_keepers.start()
 
     async def _retire(self) -> None:
+        self.parts.uucp_keepers.pause()
         await self.stop_listening()
         self.receivers.close()
         self.pokes.stop()
@@ -202,10 +205,11 @@ class ExecutorRole(Role):
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
         owner = mail_owner(configuration.settings.text("mail_owner"))
-        self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls={DELIVER: self._deliver})
+        calls = {DELIVER: self._deliver, uucp_services.QUESTION: self._asked_of_uucp}
+        self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls=calls)
         self.parts = Parts(
             configuration, reactor, log, notify=lambda queue_id, envelope, stored: None, flush_site=_nowhere,
-            forwarder=RemoteForwarder(self),
+            forwarder=RemoteForwarder(self), is_executor=True,
         )
         self._busy = 0
         self._idle: Deferred[None] | None = None
@@ -218,6 +222,9 @@ class ExecutorRole(Role):
         if link is None:
             raise ConnectionError("the scheduler is away")
         return await link.call(name, value)
+
+    async def _asked_of_uucp(self, value: Any) -> Any:
+        return await uucp_services.answer(self.parts, value)
 
     async def _deliver(self, value: Any) -> Any:
         self._busy += 1
@@ -285,6 +292,7 @@ class Single(Role):
         self._working = True
         self.parts.pickup.start()
         self.scheduler.start()
+        self.parts.uucp_keepers.start()
 
     def hand_over(self) -> Deferred[None]:
         """Let go of the sockets and the queue; fires when another one may take that.  What is being delivered ends in
@@ -292,6 +300,7 @@ class Single(Role):
         return Deferred.fromCoroutine(self._hand_over())
 
     async def _hand_over(self) -> None:
+        self.parts.uucp_keepers.pause()
         await self.stop_listening()
         self.pokes.stop()
         if self._working:
@@ -304,15 +313,24 @@ class Single(Role):
         if self.heir is not None:
             self.heir.given_back(queue_id, where)
 
+    async def end_deliveries(self) -> None:
+        """Start nothing more, and wait for what is running."""
+        await self.parts.pickup.stop()
+        await self.scheduler.stop()
+
     def given_back(self, queue_id: str, where: str) -> None:
         self.parts.spool.given_back(queue_id, where)
         self.scheduler.poke()
         if self.heir is not None:
             self.heir.given_back(queue_id, where)
 
-    async def _retire(self) -> None:
+    def retire(self, grace: float = RETIRE_GRACE) -> Deferred[None]:
+        """``grace``: seconds that the sessions have."""
+        return Deferred.fromCoroutine(self._end(grace))
+
+    async def _end(self, grace: float) -> None:
         await self.scheduler.stop()
-        await drained(self.factories)
+        await drained(self.factories, grace)
         await self.parts.stop()
 
     def dismiss(self) -> None:
@@ -328,7 +346,7 @@ ROLES: dict[str, Callable[[Configuration, Any, MailLog], Role]] = {
 def administration(parts: Parts, scheduler: Scheduler, request: Request) -> Administration:
     return Administration(
         parts.settings, parts.spool, scheduler, parts.pickup, parts.tables, parts.log, in_thread=parts.in_thread,
-        request=request,
+        request=request, jobs=parts.uucp_keepers,
     )
 
 
@@ -348,9 +366,9 @@ def make_room(log: MailLog, *, deliveries: bool = False) -> Room:
     return Room(clients, messages)
 
 
-async def drained(factories: Mapping[str, SmtpdFactory]) -> None:
+async def drained(factories: Mapping[str, SmtpdFactory], grace: float = RETIRE_GRACE) -> None:
     for factory in factories.values():
-        await factory.drain(RETIRE_GRACE)
+        await factory.drain(grace)
 
 
 def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]]) -> None:

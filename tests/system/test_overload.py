@@ -15,18 +15,17 @@ import pytest
 from tests.system.gateway import poll, processes
 from tests.system.load import Load
 
-# More of it by hand: KILLS=50 RELOADS=100 python -m pytest tests/system/test_overload.py
+# More of it by hand: KILLS=50 RELOADS=100 RESTARTS=100 python -m pytest tests/system/test_overload.py
 KILLS = int(os.environ.get("KILLS", "5"))
 RELOADS = int(os.environ.get("RELOADS", "20"))
+RESTARTS = int(os.environ.get("RESTARTS", "3"))
 
 ORPHANS_GONE = 8.0
 
-pytestmark = [pytest.mark.system, pytest.mark.root]
+pytestmark = pytest.mark.system
 
 
-@pytest.fixture
-def gateway(make_gateway, make_sink):
-    made = make_gateway("twistd")
+def loaded(made, make_sink):
     made.sink = make_sink()
     made.set(
         transport_maps=f"inline:{{far.example=smtp:[127.0.0.1]:{made.sink.port}}}",
@@ -34,6 +33,11 @@ def gateway(make_gateway, make_sink):
     )
     made.start()
     return made
+
+
+@pytest.fixture
+def gateway(make_gateway, make_sink):
+    return loaded(make_gateway("twistd"), make_sink)
 
 
 def arrived(gateway):
@@ -65,6 +69,7 @@ def kill_master(gateway):
     return orphans
 
 
+@pytest.mark.root
 def test_kills_at_random_lose_nothing(gateway):
     seed = random.randrange(1 << 30)
     print("seed", seed)
@@ -98,6 +103,7 @@ def test_kills_at_random_lose_nothing(gateway):
     assert [pid for pid, words in processes() if pid in orphans and "gateway.role" in words] == []
 
 
+@pytest.mark.root
 def test_reloads_under_load_cut_nobody(gateway):
     with Load(gateway, "far.example") as load:
         for number in range(RELOADS):
@@ -113,6 +119,28 @@ def test_reloads_under_load_cut_nobody(gateway):
     assert load.troubles == []
     assert set(counts.values()) == {1}
     assert "killed" not in gateway.log
+
+
+def test_restarts_under_load_cut_nobody(either, make_sink):
+    """In place: the listening sockets stay open, old roles end their sessions, the process ID stays."""
+    gateway = loaded(either("twistd"), make_sink)
+    began, before = gateway.process.pid, set(gateway.roles())
+    with Load(gateway, "far.example") as load:
+        for number in range(RESTARTS):
+            gateway.run("restart", check=True)
+            poll(lambda number=number: gateway.log.count("restart finished") > number, gateway.last_words)
+            seen = len(load.accepted)
+            poll(lambda seen=seen: len(load.accepted) > seen + 5, "mail is accepted")
+    counts = wait_for_all(gateway, load)
+    print(f"{RESTARTS} restarts: {load.sessions} sessions, {len(load.accepted)} accepted, none lost")
+    assert load.troubles == []
+    assert set(counts.values()) == {1}
+    assert gateway.log.count("daemon started") == RESTARTS + 1
+    assert gateway.process.pid == began and gateway.process.poll() is None
+    poll(lambda: set(gateway.roles()) & before == {began}, "the old roles have gone")
+    assert len(gateway.roles()) == (3 + len(os.sched_getaffinity(0)) if gateway.split else 1)
+    gateway.stop()
+    assert [pid for pid, words in processes() if "gateway.role" in words and str(gateway.directory) in words] == []
 
 
 def takes_mail(gateway):
@@ -133,6 +161,7 @@ def few_descriptors(make_gateway):
     return made
 
 
+@pytest.mark.root
 def test_more_clients_than_descriptors_are_told_so(few_descriptors):
     gateway = few_descriptors
     assert "only 256 files may be open" in gateway.log
