@@ -1,9 +1,8 @@
-"""Writes mailboxes: mbox with locks, Maildir; and reads users' files.  Runs in a child of the spawner, as the user.
+"""Writes mailboxes: mbox with locks, Maildir; and reads users' files.  Runs in a worker, as the user.
 
-Each task takes its arguments (``spec``) and gives an answer, both JSON-able.  The message comes on standard input,
-ready to be stored, and ends with ``spec["end"]``, a random word: a message that was cut short (the gateway went away)
-has no such end, and nothing of it is kept.  The answer of a delivery is ``{"at": …}``, where in the file the message
-begins, or ``{"dsn": …, "text": …}`` with what went wrong.
+Each task takes its arguments (``spec``) and gives an answer, both JSON-able; see transports.worker.  The answer of a
+delivery is ``{"at": …}``, where in the file the message begins, or ``{"dsn": …, "text": …}`` with what went wrong.  Of
+a message that was cut short (the gateway went away) nothing is kept.
 
 mbox: dot lock (``path.lock``, O_EXCL; stale ones are removed) and kernel lock, as mailbox_delivery_lock says; the
 file is opened only if it is what it seems (no symbolic link of a user's, one name only), appended to, forced to disk,
@@ -22,12 +21,17 @@ import secrets
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import Any
 
 Spec = dict[str, Any]
 Answer = dict[str, Any]
+Source = Iterator[bytes]
+"""The message, ready to be stored, in blocks; raises Refused if it is cut short."""
+Sink = Callable[[bytes], None]
+"""Takes what is read."""
 
 BLOCK = 65536
 
@@ -54,18 +58,18 @@ class Refused(Exception):
 # --- mbox --------------------------------------------------------------------------------------------------------
 
 
-def append_mbox(spec: Spec) -> Answer:
-    """spec: path, end; locks (fcntl, flock, dotlock), attempts, delay, stale; limit (bytes of the mailbox, 0 = none);
+def append_mbox(spec: Spec, message: Source, sink: Sink) -> Answer:
+    """spec: path; locks (fcntl, flock, dotlock), attempts, delay, stale; limit (bytes of the mailbox, 0 = none);
     devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made);
     owner: uid that the file must have, or None; user: (uid, gid) that owns a new file and writes, when run as root."""
     try:
         with _dot_lock(spec):
-            return {"at": _append_locked(spec)}
+            return {"at": _append_locked(spec, message)}
     except Refused as refusal:
         return {"dsn": refusal.dsn, "text": refusal.text}
 
 
-def _append_locked(spec: Spec) -> int:
+def _append_locked(spec: Spec, message: Source) -> int:
     """Where the message begins."""
     path: str = spec["path"]
     descriptor = _open(spec)
@@ -82,7 +86,7 @@ def _append_locked(spec: Spec) -> int:
             end = os.lseek(descriptor, 0, os.SEEK_END)
         with _writing_as(spec):
             try:
-                _copy(descriptor, spec["end"], spec["limit"] - end if regular and spec["limit"] else None)
+                _copy(descriptor, message, spec["limit"] - end if regular and spec["limit"] else None)
                 if regular:
                     os.fsync(descriptor)
             except BaseException:
@@ -211,12 +215,11 @@ def _kernel_lock(descriptor: int, spec: Spec) -> None:
 # --- Maildir -----------------------------------------------------------------------------------------------------
 
 
-def deliver_maildir(spec: Spec) -> Answer:
-    """spec: path (the folder), end, limit (bytes of the message, 0 = none).  Folders that are missing are made."""
+def deliver_maildir(spec: Spec, message: Source, sink: Sink) -> Answer:
+    """spec: path (the folder), limit (bytes of the message, 0 = none).  Folders that are missing are made."""
     folder: str = spec["path"].rstrip("/")
     now = time.time()
-    host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
-    unique = f"{int(now)}.R{secrets.token_hex(8)}P{os.getpid()}M{int(now * 1e6) % 1_000_000}.{host}"
+    unique = f"{int(now)}.R{secrets.token_hex(8)}P{os.getpid()}M{int(now * 1e6) % 1_000_000}.{_host()}"
     temporary, final = f"{folder}/tmp/{unique}", f"{folder}/new/{unique}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -230,7 +233,7 @@ def deliver_maildir(spec: Spec) -> Answer:
         return {"dsn": "4.2.0", "text": f"create maildir file {temporary}: {error.strerror}"}
     try:
         try:
-            _copy(descriptor, spec["end"], spec["limit"] or None)
+            _copy(descriptor, message, spec["limit"] or None)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -243,6 +246,11 @@ def deliver_maildir(spec: Spec) -> Answer:
         _forget(temporary)
         return {"dsn": _DSN.get(error.errno or 0, "4.2.0"), "text": f"error writing message: {error.strerror}"}
     return {"at": 0}
+
+
+@cache
+def _host() -> str:
+    return socket.gethostname().replace("/", "\\057").replace(":", "\\072")
 
 
 def _forget(path: str) -> None:
@@ -261,9 +269,9 @@ def _sync_folder(path: str) -> None:
 # --- reading as a user ---------------------------------------------------------------------------------------------
 
 
-def read_file(spec: Spec) -> Answer:
+def read_file(spec: Spec, message: Source, sink: Sink) -> Answer:
     """spec: path, limit, links (a symbolic link is followed), and when run as root, ``instead`` (see _lay_down_rights)
-    or None.  The text goes to descriptor 1; the answer says what the
+    or None.  The text goes to ``sink``; the answer says what the
     file is: {"found": False}, or found, uid, mode, regular, size; or {"text": …, "may_pass": …} if it cannot be opened.
     Nothing is read that is not a regular file."""
     path = spec["path"]
@@ -283,7 +291,7 @@ def read_file(spec: Spec) -> Answer:
     answer = {"found": True, "uid": found.st_uid, "mode": stat.S_IMODE(found.st_mode), "regular": regular}
     if regular and found.st_size <= spec["limit"]:
         while block := os.read(descriptor, BLOCK):
-            _write(1, block)
+            sink(block)
     return {**answer, "size": found.st_size}
 
 
@@ -315,23 +323,17 @@ def _is_roots(folder: str) -> bool:
 # --- the message -----------------------------------------------------------------------------------------------------
 
 
-def _copy(descriptor: int, end: str, room: int | None) -> None:
-    """Standard input to the file.  Raises Refused; OSErrors of the file become one too."""
-    mark = end.encode("ascii")
-    held = b""
-    while block := os.read(0, BLOCK):
-        held += block
-        ready, held = held[: -len(mark)], held[-len(mark) :]
+def _copy(descriptor: int, message: Source, room: int | None) -> None:
+    """To the file.  Raises Refused; OSErrors of the file become one too."""
+    for block in message:
         if room is not None:
-            room -= len(ready)
+            room -= len(block)
             if room < 0:
                 raise _trouble("error writing message", OSError(errno.EFBIG, os.strerror(errno.EFBIG)))
         try:
-            _write(descriptor, ready)
+            _write(descriptor, block)
         except OSError as error:
             raise _trouble("error writing message", error) from None
-    if held != mark:
-        raise Refused("4.3.0", "the message was cut short")
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor, IWriteDescriptor
@@ -36,6 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from transports import spawner
+from transports.workers import Workers
 
 OUTPUT_LIMIT = 4096
 """Bytes of a program's output that go into the log and into notifications: what Postfix keeps."""
@@ -70,9 +71,8 @@ class Command:
     output_limit: int = OUTPUT_LIMIT
     shell: str = ""
     """A shell command to run instead when ``argv[0]`` is a bare name that is not in PATH."""
-    task: str = "command"
-    """Something that the spawner does itself, as that identity: a key of transports.spawner.TASKS; argv is empty
-    then."""
+    task: str = ""
+    """Something that needs no program, done as that identity: a key of transports.worker.TASKS; argv is empty then."""
     spec: dict[str, Any] = field(default_factory=dict)
     """The task's arguments."""
 
@@ -111,7 +111,8 @@ class Runner:
         self.reactor = reactor
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, Job] = {}
+        self._workers = Workers(self)
         self._last = 0
         self._unsent: deque[tuple[bytes, list[int]]] = deque()
 
@@ -122,15 +123,16 @@ class Runner:
             text = f"acting as uid {command.identity.uid} takes root rights, and the gateway is uid {os.geteuid()}"
             return Outcome(Ending.NOT_ALLOWED, text=text, started=started)
         try:
-            job = self._start(command)
+            job = self._task(command) if command.task else self._start(command)
         except (OSError, ValueError) as error:
             return Outcome(Ending.NOT_STARTED, text=str(error), started=started)
-        outcome = await job.done
+        outcome = await job
         outcome.started = started
         return outcome
 
     def close(self) -> None:
         """End the spawner; programs that still run are killed and reported as given up."""
+        self._workers.close()
         if self._control is not None:
             self._lost()
 
@@ -139,19 +141,35 @@ class Runner:
 
     # --- starting ------------------------------------------------------------------------------------------------
 
-    def _start(self, command: Command) -> _Job:
-        _check(command)
+    def launch(self, identity: Identity, order: dict[str, Any], descriptors: list[int], job: Job) -> int:
+        """Have the spawner start what ``order`` says; the descriptors are closed here once it has them.  The number of
+        the job, which will be told of its end."""
         self._ensure_spawner()
         self._last += 1
-        number = self._last
+        self._jobs[self._last] = job
+        self._send({"job": self._last, "uid": identity.uid, "gid": identity.gid, **order}, descriptors)
+        return self._last
+
+    def _task(self, command: Command) -> Deferred[Outcome]:
+        done: Deferred[Outcome] = Deferred()
+
+        def answered(answer: dict[str, Any], data: bytes) -> None:
+            done.callback(Outcome(Ending.EXITED, output=data, answer=answer))
+
+        def failed(stage: str, why: str) -> None:
+            outcome = Outcome(Ending.NOT_STARTED, text=f"cannot {stage}: {why}") if stage else Outcome(
+                Ending.GIVEN_UP, text=why)
+            done.callback(outcome)
+
+        self._workers.run(command, answered, failed)
+        return done
+
+    def _start(self, command: Command) -> Deferred[Outcome]:
+        _check(command)
         order = {
-            "job": number, "task": command.task, "uid": command.identity.uid, "gid": command.identity.gid,
-            "base": command.base, "directory": command.directory, "chroot": command.chroot,
+            "task": "command", "base": command.base, "directory": command.directory, "chroot": command.chroot,
+            "argv": command.argv, "env": command.environment, "shell": command.shell,
         }
-        if command.task == "command":
-            order |= {"argv": command.argv, "env": command.environment, "shell": command.shell}
-        else:
-            order |= {"spec": command.spec}
         stdin, feed = os.pipe2(os.O_CLOEXEC)
         try:
             output, writer = os.pipe2(os.O_CLOEXEC)
@@ -161,10 +179,10 @@ class Runner:
             raise
         os.set_blocking(feed, False)
         os.set_blocking(output, False)
-        job = self._jobs[number] = _Job(self, number, command, feed, output)
-        self._send(order, [stdin, writer])
+        job = _Job(self, command, feed, output)
+        job.number = self.launch(command.identity, order, [stdin, writer], job)
         job.begin()
-        return job
+        return job.done
 
     def _ensure_spawner(self) -> None:
         if self._control is not None:
@@ -262,13 +280,24 @@ class Runner:
             job.give_up("the program starter has ended")
 
 
+class Job(Protocol):
+    """Something that the spawner has started."""
+
+    def ended(self, status: int, report: str) -> None:
+        """It has been reaped."""
+
+    def give_up(self, why: str) -> None:
+        """Nothing more will be heard of it."""
+
+
 class _Job:
     """A program that runs."""
 
-    def __init__(self, runner: Runner, number: int, command: Command, feed: int, output: int) -> None:
+    number = 0
+
+    def __init__(self, runner: Runner, command: Command, feed: int, output: int) -> None:
         self.done: Deferred[Outcome] = Deferred()
         self._runner = runner
-        self._number = number
         self._feeder = _Feeder(self, runner.reactor, feed, iter(command.stdin))
         self._output = _Output(self, runner.reactor, output, command.output_limit)
         self._limit = command.time_limit
@@ -293,19 +322,19 @@ class _Job:
 
     def _kill(self, why: Outcome) -> None:
         self._trouble = self._trouble or why
-        self._runner.kill(self._number)
+        self._runner.kill(self.number)
 
     def ended(self, status: int, report: str) -> None:
         """The spawner has reaped it."""
-        told: dict[str, Any] = json.loads(report) if report else {}
-        if "stage" in told:
+        if report:
+            told = json.loads(report)
             self._outcome = Outcome(Ending.NOT_STARTED, text=f"cannot {told['stage']}: {told['text']}")
         elif self._trouble is not None:
             self._outcome = self._trouble
         elif os.WIFSIGNALED(status):
             self._outcome = Outcome(Ending.SIGNALED, os.WTERMSIG(status))
         else:
-            self._outcome = Outcome(Ending.EXITED, os.WEXITSTATUS(status), answer=told)
+            self._outcome = Outcome(Ending.EXITED, os.WEXITSTATUS(status))
         self._feeder.close()
         self._stop_timer()
         self._output.doRead()
@@ -435,7 +464,7 @@ def _check(command: Command) -> None:
     words = [*command.argv, *command.environment, *command.environment.values(), command.directory, command.shell]
     if any("\0" in word for word in words):
         raise ValueError("an argument holds a NUL byte")
-    if command.task == "command" and not (command.argv and command.argv[0]):
+    if not (command.argv and command.argv[0]):
         raise ValueError("the command is empty")
 
 

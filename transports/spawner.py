@@ -6,7 +6,7 @@ transports.mailbox only.
 
 Descriptor 0 is one end of a SOCK_SEQPACKET pair.  A packet from the gateway is one JSON object:
 
-    {"job": N, "task": "command" | "mbox" | …, …}    with two descriptors: standard input, output; see Order below
+    {"job": N, "task": "command" | "serve", …}    with two descriptors: standard input, output; see Order below
     {"job": N, "in_file": true}                      the same, the object being in a third descriptor (a long argv)
     {"kill": N}                                      SIGKILL for the process group of a job
 
@@ -28,10 +28,9 @@ import os
 import select
 import signal
 import socket
-from collections.abc import Callable
 from typing import Any, NoReturn
 
-from transports import mailbox
+from transports import worker
 
 LIMIT = 100_000
 """Bytes of a packet; longer orders travel in a file."""
@@ -42,13 +41,6 @@ Order = dict[str, Any]
 """job, task; uid, gid (numbers); base: working directory entered before the rights are given up, directory: after;
 chroot; argv, env, shell (command: a shell command to use when argv[0] is not found in PATH); spec: a task's own
 arguments."""
-
-TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-    "mbox": mailbox.append_mbox,
-    "maildir": mailbox.deliver_maildir,
-    "read": mailbox.read_file,
-}
-"""What a child can do without another program.  Standard input is descriptor 0, a long answer goes to descriptor 1."""
 
 
 class Spawner:
@@ -168,8 +160,7 @@ def become(order: Order, stdin: int, output: int, report: int) -> NoReturn:
                 raise PermissionError(1, "programs are never run as root")
             execute(order["argv"], order["env"], order.get("shell", ""))
         stage = order["task"]
-        answer = TASKS[order["task"]](order["spec"])
-        os.write(report, json.dumps(answer).encode())
+        worker.serve()
         os._exit(0)
     except BaseException as error:  # nothing may run on in a copy of the loop
         os.write(report, failure(stage, error).encode())

@@ -6,7 +6,6 @@ code and the text; a failure whose code begins with 4 may go away.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -75,8 +74,7 @@ class Store:
 
     async def keep(self, box: Box, blocks: Iterator[bytes]) -> int | Failure:
         """``blocks``: the message in its stored form.  In a Maildir every message begins at 0."""
-        end = secrets.token_hex(16)
-        spec: dict[str, Any] = {"path": box.path, "end": end, "limit": box.limit}
+        spec: dict[str, Any] = {"path": box.path, "limit": box.limit}
         if not box.is_maildir:
             spec |= {
                 "locks": self._locking.styles, "attempts": self._locking.attempts, "delay": self._locking.delay,
@@ -85,7 +83,7 @@ class Store:
             }
         outcome = await self._runner.run(
             Command(
-                [], box.identity, stdin=_ended(blocks, end), task="maildir" if box.is_maildir else "mbox", spec=spec,
+                [], box.identity, stdin=blocks, task="maildir" if box.is_maildir else "mbox", spec=spec,
                 time_limit=self._locking.attempts * self._locking.delay + _TIME_FOR_WRITING,
             )
         )
@@ -93,8 +91,3 @@ class Store:
             answer = outcome.answer
             return Failure(answer["dsn"], answer["text"]) if "dsn" in answer else int(answer["at"])
         return Failure("4.3.0", outcome.text or "writing was cut short")
-
-
-def _ended(blocks: Iterator[bytes], end: str) -> Iterator[bytes]:
-    yield from blocks
-    yield end.encode("ascii")

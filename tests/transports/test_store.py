@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import signal
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,11 +15,13 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from gateway.config import ConfigError, Settings
 from tests.transports.support import NOBODY, ROOT
-from transports import mailbox
+from transports import mailbox, worker
 from transports.process import Command, Identity, Runner
 from transports.store import Box, Failure, Locking, Store
 
@@ -74,19 +79,59 @@ async def test_half_a_message_is_never_kept(runner: Runner, anybodys: Path) -> N
     assert failure is not None and list((anybodys / "dir" / "new").iterdir()) == []
 
 
-@ensureDeferred
-async def test_a_message_without_its_end_is_cut_off(runner: Runner, anybodys: Path) -> None:
-    """As if the gateway had died while it was writing: the pipe ends, the mark is not there."""
-    spec = {"path": f"{anybodys}/joe", "end": "MARK", "limit": 0, "locks": ["fcntl"], "attempts": 1, "delay": 0,
+def test_a_message_without_its_end_is_cut_off(anybodys: Path) -> None:
+    """As if the gateway had died while it was writing."""
+    spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl"], "attempts": 1, "delay": 0,
             "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None}
     (anybodys / "joe").write_text("before\n")
-    (anybodys / "joe").chmod(0o666)
-    outcome = await runner.run(Command([], NOBODY, stdin=[b"y" * 200_000], task="mbox", spec=spec))
-    assert outcome.answer == {"dsn": "4.3.0", "text": "the message was cut short"}
+    cut = {"dsn": "4.3.0", "text": "the message was cut short"}
+    assert mailbox.append_mbox(spec, broken_off(), lambda data: None) == cut
     assert (anybodys / "joe").read_text() == "before\n"
-    outcome = await runner.run(
-        Command([], NOBODY, stdin=[b"y"], task="maildir", spec={"path": f"{anybodys}/m/", "end": "MARK", "limit": 0}))
-    assert outcome.answer["dsn"] == "4.3.0" and not any((anybodys / "m" / "new").iterdir())
+    assert mailbox.deliver_maildir({"path": f"{anybodys}/m/", "limit": 0}, broken_off(), lambda data: None) == cut
+    assert not any((anybodys / "m" / "new").iterdir()) and not any((anybodys / "m" / "tmp").iterdir())
+
+
+def broken_off() -> Iterator[bytes]:
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(b"\0\0\0\5abcd\n\0\0\0\5ab")
+    return worker.Stream(theirs).message()
+
+
+@ensureDeferred
+async def test_a_process_serves_its_identity_on_and_on(runner: Runner, anybodys: Path) -> None:
+    store = Store(runner, QUICK)
+    for _ in range(3):
+        assert await store.keep(box(f"{anybodys}/dir/"), iter([b"x"])) == 0
+    names = [path.name for path in (anybodys / "dir" / "new").iterdir()]
+    assert len(names) == 3 and len({re.search(r"P(\d+)M", name) for name in names}) == 3
+    assert len({re.search(r"P(\d+)M", name)[1] for name in names}) == 1  # type: ignore[index]
+
+
+@ensureDeferred
+async def test_a_process_that_is_killed(runner: Runner, anybodys: Path) -> None:
+    """Its delivery is tried again; the next one gets another process."""
+    store = Store(runner, Locking(attempts=1000, delay=0.01))
+    assert await store.keep(box(anybodys / "joe"), iter([b"x\n"])) == 0
+    (anybodys / "joe.lock").touch()
+    waiting = Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([b"y\n"])))
+    await deferLater(reactor, 0.1)
+    (pid,) = [int(each) for each in os.listdir("/proc") if each.isdigit() and is_writer(each)]
+    os.kill(pid, signal.SIGKILL)
+    assert await waiting == Failure("4.3.0", "killed by signal 9")
+    (anybodys / "joe.lock").unlink()
+    assert await store.keep(box(anybodys / "joe"), iter([b"z\n"])) == 2
+
+
+def is_writer(pid: str) -> bool:
+    """Whether it is the child of a spawner of this process."""
+    def parent(number: str) -> str:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1]
+
+    try:
+        return parent(parent(pid)) == str(os.getpid())
+    except OSError:
+        return False
 
 
 @ensureDeferred
@@ -194,15 +239,18 @@ def test_lock_styles_are_checked() -> None:
 async def test_reading_as_somebody(runner: Runner, anybodys: Path) -> None:
     (anybodys / "f").write_text("text")
     (anybodys / "f").chmod(0o604)
+    def read(what: dict[str, Any]) -> Any:
+        return mailbox.read_file(plain | what, iter(()), lambda data: None)
+
     plain = {"limit": 10, "links": True, "instead": None}
     outcome = await runner.run(
         Command([], NOBODY, task="read", spec={"path": f"{anybodys}/f"} | plain, output_limit=10))
     assert (outcome.output, outcome.answer["found"], outcome.answer["mode"]) == (b"text", True, 0o604)
-    assert mailbox.read_file({"path": f"{anybodys}/nowhere"} | plain) == {"found": False}
-    assert mailbox.read_file({"path": str(anybodys)} | plain)["regular"] is False
+    assert read({"path": f"{anybodys}/nowhere"}) == {"found": False}
+    assert read({"path": str(anybodys)})["regular"] is False
     (anybodys / "link").symlink_to("f")
     link = {"path": f"{anybodys}/link"}
-    assert mailbox.read_file(link | plain | {"links": False}) == {"found": True, "regular": False}
+    assert read(link | {"links": False}) == {"found": True, "regular": False}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="takes root rights")
