@@ -262,7 +262,7 @@ class Parts:
 
     @cached_property
     def accounts(self) -> Accounts:
-        return Accounts(self.in_thread)
+        return Accounts(self.in_thread, self.reactor.seconds)
 
     @cached_property
     def forwarder(self) -> IForwarder:

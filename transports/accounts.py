@@ -1,8 +1,13 @@
 """Accounts of this machine and their folders, looked at in threads: a directory service or a server of homes that is
-slow holds nobody up."""
+slow holds nobody up.  What was found serves for a few seconds more.
+
+A directory service that is away is told from a user who does not exist: AccountsAway, and mail waits.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import grp
 import os
 import pwd
@@ -13,6 +18,12 @@ from typing import Any
 from gateway.config import Settings
 from transports.process import Identity
 
+KEEP = 5.0
+"""Seconds."""
+MAX_KEPT = 5000
+_NOT_FOUND = (0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM)
+"""What getpwnam_r(3) answers for somebody who does not exist."""
+
 
 @dataclass(slots=True, frozen=True)
 class User:
@@ -22,17 +33,41 @@ class User:
     shell: str
 
 
-class Accounts:
-    """``in_thread``: runs a function in a thread pool that is used for such look-ups only."""
+class AccountsAway(Exception):
+    """Nobody can say now whether there is such an account."""
 
-    def __init__(self, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]]) -> None:
+
+class Accounts:
+    """``in_thread``: runs a function in a thread pool that is used for such look-ups only.  ``seconds``: a clock;
+    None = nothing is kept."""
+
+    def __init__(
+        self, in_thread: Callable[[Callable[[], Any]], Awaitable[Any]], seconds: Callable[[], float] | None = None
+    ) -> None:
         self._in_thread = in_thread
+        self._seconds = seconds
+        self._kept: dict[str, tuple[float, Any]] = {}
+        """By name of a user, or path of a folder."""
 
     async def find(self, name: str) -> User | None:
-        """The account of that name; None if there is none."""
-        if not name or "\0" in name:
+        """The account of that name; None if there is none.  Raises AccountsAway."""
+        if not name or "/" in name or "\0" in name:
             return None
-        found: User | None = await self._in_thread(lambda: _by_name(name))
+        found: User | None = await self._once(name, lambda: _by_name(name))
+        return found
+
+    async def _once(self, key: str, look: Callable[[], Any]) -> Any:
+        if self._seconds is None:
+            return await self._in_thread(look)
+        now = self._seconds()
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] > now:
+            return kept[1]
+        found = await self._in_thread(look)
+        if found is not None:
+            if len(self._kept) >= MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = now + KEEP, found
         return found
 
     async def of_uid(self, uid: int) -> User | None:
@@ -40,8 +75,8 @@ class Accounts:
         return found
 
     async def look_at(self, path: str) -> os.stat_result | None:
-        """What stat(2) says; None if nothing can be seen there."""
-        found: os.stat_result | None = await self._in_thread(lambda: _stat(path))
+        """What stat(2) says of an absolute path; None if nothing can be seen there."""
+        found: os.stat_result | None = await self._once(path, lambda: _stat(path))
         return found
 
     async def first_present(self, paths: Sequence[str]) -> str | None:
@@ -53,7 +88,10 @@ class Accounts:
 def _by_name(name: str) -> User | None:
     try:
         return _user(pwd.getpwnam(os.fsencode(name).decode("utf-8")))
-    except (KeyError, UnicodeError):
+    except UnicodeError:
+        return None
+    except KeyError:
+        _must_be_missing("getpwnam_r", ctypes.c_char_p(os.fsencode(name)))
         return None
 
 
@@ -61,7 +99,17 @@ def _by_uid(uid: int) -> User | None:
     try:
         return _user(pwd.getpwuid(uid))
     except KeyError:
+        _must_be_missing("getpwuid_r", ctypes.c_uint(uid))
         return None
+
+
+def _must_be_missing(function: str, key: Any) -> None:
+    """Python's pwd does not tell trouble from absence: ask once more.  Raises AccountsAway."""
+    entry, text = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(65536)
+    found = ctypes.c_void_p()
+    status = getattr(ctypes.CDLL(None), function)(key, entry, text, len(text), ctypes.byref(found))
+    if found or status not in _NOT_FOUND:
+        raise AccountsAway(os.strerror(status) if status else "the directory service has been away")
 
 
 def _stat(path: str) -> os.stat_result | None:

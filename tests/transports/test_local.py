@@ -35,7 +35,7 @@ from gateway.log import MemoryLog
 from spool.envelope import NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS, Client, Recipient
 from spool.interfaces import Entry, SpoolError
 from tests.transports.support import NOBODY, Contents, request
-from transports.accounts import Accounts, User
+from transports.accounts import Accounts, AccountsAway, User
 from transports.local import LocalConfig, LocalTransport, Tools
 from transports.local import command as commands
 from transports.local.expansion import destinations
@@ -102,6 +102,8 @@ class People(Accounts):
         self._homes = homes
 
     async def find(self, name: str) -> User | None:
+        if name == "away":
+            raise AccountsAway("the server is down")
         if name not in ("joe", "jane", "postmaster-user"):
             return None
         return User(name, NOBODY, str(self._homes / name), "/bin/sh")
@@ -389,6 +391,13 @@ async def test_tables_that_are_away(local: LocalMaker) -> None:
     here = local({"joe": "AWAY", "far": "x@trouble.example"})
     assert await here.said("joe", "far") == [
         (DEFERRED, "4.3.0", "alias database unavailable"), (DEFERRED, "4.3.0", "address resolver failure")]
+
+
+@ensureDeferred
+async def test_a_directory_service_that_is_away(local: LocalMaker) -> None:
+    here = local()
+    assert await here.said("away") == [
+        (DEFERRED, "4.3.0", "error looking up passwd info for away: the server is down")]
 
 
 @ensureDeferred

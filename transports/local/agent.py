@@ -15,6 +15,7 @@ from zope.interface import implementer
 from gateway.addresses.forms import quote, unquote
 from gateway.interfaces import ITransport, Request, Result, TableError
 from spool.interfaces import Content
+from transports.accounts import AccountsAway
 from transports.local import aliases, forward, indirect, mailbox, unknown
 from transports.local.place import Delivery, Place, Tools
 from transports.message import header_values
@@ -71,6 +72,9 @@ async def deliver_to(delivery: Delivery, place: Place) -> None:
     else:
         try:
             await _switch(delivery, place)
+        except AccountsAway as error:
+            delivery.tools.log.warning("local", f"{delivery.request.entry.id}: cannot look up accounts: {error}")
+            delivery.failed(place, "4.3.0", f"error looking up passwd info for {place.user}: {error}")
         except TableError as error:
             delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {error}")
             delivery.failed(place, "4.3.0", "alias database unavailable")
