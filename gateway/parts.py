@@ -59,6 +59,7 @@ from transports.programs import Guards
 from transports.smtp import SMTPTransport
 from transports.smtp.login import Logins
 from transports.store import Locking, Store
+from transports.uucp.register import Register
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
 # What runs as root in split mode, because each delivery runs as somebody else.
@@ -96,7 +97,7 @@ def program_of(service: Service, configuration: Configuration) -> str:
 
 class Parts:
     """``notify`` tells the scheduler of a new message; ``flush_site`` does what ETRN asks for.  ``executor``: the link
-    to the role that runs EXECUTED services, or None where they run here."""
+    to the role that runs EXECUTED services, or None where they run here; ``is_executor``: this is that role."""
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Parts:
         spool: MaildirSpool | None = None,
         executor: Any = None,
         forwarder: IForwarder | None = None,
+        is_executor: bool = False,
     ) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
@@ -121,7 +123,8 @@ class Parts:
             self.queue_directory, reactor=reactor, report=lambda text: log.warning("qmgr", text),
             longest_wait=self.settings.seconds("maximal_backoff_time") + LEEWAY,
         )
-        self._executor = executor
+        self.executor = executor
+        self.is_executor = is_executor
         self._forwarder = forwarder
         self._pool = ThreadPool(0, BLOCKING_THREADS, "blocking")
 
@@ -276,13 +279,21 @@ class Parts:
             command = service.command.rpartition("/")[2]
             if service.type == "inet" or command not in MAKERS:
                 continue
-            if command in EXECUTED and self._executor is not None:
-                made[service.name] = RemoteTransport(self._executor, program_of(service, self.configuration))
+            if command in EXECUTED and command != uucp_services.COMMAND and self.executor is not None:
+                made[service.name] = RemoteTransport(self.executor, program_of(service, self.configuration))
             else:
                 made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
         return made
 
     def scheduler(self) -> Scheduler:
+    @cached_property
+    def uucp_register(self) -> Register:
+        return Register(self.queue_directory)
+
+    @cached_property
+    def uucp_keepers(self) -> uucp_services.Keepers:
+        return uucp_services.Keepers(self)
+
         """A new scheduler on the spool.  It does nothing until it is started."""
         settings = self.settings
         times = RetryTimes(

@@ -7,12 +7,23 @@ from __future__ import annotations
 
 from gateway.config import Settings
 from gateway.interfaces import IRestriction
-from gateway.policy import access, basic, clients, dns_lists, host_access, later, mail_addresses, sender_logins, service
+from gateway.policy import (
+    access,
+    basic,
+    clients,
+    dns_lists,
+    host_access,
+    later,
+    links,
+    mail_addresses,
+    sender_logins,
+    service,
+)
 from gateway.policy.evaluator import Evaluator, Item, Lists
 from gateway.policy.mail_addresses import unlisted_recipient, unlisted_sender
 from gateway.policy.registry import Arguments, Maker, RestrictionError, Toolbox, compile_list
 
-PROVIDERS = (access, basic, clients, dns_lists, host_access, later, mail_addresses, sender_logins, service)
+PROVIDERS = (access, basic, clients, dns_lists, host_access, later, links, mail_addresses, sender_logins, service)
 """The modules that register restrictions; importing them is what counts."""
 
 _DEFAULT_ACCESS = {

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.compression import unpacked
 from gateway.uucp.batch import transactions
-from tests.system.gateway import BIN
+from tests.system.gateway import BIN, poll
 from tests.system.uucp import Sites
 
 pytestmark = [
@@ -41,6 +41,11 @@ def world(make_gateway, make_sink, folder):
     return build
 
 
+def wait_until_handed_over(gateway, count):
+    """So many messages are in UUCP's queue, and none in the gateway's."""
+    poll(lambda: [item["queue_name"] for item in gateway.queue()] == ["uucp"] * count, gateway.last_words)
+
+
 def test_one_word_changed(world):
     gateway, sites, _ = world()
     gateway.send(["U1@Some.Domain", "u2@some.domain"], "Subject: by wire\n\nx\n", "Ann@b.example")
@@ -48,7 +53,7 @@ def test_one_word_changed(world):
         r"/uucp\[\d+\]: \w+: to=<U1@Some\.Domain>, relay=uucp, .*status=sent "
         r"\(delivered via uucp service \(queued as (far\.N\w+)\)\)"
     )
-    gateway.wait_until_empty()
+    wait_until_handed_over(gateway, 1)
     (job,) = sites.jobs("near")
     assert job.startswith(f"{found[1]} far ")
     sites.call("near", "far")
@@ -64,7 +69,7 @@ def test_a_batch_over_there(world, folder):
     sites.program("far", "crsmtp", f"/bin/cat > {sites.folder}/far/arrived/batch")
     for number in range(4):
         gateway.send(f"u{number}@some.domain", f"Subject: letter {number}\n\n.x\n", "ann@b.example")
-    gateway.wait_until_empty()
+    wait_until_handed_over(gateway, 4)
     assert len(sites.jobs("near")) == 1
     sites.call("near", "far")
     sites.execute("far")
@@ -76,3 +81,107 @@ def test_a_batch_over_there(world, folder):
     sender, content = letters["u2@some.domain"]
     assert sender == "ann@b.example" and content.endswith(b"\n\n.x\n")
     assert b"\nSubject: letter 2\n" in content
+
+
+# --- what becomes of jobs -----------------------------------------------------------------------------------------
+
+
+def send_and_ask_for_success(gateway):
+    with gateway.client() as client:
+        text = b"Subject: x\r\n\r\nx\r\n"
+        client.sendmail("ann@b.example", ["u1@some.domain"], text, rcpt_options=["NOTIFY=SUCCESS"])
+
+
+def test_a_job_is_listed_until_it_has_left_and_success_is_told(world):
+    gateway, sites, sink = world("follow=1s")
+    send_and_ask_for_success(gateway)
+    (relayed,) = sink.wait(1)
+    assert "Action: relayed" in relayed.data.decode()
+    job = gateway.wait_for(r"queued as (far\.N\w+)")[1]
+    (item,) = gateway.queue()
+    assert item["queue_name"] == "uucp" and item["sender"] == "ann@b.example"
+    (recipient,) = item["recipients"]
+    assert recipient["address"] == "u1@some.domain"
+    assert "waits for UUCP neighbour far since 20" in recipient["delay_reason"] and job in recipient["delay_reason"]
+    listed = gateway.run("mailq").stdout
+    assert item["queue_id"] in listed and "waits for UUCP neighbour far" in listed
+    told = gateway.run("explain", "u1@some.domain").stdout
+    assert "-gN - 'far!rmail' '(u1@some.domain)'" in told and "1 messages" in told
+    sites.call("near", "far")
+    gateway.wait_for(rf"{item['queue_id']}: job {job} was sent to far at 20")
+    assert gateway.queue() == []
+    sent = " ".join(sink.wait(2)[1].data.decode().split())
+    assert "Action: relayed" in sent and "was sent to far at 20" in sent
+
+
+def test_a_message_is_deleted_from_uucps_queue(world):
+    gateway, sites, _ = world("follow=1s")
+    for number in (1, 2):
+        gateway.send(f"u{number}@some.domain", "Subject: x\n\nx\n", "ann@b.example")
+        gateway.wait_for(r"queued as far\.N\w+")
+    first, second = gateway.queue()
+    done = gateway.run("postsuper", "-d", first["queue_id"])
+    assert done.returncode == 0 and "Deleted: 1 message" in done.stderr
+    assert [item["queue_id"] for item in gateway.queue()] == [second["queue_id"]]
+    assert len(sites.jobs("near")) == 1
+
+
+def test_a_job_that_grew_old_or_was_removed_comes_back(world):
+    gateway, sites, sink = world("follow=1s")
+    gateway.send("u1@some.domain", "Subject: removed\n\nbody\n", "ann@b.example")
+    job = gateway.wait_for(r"queued as (far\.N\w+)")[1]
+    sites._run(["uustat", "-I", sites.config("near"), "-k", job])
+    (notice,) = sink.wait(1)
+    assert notice.sender == "" and notice.recipients == ("ann@b.example",)
+    text = notice.data.decode()
+    assert f"job {job} for far was removed from UUCP's" in text.replace("\n    ", " ") and "\n\nbody\n" in text
+    gateway.stop()
+    gateway.replace("master.cf", "follow=1s", "follow=1s lifetime=3s")
+    gateway.start()
+    gateway.send("u2@some.domain", "Subject: old\n\nbody\n", "ann@b.example")
+    notice = sink.wait(2)[1].data.decode()
+    assert "Status: 5.4.7" in notice and "taken back" in notice
+    assert sites.jobs("near") == [] and gateway.queue() == []
+
+
+def test_jobs_are_remembered_over_a_crash(world):
+    gateway, sites, sink = world("follow=1s")
+    send_and_ask_for_success(gateway)
+    job = gateway.wait_for(r"queued as (far\.N\w+)")[1]
+    sink.wait(1)
+    gateway.kill()
+    sites.call("near", "far")
+    gateway.start()
+    gateway.wait_for(rf"job {job} was sent to far")
+    # What was being delivered when the gateway was killed may come a second time.
+    poll(lambda: any("was sent to far" in " ".join(one.data.decode().split()) for one in sink.received), "no notice")
+
+
+def test_limits_are_told_in_the_dialogue(world):
+    gateway, sites, _ = world(
+        "follow=1s size=20000 daily=30k", smtpd_recipient_restrictions="reject_link_limits"
+    )
+    gateway.send("u1@some.domain", "Subject: x\n\n" + "x" * 70 + "\n", "ann@b.example")
+    wait_until_handed_over(gateway, 1)
+    with gateway.client() as client:
+        client.ehlo()
+        client.docmd("MAIL FROM:<ann@b.example> SIZE=25000")
+        code, text = client.docmd("RCPT TO:<u1@some.domain>")
+        assert (code, text.decode()) == (
+            552, "5.3.4 <u1@some.domain>: Recipient address rejected: message size 25000 exceeds the limit of the link"
+            " to far: 20000",
+        )
+        client.docmd("RSET")
+        gateway.send("u1@some.domain", "Subject: x\n\n" + ("x" * 70 + "\n") * 260, "ann@b.example")
+        wait_until_handed_over(gateway, 2)
+        client.docmd("MAIL FROM:<ann@b.example> SIZE=15000")
+        code, text = client.docmd("RCPT TO:<u1@some.domain>")
+        assert code == 452 and b"4.4.5" in text and b"more bytes today" in text
+    gateway.send("u1@some.domain", "Subject: x\n\n" + ("x" * 70 + "\n") * 260, "ann@b.example")
+    gateway.wait_for(r"dsn=4\.4\.5, status=deferred \(the link to far has used up the 30000 bytes of today\)")
+
+
+def test_a_call_after_queueing(world):
+    gateway, sites, _ = world("follow=1s call=yes uucico=/usr/lib/uucp/uucico")
+    gateway.send("u1@some.domain", "Subject: x\n\nx\n", "ann@b.example")
+    gateway.wait_for(r"job far\.N\w+ was sent to far")

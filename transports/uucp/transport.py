@@ -14,6 +14,7 @@ import re
 import shlex
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -234,4 +235,4 @@ class _Batches:
                 turn.errback(error)
             return
         for _, turn in taken:
-            turn.callback(result)
+            turn.callback(replace(result, details=dict(result.details)))

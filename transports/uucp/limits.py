@@ -1,0 +1,130 @@
+"""How much a link takes: bytes a message, bytes a day, bytes that may wait for a neighbour.
+
+``take`` counts a message in, or says why it must not go now; ``give_back`` counts it out again if it could not be
+queued.  What the SMTP server has to know of it stands in ``uucp/limits`` below queue_directory (see
+gateway.policy.links): per service the message size, per neighbour what is full and until when.  Days are local ones;
+what has been used today survives a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.interfaces import BOUNCED, DEFERRED
+from transports.guard import Refusal
+from transports.uucp.service import UucpService
+
+FILE = "limits"
+TOO_LARGE, FULL = "5.3.4", "4.4.5"
+
+
+@dataclass(slots=True)
+class Use:
+    day: str = ""
+    today: int = 0
+    waiting: int = 0
+
+
+class Limits:
+    """Of one service.  ``folder``: where the file is, which all services share."""
+
+    def __init__(self, service: UucpService, folder: Path) -> None:
+        self._service = service
+        self._path = folder / FILE
+        self._use: dict[str, Use] = {}
+        limits = (service.pipe.size, service.daily, service.queued)
+        self._largest = min((limit for limit in limits if limit), default=0)
+
+    @property
+    def any(self) -> bool:
+        return bool(self._service.pipe.size or self._service.daily or self._service.queued)
+
+    def restore(self) -> None:
+        """What was used before a restart."""
+        for site, one in _read(self._path).get(self._service.name, {}).get("use", {}).items():
+            self._use[site] = Use(str(one["day"]), int(one["today"]))
+
+    def recount(self, waiting: Mapping[str, int]) -> None:
+        """Bytes that wait, by neighbour."""
+        for use in self._use.values():
+            use.waiting = 0
+        for site, size in waiting.items():
+            self._use.setdefault(site, Use()).waiting = size
+
+    def take(self, site: str, size: int, now: float) -> Refusal | None:
+        service, use = self._service, self._of(site, now)
+        if 0 < self._largest < size:
+            text = f"message size {size} exceeds the limit of the link to {site}: {self._largest}"
+            return Refusal(TOO_LARGE, text, BOUNCED)
+        if service.daily and use.today + size > service.daily:
+            return Refusal(FULL, self._spent(site), DEFERRED)
+        if service.queued and use.waiting + size > service.queued:
+            return Refusal(FULL, self._full(site, use), DEFERRED)
+        use.today += size
+        use.waiting += size
+        return None
+
+    def give_back(self, site: str, size: int, now: float) -> None:
+        use = self._of(site, now)
+        use.today = max(0, use.today - size)
+        use.waiting = max(0, use.waiting - size)
+
+    def publish(self, now: float) -> None:
+        """Rewrite our part of the file.  Blocks; raises OSError."""
+        service = self._service
+        sites: dict[str, list[Any]] = {}
+        for site, use in self._use.items():
+            if service.daily and use.today >= service.daily and use.day == _day(now):
+                sites[site] = [self._spent(site), _midnight(now)]
+            elif service.queued and use.waiting >= service.queued:
+                sites[site] = [self._full(site, use), 0]
+        known = _read(self._path)
+        known[service.name] = {
+            "size": self._largest,
+            "sites": sites,
+            "left": {
+                site: service.daily - use.today for site, use in self._use.items()
+                if service.daily and use.day == _day(now)
+            },
+            "until": _midnight(now),
+            "use": {site: {"day": use.day, "today": use.today} for site, use in self._use.items()},
+        }
+        self._path.parent.mkdir(mode=0o700, exist_ok=True)
+        temporary = self._path.with_name(f"{FILE}.new")
+        temporary.write_text(json.dumps(known))
+        os.replace(temporary, self._path)
+
+    def _of(self, site: str, now: float) -> Use:
+        use = self._use.setdefault(site, Use())
+        if use.day != _day(now):
+            use.day, use.today = _day(now), 0
+        return use
+
+    def _spent(self, site: str) -> str:
+        return f"the link to {site} has used up the {self._service.daily} bytes of today"
+
+    def _full(self, site: str, use: Use) -> str:
+        return f"{use.waiting} bytes wait for {site} already, of {self._service.queued}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+        return found if isinstance(found, dict) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+def _day(now: float) -> str:
+    return time.strftime("%Y-%m-%d", time.localtime(now))
+
+
+def _midnight(now: float) -> float:
+    year, month, day = time.localtime(now)[:3]
+    return time.mktime((year, month, day + 1, 0, 0, 0, 0, 0, -1))
