@@ -87,29 +87,38 @@ class Threads(Protocol):
 
 
 class Group:
-    """Takes jobs and runs them in batches, at most ``workers`` batches at a time.
+    """Takes jobs and runs them in batches, at most ``workers`` batches at a time, each ``apart`` seconds from the last
+    one's beginning at least.
 
-    ``reactor``: callLater, callFromThread.  All methods are for the reactor's thread.
+    ``reactor``: seconds, callLater, callFromThread.  All methods are for the reactor's thread.
     """
 
-    def __init__(self, files: Files, threads: Threads, reactor: Any, workers: int = 3) -> None:
+    def __init__(
+        self, files: Files, threads: Threads, reactor: Any, workers: int = 3, apart: float = 0.0
+    ) -> None:
         self._files = files
         self._threads = threads
         self._reactor = reactor
         self._idle = self._workers = workers
         self._watchers: list[Deferred[None]] = []
         self._waiting: deque[tuple[Job, Deferred[Any]]] = deque()
+        self._apart = apart
+        self._not_before = 0.0
         self._called = False
 
     def submit(self, job: Job) -> Deferred[Any]:
         """Fires with ``job.result`` once the job is durable, or fails with SpoolError."""
         done: Deferred[Any] = Deferred()
         self._waiting.append((job, done))
-        if self._idle and not self._called:
+        self._call()
+        return done
+
+    def _call(self) -> None:
+        if self._waiting and self._idle and not self._called:
             # What else comes in this turn of the reactor goes along.
             self._called = True
-            self._reactor.callLater(0, self._start)
-        return done
+            pause = max(self._not_before - self._reactor.seconds(), 0.0) if self._apart else 0.0
+            self._reactor.callLater(pause, self._start)
 
     def drained(self) -> Deferred[None]:
         """Fires when nothing is waiting or being done."""
@@ -126,6 +135,8 @@ class Group:
 
     def _start(self) -> None:
         self._called = False
+        if self._apart:
+            self._not_before = self._reactor.seconds() + self._apart
         while self._idle and self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
             self._idle -= 1
@@ -142,7 +153,10 @@ class Group:
 
     def _ended(self, batch: list[tuple[Job, Deferred[Any]]], errors: list[SpoolError | None]) -> None:
         self._idle += 1
-        self._start()
+        if self._apart and len(self._waiting) < MOST:
+            self._call()
+        else:
+            self._start()
         for (job, done), error in zip(batch, errors, strict=True):
             if error is None:
                 done.callback(job.result)

@@ -168,9 +168,9 @@ class ISpool(IContentSource):
         """Another process has ended such a lease.  ``where`` the entry is; "" = it is gone; None = not known."""
 
     def finish(id: str) -> Awaitable[None]:
-        """All is done: remove the message.  (After a power cut it may be back, as it was before the attempt.)  Does not
-        fail: a message that cannot be removed is reported, and not claimed again by this process; it is tried again
-        when the store can be written to."""
+        """All is done: remove the message, durably; the caller reports only after this fired.  Does not fail: a message
+        that cannot be removed is reported, and not claimed again by this process; it is tried again when the store can
+        be written to."""
 
     def hold(id: str) -> Awaitable[bool]:
         """Put it aside until unhold().  False if there is none.  A lease on it ends."""

@@ -194,9 +194,9 @@ class Move(Job):
 
 
 class Remove(Job):
-    """The end of a message.  Its journal goes only after the message's going is durable: a message that a power cut
-    brings back must not come without its journal.  Without a journal (None) the disk is not waited for: a message that
-    comes back then is as it was before.  ``result``: False if there was no such message."""
+    """The end of a message.  Its journal (None = there is none) goes only after the message's going is durable: a
+    message that a power cut brings back must not come without its journal.  ``result``: False if there was no such
+    message."""
 
     def __init__(self, path: str, journal: str | None) -> None:
         self._path = path
@@ -210,7 +210,7 @@ class Remove(Job):
         except FileNotFoundError:
             return ()
         self.result = True
-        return (os.path.dirname(self._path),) if self._journal is not None else ()
+        return (os.path.dirname(self._path),)
 
     def undo(self, files: Files) -> None:
         self._failed = True

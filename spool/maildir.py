@@ -28,15 +28,18 @@ What is on disk, and what a crash or power cut leaves
 | hold, unhold, requeue: rename   | hold/new/… or deferred/new/…         | one or the other                           |
 | finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
-| finish without journal: unlink  | nothing                              | gone, or (power) as before: is tried again |
+| finish without journal: unlink  | nothing, not durable yet             | gone, or (power) as before: is tried again |
+| … fsync of the folder           | nothing; now it is reported          | gone                                       |
 | shorten journal: write, rename  | incoming/tmp/ID.journal, then journal| either journal says the same               |
 | set aside: rename               | corrupt/new/…                        | where it was: is found broken again        |
 
 (*) Not if all that was appended is why recipients were put off: they are tried again in any case, and without that
 record only the queue listing has less to tell.
 
-A message is in one folder at any time, for each change of folder is one rename.  So a crash can repeat a delivery that
-was going on, and nothing else.
+A message is in one folder at any time, for each change of folder is one rename.  Whatever must not happen twice is
+durable before it is reported, the end of a message as well: removals wait for one another, so that a sync of the folder
+serves all of a twentieth of a second.  So a crash or power cut can repeat a delivery that was going on, or had ended
+within that time and was told to nobody yet, and nothing else.
 """
 
 from __future__ import annotations
@@ -83,6 +86,9 @@ ALWAYS = 1e18
 """A time by which everything is due: for what was never tried, whatever the clock says of when it came."""
 
 PURGE_INTERVAL = 86_400.0
+
+REMOVALS_APART = 0.05
+"""Seconds between two batches of removals at least: nobody waits for them."""
 
 ENDED_KEPT = 10_000
 """Messages whose lease was ended by hold() and whose delivery may still come to an end."""
@@ -135,6 +141,7 @@ class MaildirSpool:
             threads = self._own_threads = WorkerThreads()
         self._threads: Threads = threads
         self._group = Group(self.store.files, self._threads, reactor)
+        self._removals = Group(self.store.files, self._threads, reactor, 1, REMOVALS_APART)
         self._ids = ids.Generator(self._time_of_day, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
@@ -164,6 +171,7 @@ class MaildirSpool:
         """End when what has been asked for is done."""
         await self._claiming.run(lambda: None)
         await self._group.drained()
+        await self._removals.drained()
         if self._own_threads is not None:
             self._own_threads.stop()
 
@@ -394,7 +402,7 @@ class MaildirSpool:
             return
         job = Remove(self.store.path(lease.place), self.store.journal(id) if lease.journal else None)
         try:
-            if not await self._group.submit(job):
+            if not await self._removals.submit(job):
                 # Somebody else has moved it.
                 await in_thread(self._threads, self._reactor, change, self.store, "delete", [id])
         except SpoolError as error:

@@ -429,6 +429,10 @@ class Scheduler:
         if message.is_over and all(state.done for state in entry.states):
             await self._end_attempt(message, report)  # its removal is the record
             return
+        if message.is_over and all(result.status == DEFERRED and not result.others for result in results):
+            report()  # nothing that must not be done again: its release is the record
+            await self._end_attempt(message, unrecorded=group.indexes)
+            return
         message.recording += 1
         await self._put_on_record(message, group)
         message.recording -= 1
@@ -450,13 +454,16 @@ class Scheduler:
         for line in delivery_lines(group, results, arrival=arrived, started=started, ended=ended):
             self._log.info(program, line)
 
-    async def _end_attempt(self, message: ActiveMessage, report: Callable[[], None] | None = None) -> None:
-        """Every recipient has a result: finish, return to sender, or put off."""
+    async def _end_attempt(
+        self, message: ActiveMessage, report: Callable[[], None] | None = None, unrecorded: Sequence[int] = ()
+    ) -> None:
+        """Every recipient has a result: finish, return to sender, or put off.  ``unrecorded``: recipients that were put
+        off, which is not on record yet."""
         try:
             deferred = await self._return_to_sender(message)
             await self._tell_of_success(message, deferred)
             if deferred:
-                await self._put_off(message, deferred)
+                await self._put_off(message, deferred, unrecorded)
             else:
                 await self._spool.finish(message.entry.id)
             if report is not None:
@@ -519,7 +526,7 @@ class Scheduler:
             return False
         return True
 
-    async def _put_off(self, message: ActiveMessage, deferred: list[int]) -> None:
+    async def _put_off(self, message: ActiveMessage, deferred: list[int], unrecorded: Sequence[int]) -> None:
         entry, times, age = message.entry, self._policy.times, self._ages.age(message.entry.envelope.arrival)
         if self._active.get(entry.id) is not message:
             return
@@ -527,7 +534,9 @@ class Scheduler:
                 and await self._notified(entry, deferred, self._notices.delayed):
             entry.envelope.warned = True
             await self._spool.amend(entry.id, entry.envelope)
-        message.where = await self._spool.release(entry.id, next_attempt(times, age, time_of_day(self._clock)))
+        results = [Progress(index, entry.states[index]) for index in unrecorded]
+        due = next_attempt(times, age, time_of_day(self._clock))
+        message.where = await self._spool.release(entry.id, due, results)
         self._wake_after(self._policy.queue_run_delay)
 
     def _end_of(self, message: ActiveMessage) -> None:

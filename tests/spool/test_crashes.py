@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from spool.envelope import Envelope, Recipient
 from spool.interfaces import Entry, Progress, RecipientState, SpoolError
@@ -79,6 +80,10 @@ class Life:
                 self._try(step(b))
         if c in self.leased:
             self._end(c, self.spool.delete(c))
+        d = self._accept(SMALL, ["e@x"])
+        if d:
+            self._lease(d)
+            self._end(d, self.spool.finish(d))
 
     def _try(self, work: Any) -> Any:
         try:
@@ -256,8 +261,6 @@ def test_a_full_disk_recovers_by_itself(tmp_path: Path) -> None:
     check(life.promises, afterwards(tmp_path / "spool"))
 
 
-
-
 def _undelivered(tmp_path: Path) -> tuple[FaultyFiles, Life, str]:
     """A message whose first attempt is running, and no operations on record yet."""
     files = FaultyFiles()
@@ -269,15 +272,42 @@ def _undelivered(tmp_path: Path) -> tuple[FaultyFiles, Life, str]:
     return files, life, id
 
 
-def test_removal_waits_for_the_disk_only_where_a_journal_must_not_go_first(tmp_path: Path) -> None:
+def test_a_removal_is_durable_and_a_journal_does_not_go_first(tmp_path: Path) -> None:
     files, life, id = _undelivered(tmp_path)
     life.reactor.run(life.spool.finish(id))
-    assert files.operations == ["unlink"]
+    assert files.operations == ["unlink", "fsync_dir"]
     files, life, id = _undelivered(tmp_path / "other")
     life._progress(id, 0, BUSY)
     files.operations.clear()
     life.reactor.run(life.spool.finish(id))
     assert files.operations == ["unlink", "fsync_dir", "unlink"]
+
+
+@pytest.mark.parametrize("survive", [True, False])
+def test_what_was_reported_as_delivered_does_not_come_back_after_a_power_cut(tmp_path: Path, survive: bool) -> None:
+    files, life, id = _undelivered(tmp_path)
+    life.reactor.run(life.spool.finish(id))
+    files.power_cut(str(tmp_path / "spool"), names_survive=survive)
+    assert afterwards(tmp_path / "spool") == {}
+
+
+def test_removals_of_the_same_time_share_a_sync(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    life = Life(tmp_path / "spool", files)
+    life.spool.start()
+    ids = [life._accept(SMALL, ["a@x"]) for _ in range(5)]
+    for id in ids:
+        life._lease(id)
+    files.operations.clear()
+    ended: list[str] = []
+    for id in ids:
+        Deferred.fromCoroutine(life.spool.finish(id)).addCallback(lambda ignored, id=id: ended.append(id))
+        life.reactor.advance(0)
+        life.reactor.advance(0)
+    assert ended == ids[:1]
+    life.reactor.pump([0.06, 0, 0])
+    assert ended == ids
+    assert files.operations == ["unlink", "fsync_dir", *["unlink"] * 4, "fsync_dir"]
 
 
 def test_putting_off_is_one_change_and_syncs_the_name_only(tmp_path: Path) -> None:

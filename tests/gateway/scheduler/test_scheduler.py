@@ -466,6 +466,27 @@ def test_what_was_delivered_of_a_held_message_is_on_record_and_told():
     assert "to=<ann@there>" in world.log.text and "status=sent" in world.log.text
 
 
+def test_putting_off_is_recorded_with_the_release_and_nothing_else():
+    world = World()
+    recorded, released = [], []
+    progress, release = world.spool.progress, world.spool.release
+
+    async def note(queue_id, results):
+        if results:
+            recorded.append([one.index for one in results])
+        await progress(queue_id, results)
+
+    async def give_back(queue_id, not_before, results=()):
+        released.append([(one.index, one.state.reason) for one in results])
+        return await release(queue_id, not_before)
+
+    world.spool.progress, world.spool.release = note, give_back
+    world.send("ann@there", "bob@elsewhere")
+    world.smtp.answer(nexthop="there")
+    world.smtp.answer("deferred", "4.2.0", "busy", nexthop="elsewhere")
+    assert (recorded, released) == ([[0]], [[(1, "busy")]])
+
+
 # --- one scheduler takes another one's place ---------------------------------------------------------------------
 
 
