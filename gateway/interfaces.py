@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from twisted.cred.credentials import ICredentials
 from zope.interface import Attribute, Interface
 
 from spool.envelope import Client, Envelope, Recipient
@@ -296,6 +297,17 @@ class IResolver(Interface):
         """The rdata objects of dnspython for any other type; [] = no data."""
 
 
+# --- logins ----------------------------------------------------------------------------------------------------
+
+
+class IBearerToken(ICredentials):
+    """What a client has that logs in by OAUTHBEARER or XOAUTH2; a checker that takes these has it among its
+    credentialInterfaces."""
+
+    username = Attribute("Whom the client says it is; may be empty")
+    token = Attribute("The bearer token, text")
+
+
 # --- plug-ins --------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +315,9 @@ class IGatewayPlugin(Interface):
     """What another package provides through a ``twisted.plugin`` drop-in; main.cf and master.cf name it."""
 
     name = Attribute("As in 'python:NAME'")
-    kind = Attribute("ILookupTable, IAddressRewriter, IRestriction, IMessageFilter or ITransport")
+    kind = Attribute(
+        "ILookupTable, IAddressRewriter, IRestriction, IMessageFilter, ITransport, or ICredentialsChecker of Twisted"
+    )
 
     def make(settings: Any, argument: str) -> Any:
         """An object that provides ``kind``."""
@@ -311,7 +325,8 @@ class IGatewayPlugin(Interface):
 
 __all__ = [
     "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Client",
-    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "ICleanup", "IContentSource", "IDescribes",
-    "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver", "IRestriction",
-    "IRouter", "ITransport", "Log", "Place", "Recipient", "Rejected", "Request", "Result", "Route", "TableError",
+    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "IBearerToken", "ICleanup", "IContentSource",
+    "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver",
+    "IRestriction", "IRouter", "ITransport", "Log", "Place", "Recipient", "Rejected", "Request", "Result", "Route",
+    "TableError",
 ]

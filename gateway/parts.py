@@ -235,6 +235,7 @@ class Parts:
                 free_bytes=self.spool.free_bytes,
                 flush_site=self.flush_site,
                 report_session=self.notices.session,
+                in_thread=self.in_thread,
                 room=room or Room(),
             )
             try:

@@ -71,6 +71,12 @@ def describe(certificate: x509.Certificate, digest: str) -> tuple[str, str, tupl
     return _common_name(certificate.subject), _common_name(certificate.issuer), fingerprints
 
 
+def certificate_hash(certificate: x509.Certificate) -> bytes:
+    """By the digest that it is signed with, and SHA-256 where that is a weak one; RFC 5929 4.1."""
+    name = certificate.signature_hash_algorithm.name if certificate.signature_hash_algorithm is not None else "sha256"
+    return hashlib.new("sha256" if name in ("md5", "sha1") else name, certificate.public_bytes(Encoding.DER)).digest()
+
+
 def _fingerprint(digest: str, data: bytes) -> str:
     return hashlib.new(digest, data).digest().hex(":").upper()
 

@@ -12,16 +12,16 @@ the rules or says nothing for TIMEOUT seconds is a step with the outcome TEMPORA
 
 from __future__ import annotations
 
-import enum
 import itertools
 import os
 import re
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from gateway.smtpd.sasl_types import Facts, Outcome, Step
 from gateway.tables.requests import LOST, Network, NoAnswer, Place, connect_to
 
 TIMEOUT = 10.0
@@ -39,31 +39,6 @@ def _client_id() -> int:
 
 _ESCAPED = re.compile(r"\x01(.)", re.DOTALL)
 _MEANT = {"0": "\0", "1": "\x01", "t": "\t", "r": "\r", "n": "\n"}
-
-
-class Outcome(enum.Enum):
-    MORE = enum.auto()
-    DONE = enum.auto()
-    FAILED = enum.auto()
-    TEMPORARY = enum.auto()
-
-
-class Step(NamedTuple):
-    outcome: Outcome
-    number: int = 0
-    text: str = ""
-    """The challenge, or the reason; "" = none was given."""
-    user: str | None = None
-    """The user name, if the server has told one."""
-
-
-class Facts(NamedTuple):
-    """What the server is told of the client."""
-
-    service: str
-    server_address: str
-    client_address: str
-    secured: bool
 
 
 class _Link(Protocol):
@@ -188,6 +163,10 @@ class DovecotServer:
         if link is None or link.lost:
             return Step(Outcome.TEMPORARY, number, LOST_SERVER)
         return await self._ask(number, b"CONT\t%d\t%b\n" % (number, response))
+
+    def forget(self, number: int) -> None:
+        if self._link is not None and not self._link.lost:
+            self._link.forget(number)
 
     async def _ask(self, number: int, line: bytes) -> Step:
         try:

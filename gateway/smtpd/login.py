@@ -1,6 +1,7 @@
 """AUTH: who may log in how, and the dialogue; RFC 4954, SASL_README.
 
-Whether a login is good is said by the server that smtpd_sasl_path names (gateway.smtpd.dovecot).  What is offered are
+Whether a login is good is said by the server, the file or the checker that smtpd_sasl_type and smtpd_sasl_path name
+(gateway.smtpd.dovecot, sasl_server).  What is offered are
 its mechanisms that have the properties of smtpd_sasl_security_options, within TLS of smtpd_sasl_tls_security_options,
 and pass smtpd_sasl_mechanism_filter.  Nothing is offered without TLS if smtpd_tls_auth_only says so, nor to clients in
 smtpd_sasl_exceptions_networks.
@@ -11,14 +12,20 @@ Passwords and the like are never logged, and an answer of the client's is passed
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Session
-from gateway.smtpd import limits
-from gateway.smtpd.dovecot import DovecotServer, Facts, Outcome, Step
+from gateway.smtpd import limits, tls
+from gateway.smtpd.dovecot import DovecotServer
+from gateway.smtpd.sasl_backends import FileBackend, InThread, load_checker
+from gateway.smtpd.sasl_passwords import PasswordFile
+from gateway.smtpd.sasl_server import OwnServer
+from gateway.smtpd.sasl_types import Authenticator, Facts, Outcome, Step
 from gateway.smtpd.tokens import Token
 from gateway.tables import AddressList, StringList, Tables
 from gateway.tables.requests import NoAnswer, Reach, service_place
@@ -62,7 +69,7 @@ class Properties:
 class Login:
     """The login of one smtpd service."""
 
-    server: DovecotServer
+    server: Authenticator
     service: str
     in_clear: Properties
     within_tls: Properties
@@ -74,20 +81,22 @@ class Login:
     response_limit: int
 
     @classmethod
-    def of(cls, settings: Settings, tables: Tables, reach: Reach, log: Log, program: str) -> Login | None:
+    def of(
+        cls, settings: Settings, tables: Tables, reach: Reach, log: Log, program: str, in_thread: InThread
+    ) -> Login | None:
         """None if nobody is to log in.  Raises ConfigError."""
         if not settings.flag("smtpd_sasl_auth_enable"):
             return None
-        kind, path = settings.text("smtpd_sasl_type"), settings.text("smtpd_sasl_path")
-        if kind != "dovecot":
-            log.warning(program, f"smtpd_sasl_type = {kind}: only dovecot is there, nobody can log in")
-            return None
         try:
-            place = service_place(path if path.startswith(("inet:", "unix:", "local:")) else f"unix:{path}", settings)
+            server = _server(settings, reach, log, program, in_thread)
         except ValueError as error:
             raise settings.error("smtpd_sasl_path", f"smtpd_sasl_path: {error}") from None
+        if server is None:
+            kind = settings.text("smtpd_sasl_type")
+            log.warning(program, f"smtpd_sasl_type = {kind}: choose dovecot, file or python; nobody can log in")
+            return None
         return cls(
-            server=DovecotServer(place, reach),
+            server=server,
             service=settings.text("smtpd_sasl_service"),
             in_clear=Properties.of(settings, "smtpd_sasl_security_options"),
             within_tls=Properties.of(settings, "smtpd_sasl_tls_security_options"),
@@ -109,11 +118,33 @@ class Login:
         wanted = self.in_clear if session.tls is None else self.within_tls
         known = await self.server.mechanisms()
         allowed = [name for name, properties in known.items() if wanted.allow(properties)]
+        if session.tls is None:
+            allowed = [name for name in allowed if not name.endswith("-PLUS")]
         return [name for name in allowed if await self.filter.match(name.lower())]
 
-    def facts(self, session: Session) -> Facts:
+    def facts(self, session: Session, binding: Callable[[str], bytes | None]) -> Facts:
         server_address = session.find_server()[0] if session.find_server is not None else ""
-        return Facts(self.service, server_address, session.client_address, session.tls is not None)
+        return Facts(self.service, server_address, session.client_address, session.tls is not None, binding)
+
+
+def _server(
+    settings: Settings, reach: Reach, log: Log, program: str, in_thread: InThread
+) -> Authenticator | None:
+    """What smtpd_sasl_type and smtpd_sasl_path name.  Raises ValueError."""
+    kind, path = settings.text("smtpd_sasl_type").strip().lower(), settings.text("smtpd_sasl_path")
+    hostname = settings.text("myhostname")
+    if kind == "dovecot":
+        place = path if path.startswith(("inet:", "unix:", "local:")) else f"unix:{path}"
+        return DovecotServer(service_place(place, settings), reach)
+    if kind == "file":
+        if not path or path == "smtpd":
+            raise ValueError("name the file that `mailgateway passwd` has made")
+        file = PasswordFile((settings.directory or Path.cwd()) / path, reach.reactor.seconds)
+        backend = FileBackend(file, settings.text("smtpd_sasl_local_domain"), in_thread)
+        return OwnServer(backend, hostname, log, program)
+    if kind == "python":
+        return OwnServer(load_checker(path, settings), hostname, log, program)
+    return None
 
 
 async def keywords(self: Conversation) -> list[str]:
@@ -194,7 +225,16 @@ async def _exchange(self: Conversation, login: Login, method: str, given: bytes 
         given = b""
     if given is not None and not _BASE64.match(given):
         return Step(Outcome.FAILED, text="Invalid base64 data in initial response")
-    step = await login.server.first(method.upper(), given, login.facts(self.session))
+    facts = login.facts(self.session, lambda kind: tls.channel_binding(self.channel.transport, kind))
+    step = await login.server.first(method.upper(), given, facts)
+    try:
+        return await _go_on(self, login, method, step)
+    except BaseException:
+        login.server.forget(step.number)
+        raise
+
+
+async def _go_on(self: Conversation, login: Login, method: str, step: Step) -> Step:
     while step.outcome is Outcome.MORE:
         await self.reply(f"334 {step.text}")
         response = await _response(self, login.response_limit)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -34,6 +35,10 @@ async def _no_flush(site: str) -> str:
     return UNABLE
 
 
+async def _here(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
 @dataclass(frozen=True, slots=True)
 class Collaborators:
     """What the composition gives to an smtpd service."""
@@ -52,6 +57,8 @@ class Collaborators:
     """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
     report_session: Callable[[AbstractSet[str], str, Sequence[str]], Awaitable[None]] | None = None
     """Tells the postmaster of a session with errors: their classes, NAME[ADDRESS], the transcript's lines."""
+    in_thread: Callable[..., Awaitable[Any]] = _here
+    """For what takes long: checking a password."""
     room: Room = field(default_factory=Room)
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
 
@@ -140,7 +147,7 @@ class Service:
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
             tls=_server_tls(settings, tables, options, with_, program) if wants_tls else None,
-            login=Login.of(settings, tables, reach, with_.log, program),
+            login=Login.of(settings, tables, reach, with_.log, program, with_.in_thread),
             milters=None if stand_alone else Milters.of(settings, tables, reach, with_.log, program),
             stand_alone=stand_alone,
         )

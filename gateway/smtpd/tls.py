@@ -26,7 +26,7 @@ from zope.interface import implementer
 from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Tls
-from gateway.smtpd.certificates import describe, digest_of, load
+from gateway.smtpd.certificates import certificate_hash, describe, digest_of, load
 from gateway.tables import Maps, Tables
 
 LOOK_EVERY = 10.0
@@ -342,3 +342,14 @@ def log_lines(tls: Tls, client: str, level: int) -> list[str]:
     exchange = f" key-exchange {tls.group}" if tls.group else ""
     how = f"{tls.protocol} with cipher {tls.cipher} ({bits}){exchange}"
     return [*lines, f"{trust} TLS connection established from {client}: {how}"]
+
+
+def channel_binding(transport: Any, kind: str) -> bytes | None:
+    """What tells this connection from all others; RFC 9266, RFC 5929 4.  None: there is no such thing for it."""
+    connection = transport.getHandle()
+    if not isinstance(connection, SSL.Connection):
+        return None
+    if kind == "tls-exporter" and connection.get_protocol_version() >= SSL.TLS1_3_VERSION:
+        return connection.export_keying_material(b"EXPORTER-Channel-Binding", 32, b"")
+    own = connection.get_certificate() if kind == "tls-server-end-point" else None
+    return None if own is None else certificate_hash(own.to_cryptography())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import ssl
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.threads import deferToThread
 
 from gateway.config import ConfigError
+from gateway.smtpd.sasl_passwords import line_for
 from gateway.smtpd.tls import allowed_versions
 from tests.gateway.smtpd.certificates import Certified
 from tests.gateway.smtpd.rig import Rig
+from tests.gateway.smtpd.test_sasl import ScramClient
 from tests.gateway.smtpd.test_server import Caller, served
 
 AUTHORITY = Certified("Test CA", authority=True)
@@ -243,3 +246,22 @@ async def test_a_certificate_is_demanded(tmp_path: Path) -> None:
     assert "warning: Can't require client certs unless TLS is required" in tls_rig(
         tmp_path, smtpd_tls_req_ccert="yes"
     ).lines
+
+
+@ensureDeferred
+async def test_a_login_that_is_bound_to_the_channel(tmp_path: Path) -> None:
+    (tmp_path / "logins").write_text(line_for("joe", "secret") + "\n")
+    rig = tls_rig(
+        tmp_path, smtpd_sasl_auth_enable="yes", smtpd_sasl_type="file", smtpd_sasl_path=str(tmp_path / "logins")
+    )
+
+    def talk(client: Client, data: bytes = b"") -> bytes:
+        data = data or hashlib.sha256(client.socket.getpeercert(True)).digest()
+        scram = ScramClient("joe", "secret", "tls-server-end-point", data)
+        client.ask(b"EHLO x\r\n")
+        challenge = client.ask(b"AUTH SCRAM-SHA-256-PLUS " + b64encode(scram.first()) + b"\r\n")
+        answer = client.ask(b64encode(scram.final(b64decode(challenge[4:]))) + b"\r\n")
+        return client.ask(b"\r\n") if answer.startswith(b"334 ") else answer
+
+    assert (await with_client(rig, talk)).startswith(b"235 ")
+    assert (await with_client(rig, lambda client: talk(client, b"another channel"))).startswith(b"535 ")
