@@ -98,13 +98,14 @@ class RoleProcess:
 
 
 def catch_errors(log: MailLog, role: str) -> None:
-    """What nobody handled becomes a line in the mail log, with the place in our code where it arose."""
+    """What nobody handled becomes a line in the mail log, with the place in our code where it arose: an exception in
+    a protocol, a timer, a thread, a Deferred."""
     from twisted.logger import ILogObserver, globalLogPublisher
     from zope.interface import provider
 
     @provider(ILogObserver)
     def observe(event: dict[str, Any]) -> None:
-        failure = event.get("log_failure")
+        failure = event.get("log_failure") or event.get("failure")  # Twisted's reactors still use the older way
         if failure is not None:
             frames = failure.getTracebackObject()
             place = ""
