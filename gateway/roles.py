@@ -37,6 +37,8 @@ from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteF
 ACCEPT_AT_ONCE = 8
 """Connections a turn: the sockets are shared, so that no receiver takes all; and those that are turned away have to be
 closed before there are more, or descriptors run out."""
+GIVE_WAY = 0.05
+"""Seconds in which another process may take a connection before one that is full turns the client away."""
 RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
 PARTING = 5.0  # seconds in which a scheduler that retires, too, may still ask the executor for deliveries
 
@@ -73,21 +75,18 @@ class Role:
     def dismiss(self) -> None:
         """Send away whoever is connected and waits for nothing."""
 
-    def listen(self, descriptor: int, family: int, factory: Factory[Any]) -> None:
-        """Take connections from a socket that is bound already."""
+    def listen(
+        self, descriptor: int, family: int, factory: Factory[Any], is_full: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Take connections from a socket that is bound already; when this process is full, after others had the time to
+        take them."""
         if family == socket.AF_UNIX:
             unix = UnixPort(descriptor, factory, self.reactor)
             unix.startListening()
             self._ports.append(unix)
             return
         port = self.reactor.adoptStreamPort(descriptor, family, factory)
-        accept = port.doRead
-
-        def accept_some() -> None:
-            port.numberAccepts = ACCEPT_AT_ONCE  # it grows by itself
-            accept()
-
-        port.doRead = accept_some
+        port.doRead = Politeness(self.reactor, port, is_full).accept
         os.close(descriptor)
         self._ports.append(port)
 
@@ -98,6 +97,31 @@ class Role:
 
     def connect(self, path: str, client: LinkClient) -> None:
         self.reactor.connectUNIX(os.path.join(self.configuration.settings.text("queue_directory"), path), client)
+
+
+class Politeness:
+    """How a port that several processes share takes connections."""
+
+    def __init__(self, reactor: Any, port: Any, is_full: Callable[[], bool]) -> None:
+        self._reactor = reactor
+        self._port = port
+        self._accept = port.doRead
+        self._is_full = is_full
+        self._has_waited = False
+
+    def accept(self) -> None:
+        if self._is_full() and not self._has_waited:
+            self._has_waited = True
+            self._port.stopReading()
+            self._reactor.callLater(GIVE_WAY, self._go_on)
+            return
+        self._has_waited = False
+        self._port.numberAccepts = ACCEPT_AT_ONCE  # it grows by itself
+        self._accept()
+
+    def _go_on(self) -> None:
+        if self._port.connected:
+            self._port.startReading()
 
 
 class Receiver(Role):
@@ -119,7 +143,7 @@ class Receiver(Role):
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
         self.connect(SCHEDULER_SOCKET, self.scheduler)
-        listen_for_smtp(self, descriptors, self.factories)
+        listen_for_smtp(self, descriptors, self.factories, self.room)
 
     async def _retire(self) -> None:
         await self.stop_listening()
@@ -286,7 +310,7 @@ class Single(Role):
         self.parts.start()
         self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
         self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
-        listen_for_smtp(self, descriptors, self.factories)
+        listen_for_smtp(self, descriptors, self.factories, self.room)
 
     def work(self) -> None:
         self._working = True
@@ -371,10 +395,12 @@ async def drained(factories: Mapping[str, SmtpdFactory], grace: float = RETIRE_G
         await factory.drain(grace)
 
 
-def listen_for_smtp(role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]]) -> None:
+def listen_for_smtp(
+    role: Role, descriptors: Mapping[str, int], factories: Mapping[str, Factory[Any]], room: Room
+) -> None:
     for name, descriptor in descriptors.items():
         kind, _, rest = name.partition(":")
         if kind == "inet":
             with socket.socket(fileno=os.dup(descriptor)) as bound:
                 family = bound.family
-            role.listen(descriptor, family, factories[rest.partition("@")[2]])
+            role.listen(descriptor, family, factories[rest.partition("@")[2]], room.is_full)

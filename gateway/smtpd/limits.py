@@ -36,6 +36,10 @@ class Room:
     """Seconds that each new message waits, because more comes in than goes out (in_flow_delay)."""
     _complained: dict[str, float] = field(default_factory=dict)
 
+    def is_full(self) -> bool:
+        """No room for another client."""
+        return 0 < self.most_clients <= self.clients
+
     def complains(self, what: str, now: float) -> bool:
         """Whether it is time to say again that there is too much of something."""
         if now - self._complained.get(what, -COMPLAIN_EVERY) < COMPLAIN_EVERY:

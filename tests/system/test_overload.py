@@ -175,7 +175,8 @@ def test_more_clients_than_descriptors_are_told_so(few_descriptors):
             reply = line.recv(200)
             greetings["220" if reply.startswith(b"220 ") else reply[:9].decode()] += 1
         assert set(greetings) == {"220", "421 4.7.0"}
-        assert greetings["220"] > 60 and greetings["421 4.7.0"] > 200
+        # Each receiver has room for 48; one that is full leaves clients to the others.
+        assert greetings["220"] > 40 * len(os.sched_getaffinity(0)) and greetings["421 4.7.0"] > 200
     finally:
         for line in lines:
             line.close()
