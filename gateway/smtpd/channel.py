@@ -198,8 +198,9 @@ class Channel(Protocol):
         if self._wanted == LINE:
             self._give_up(STOPPED)
 
-    async def start_tls(self, context: Any, timeout: float) -> None:
-        """Handshake as the server.  What the client has sent in clear is forgotten.  Raises Gone."""
+    async def start_tls(self, context: Any, timeout: float, ahead: bytes = b"") -> None:
+        """Handshake as the server.  What the client has sent in clear is forgotten; ``ahead`` is what it has sent of
+        the handshake.  Raises Gone."""
         transport: Any = self.transport
         self.flush()
         self.framer.clear()
@@ -207,6 +208,8 @@ class Channel(Protocol):
         self.deadline = self._clock.seconds() + timeout
         self._resume()
         transport.startTLS(context)
+        if ahead:
+            transport.protocol.dataReceived(ahead)
         try:
             await self._handshake
         finally:

@@ -23,7 +23,7 @@ from gateway.clock import time_of_day
 from gateway.content.milter.chain import Chain
 from gateway.interfaces import TableError
 from gateway.policy.session import NAME_OK, Session
-from gateway.smtpd import limits, milters, tls
+from gateway.smtpd import limits, milters, proxy, tls
 from gateway.smtpd.channel import STOPPED, TIMEOUT, Channel, Gone
 from gateway.smtpd.footer import with_footer
 from gateway.smtpd.peer import Peer, look_up
@@ -226,6 +226,14 @@ class Conversation:
         return f"{parts} commands={good}" + (f"/{total}" if total != good else "")
 
     async def _converse(self) -> None:
+        ahead = b""
+        if self.options.proxy_protocol and not self.service.stand_alone:
+            introduced = await proxy.introduce(self)
+            if introduced is None:
+                return
+            ahead = introduced
+        if ahead and not self.options.tls_wrapper:
+            self.channel.framer.give_back(ahead)
         await self._meet()
         if self.hangup:
             return
@@ -234,7 +242,7 @@ class Conversation:
                 what = f"from {self.session.client} for service {self.service.name}"
                 self.warning(f"Wrapper-mode request dropped {what}. TLS context initialization failed.")
                 return
-            await self.begin_tls()
+            await self.begin_tls(ahead)
         await self._greet()
         while not self.hangup:
             if self._errors >= self.options.hard_errors and not self.service.stand_alone:
@@ -329,12 +337,13 @@ class Conversation:
                 return
         await self.reply(f"220 {self.options.banner}")
 
-    async def begin_tls(self) -> None:
-        """Do the handshake, and forget what was said in clear (RFC 3207 4.2).  Raises Gone."""
+    async def begin_tls(self, ahead: bytes = b"") -> None:
+        """Do the handshake, and forget what was said in clear (RFC 3207 4.2).  ``ahead``: what has come of it already.
+        Raises Gone."""
         before, service_tls = self.session.where, self.service.tls
         assert service_tls is not None
         try:
-            await self.channel.start_tls(service_tls, self.options.starttls_timeout)
+            await self.channel.start_tls(service_tls, self.options.starttls_timeout, ahead)
         except Gone as gone:
             self.session.where = "STARTTLS"
             self.info(f"SSL_accept error from {self.session.client}: {gone.reason}")

@@ -51,6 +51,9 @@ class Options:
     tls_level: str
     """"none", "may" or "encrypt"."""
     tls_wrapper: bool
+    proxy_protocol: str
+    """"haproxy" or ""."""
+    proxy_timeout: float
 
     @classmethod
     def of(cls, settings: Settings) -> Options:
@@ -97,6 +100,8 @@ class Options:
             received_sasl=flag("smtpd_sasl_authenticated_header"),
             tls_level=_tls_level(settings),
             tls_wrapper=flag("smtpd_tls_wrappermode"),
+            proxy_protocol=_proxy_protocol(settings),
+            proxy_timeout=settings.seconds("smtpd_upstream_proxy_timeout"),
         )
 
 
@@ -108,6 +113,14 @@ def _bare_newline(settings: Settings) -> str:
     if value in ("no", "normalize", "reject"):
         return value
     raise settings.error(name, f"bad configuration: {name} = {value}", "give normalize, reject, yes or no")
+
+
+def _proxy_protocol(settings: Settings) -> str:
+    name = "smtpd_upstream_proxy_protocol"
+    protocol = settings.text(name).strip().lower()
+    if protocol not in ("", "haproxy"):
+        raise settings.error(name, f"unsupported {name} value: {protocol}", "give haproxy, or nothing")
+    return protocol
 
 
 def _tls_level(settings: Settings) -> str:

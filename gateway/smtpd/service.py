@@ -81,6 +81,8 @@ class Service:
     xclient_clients: AddressList
     xforward_clients: AddressList
     verp_clients: AddressList
+    proxies: AddressList
+    """smtpd_upstream_proxy_clients."""
     networks: AddressList
     discard_maps: Maps
     """smtpd_discard_ehlo_keyword_address_maps."""
@@ -134,6 +136,7 @@ class Service:
             lenient_clients=tables.address_list("smtpd_forbid_bare_newline_exclusions", settings),
             xclient_clients=tables.address_list("smtpd_authorized_xclient_hosts", settings),
             xforward_clients=tables.address_list("smtpd_authorized_xforward_hosts", settings),
+            proxies=tables.address_list("smtpd_upstream_proxy_clients", settings),
             verp_clients=tables.address_list("smtpd_authorized_verp_clients", settings),
             networks=tables.address_list("mynetworks", settings),
             discard_maps=tables.maps(
