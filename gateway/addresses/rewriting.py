@@ -8,8 +8,8 @@
     6. recipients of the envelope: virtual_alias_maps (``expand``)
 
 Addresses go in and come out in external form; "" is the null sender.  Raises TableError when a table is away, and when
-mappings go round in circles.  With nothing configured, an address in full form costs one match of a pattern, and so
-does a header field with such addresses only.
+virtual aliases go round in circles.  With nothing configured, an address in full form costs one match of a pattern,
+and so does a header field with such addresses only.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gateway.addresses.masquerade import Masquerade
 from gateway.addresses.qualify import Qualifier, Rules
 from gateway.addresses.virtual import Limits, VirtualAliases
 from gateway.config import Settings
-from gateway.interfaces import IAddressRewriter, Log, Place, TableError
+from gateway.interfaces import IAddressRewriter, Log, Place
 
 ALL_PLACES = frozenset(Place)
 _SENDER, _RECIPIENT = Place.ENVELOPE_SENDER, Place.ENVELOPE_RECIPIENT
@@ -54,7 +54,7 @@ class StandardForm:
 
 @implementer(IAddressRewriter)
 class Canonical:
-    """One of the canonical_maps parameters: looked up until nothing changes."""
+    """One of the canonical_maps parameters: looked up until nothing changes, but not for ever."""
 
     def __init__(self, name: str, mapping: AddressMap, places: frozenset[Place], log: Log | None = None) -> None:
         self.name = name
@@ -73,9 +73,9 @@ class Canonical:
             before, address = address, results[0]
             if before.lower() == address.lower():
                 return address
-        raise TableError(
-            f"unreasonable {self.name} map nesting for {first} -- message not accepted, try again later"
-        )
+        if self._log is not None:
+            self._log.warning(PROGRAM, f"unreasonable {self.name} map nesting for {first} -- it becomes {address}")
+        return address
 
 
 class Rewriting:

@@ -23,6 +23,8 @@ PROGRAM = "cleanup"
 
 LONGEST_ID = 1000
 """Characters of a message ID that are logged and kept."""
+LONGEST_LINE = 2048
+"""Bytes behind the limit of a field that are looked at; what is a line to Postfix (line_length_limit)."""
 
 _ADDRESS_FIELDS = {name.encode(): name for name in SENDER_FIELDS | RECIPIENT_FIELDS}
 _ENCODINGS = {b"7bit": "7bit", b"8bit": "8bit", b"binary": "8bit", b"quoted-printable": "7bit", b"base64": "7bit"}
@@ -60,7 +62,7 @@ class HeaderEditor:
         """The next fields."""
         for field in fields:
             if len(field.raw) > self._rules.field_limit or b"\0" in field.raw:
-                field.raw = _cut(field.raw, self._rules.field_limit)
+                field.raw = _first_lines(field.raw, self._rules.field_limit)
             if self._checker is None:
                 if self._take(field):
                     await self._take_addresses(field)
@@ -107,6 +109,8 @@ class HeaderEditor:
         self._put(field.raw if new is value else b"%s: %s\n" % (label, new))
 
     def _put(self, raw: bytes) -> None:
+        if len(raw) > self._rules.field_limit:
+            raw = raw.removesuffix(b"\n")[: self._rules.field_limit] + b"\n"
         if self._detect_utf8 and not raw.isascii():
             self._envelope.smtputf8 = True
         self._out.append(raw)
@@ -144,6 +148,8 @@ class HeaderEditor:
             self._log.info(PROGRAM, f"{self._id}: message-id=<>")
 
 
-def _cut(raw: bytes, limit: int) -> bytes:
-    """A field no longer than the limit (header_size_limit), and without a NUL: programs written in C end there."""
-    return raw.removesuffix(b"\n").partition(b"\0")[0][:limit] + b"\n"
+def _first_lines(raw: bytes, limit: int) -> bytes:
+    """A field without the lines that begin behind the limit (header_size_limit), and without what follows a NUL:
+    programs written in C end there.  What is left is cut at the limit when its addresses have been rewritten."""
+    end = raw.find(b"\n", limit)
+    return raw[: min(end, limit + LONGEST_LINE)].removesuffix(b"\n").partition(b"\0")[0] + b"\n"

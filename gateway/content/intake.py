@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from gateway.addresses.virtual import ExpansionError
 from gateway.content.checks import Checker, Checks
 from gateway.content.header_edit import HeaderEditor
 from gateway.content.header_scan import MORE, OPEN, Field, mailbox_lines, scan_some
@@ -141,6 +142,9 @@ class Intake:
             await work
         except Rejected as why:
             self._refuse(why)
+        except ExpansionError as error:
+            self._owner.log.warning(PROGRAM, f"{self.id}: {error}")
+            self._refuse(Rejected(451, *error.reply.split(" ", 1)))
         except TableError as error:
             self._owner.log.warning(PROGRAM, f"{self.id}: {error} -- message not accepted, try again later")
             self._refuse(Rejected(451, "4.3.0", "Error: queue file write error"))

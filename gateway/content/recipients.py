@@ -75,15 +75,16 @@ class EnvelopeRewriter:
         if envelope.sender:
             envelope.sender = await self._rewriting.envelope_sender(envelope.sender)
         out = _Gathered(self._rules)
+        if not envelope.recipients:
+            return
+        if copies and self._sender_bcc and envelope.sender and (copy := await self._sender_bcc(envelope.sender)):
+            await self._add_copy(copy, out)
         for recipient in envelope.recipients:
             address = await self._add(recipient, out)
             if copies and self._recipient_bcc is not None and (copy := await self._recipient_bcc(address)):
                 await self._add_copy(copy, out)
-        if copies and out.recipients:
-            if self._sender_bcc is not None and envelope.sender and (copy := await self._sender_bcc(envelope.sender)):
-                await self._add_copy(copy, out)
-            if self._rules.always_bcc:
-                await self._add_copy(self._rules.always_bcc, out)
+        if copies and self._rules.always_bcc:
+            await self._add_copy(self._rules.always_bcc, out)
         envelope.recipients = out.recipients
 
     async def amend(self, envelope: Envelope, copies: list[str]) -> None:
@@ -105,20 +106,25 @@ class EnvelopeRewriter:
         envelope.recipients = out.recipients
 
     async def _add_copy(self, address: str, out: _Gathered) -> None:
-        await self._add(Recipient(address, notify=NOTIFY_NEVER), out)
+        """Nobody has asked for it, so there is no original recipient to tell of."""
+        address = await self._rewriting.envelope_recipient(address)
+        await self._expand(Recipient(address, address, notify=NOTIFY_NEVER), out)
 
     async def _add(self, recipient: Recipient, out: _Gathered) -> str:
         address = await self._rewriting.envelope_recipient(recipient.address)
         original = recipient.original or recipient.address
         orcpt = recipient.orcpt or _original_recipient(address)
-        notify = recipient.notify
+        await self._expand(Recipient(address, original, orcpt, recipient.notify), out)
+        return address
+
+    async def _expand(self, recipient: Recipient, out: _Gathered) -> None:
+        address, notify = recipient.address, recipient.notify
         expanded = await self._rewriting.expand(address)
         if len(expanded) > 1 and notify & NOTIFY_SUCCESS:
             # RFC 3461 5.2.7.1 (c): success of one member is not success of the list.
             notify = notify & ~NOTIFY_SUCCESS or NOTIFY_NEVER
         for member in expanded:
-            out.add(Recipient(member, original, orcpt, notify))
-        return address
+            out.add(Recipient(member, recipient.original, recipient.orcpt, notify))
 
 
 def _delivery_order(recipient: Recipient) -> tuple[str, str]:

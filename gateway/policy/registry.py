@@ -52,7 +52,8 @@ class Toolbox:
         """Where an address leads; asked once for each address that a session is about."""
         known = session.resolved
         if known is None or known[0] != address:
-            known = session.resolved = address, await self.addresses.destination(address)
+            sender = session.sender if address == session.recipient and session.sender else ""
+            known = session.resolved = address, await self.addresses.destination(address, sender)
         return known[1]
 
 

@@ -103,11 +103,12 @@ def test_extensions_are_propagated_on_demand() -> None:
     assert now(made.envelope_recipient("joe+x@my.domain")) == "ann@far.tld"
 
 
-def test_a_chain_is_followed_and_a_circle_is_not() -> None:
-    made = rewriting(canonical_maps="inline:{a@x.y=b@x.y, b@x.y=c@x.y, l@x.y=m@x.y, m@x.y=l@x.y}")
+def test_a_chain_is_followed_and_a_circle_not_for_ever() -> None:
+    bench = site(canonical_maps="inline:{a@x.y=b@x.y, b@x.y=c@x.y, l@x.y=m@x.y, m@x.y=l@x.y}")
+    made = of(bench)
     assert now(made.envelope_sender("a@x.y")) == "c@x.y"
-    with pytest.raises(TableError, match="unreasonable canonical_maps map nesting for l@x.y"):
-        now(made.envelope_sender("l@x.y"))
+    assert now(made.envelope_sender("l@x.y")) == "l@x.y"
+    assert "unreasonable canonical_maps map nesting for l@x.y" in bench.log.text
 
 
 def test_several_results_are_warned_of() -> None:

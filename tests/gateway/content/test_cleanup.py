@@ -100,7 +100,7 @@ def test_address_mappings_can_be_left_for_later():
 def test_blind_copies():
     way = Way(always_bcc="root")
     assert way.receive(b"\n").envelope.recipients[1:] == [
-        Recipient("root@gw.my.domain", "root", "rfc822;root@gw.my.domain", NOTIFY_NEVER)
+        Recipient("root@gw.my.domain", "root@gw.my.domain", "", NOTIFY_NEVER)
     ]
     assert len(way.receive(b"\n", options=INTERNAL).envelope.recipients) == 1
     copied = way.receive(b"\n", options=IntakeOptions(copies=("c@d.example",)))

@@ -19,9 +19,9 @@ from typing import Any
 
 from tests.gateway.addresses.odd.questions import ADDRESSES, MAIL_PARAMETERS, SITE, SITES, Answers, message, save
 
-_PORT = 24725
+PORT = 24725
 _MASTER = f"""\
-127.0.0.1:{_PORT} inet n - n - - smtpd
+127.0.0.1:{PORT} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -44,14 +44,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="odd-", dir="/var/tmp") as folder:
         Path(folder).chmod(0o755)
         for name, settings in SITES.items():
-            with _postfix(Path(folder) / "site", settings) as queue:
+            with postfix(Path(folder) / "site", {**SITE, **settings}) as queue:
                 answers[name] = _ask(queue, MAIL_PARAMETERS.get(name, ""))
             print(name, sum(answers[name][one] != answers["plain"][one] for one in answers[name]), "differ")
     save(answers)
 
 
 @contextmanager
-def _postfix(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
+def postfix(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
     conf, queue = folder / "conf", folder / "queue"
     for one in (conf, queue, folder / "data"):
         one.mkdir(parents=True)
@@ -60,7 +60,7 @@ def _postfix(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
         "queue_directory": str(queue), "data_directory": str(folder / "data"), "maillog_file": str(folder / "log"),
         "maillog_file_prefixes": str(folder),
     }
-    lines = [f"{name} = {value}\n" for name, value in {**SITE, **folders, **settings}.items()]
+    lines = [f"{name} = {value}\n" for name, value in {**settings, **folders}.items()]
     (conf / "main.cf").write_text("".join(lines))
     (conf / "master.cf").write_text(_MASTER)
     for file in ("dynamicmaps.cf", "postfix-files"):
@@ -74,13 +74,13 @@ def _postfix(folder: Path, settings: dict[str, str]) -> Iterator[Path]:
 
 
 def _postfix_command(conf: Path, command: str) -> None:
-    subprocess.run(["/usr/sbin/postfix", "-c", conf, command], check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(["/usr/sbin/postfix", "-c", conf, command], check=True, capture_output=True)
 
 
 def _ask(queue: Path, parameters: str) -> Answers:
     answers: Answers = {}
     held: dict[bytes, dict[str, Any]] = {}
-    with smtplib.SMTP("127.0.0.1", _PORT, "pc.my.domain") as client:
+    with smtplib.SMTP("127.0.0.1", PORT, "pc.my.domain") as client:
         client.ehlo()
         for address in ADDRESSES:
             answer = answers[address.decode("latin-1")] = {}
@@ -104,10 +104,10 @@ def _ask(queue: Path, parameters: str) -> Answers:
     time.sleep(0.2)
     with socket.socket(socket.AF_UNIX) as rewrite:
         rewrite.connect(str(queue / "private/rewrite"))
-        _attributes(rewrite)
+        attributes(rewrite)
         for id, answer in held.items():
             _read(queue / "hold" / id.decode(), answer)
-            answer["route"] = _route(rewrite, answer["sender"], answer["recipients"][0][0])
+            answer["route"] = route(rewrite, answer["sender"], answer["recipients"][0][0])
     return answers
 
 
@@ -117,11 +117,18 @@ def _reply(client: smtplib.SMTP) -> str:
 
 
 def _read(path: Path, answer: dict[str, Any]) -> None:
-    """The records of a queue file: a letter, a length in base 128, and as many bytes."""
+    answer["sender"], recipients, content = records(path)
+    answer["recipients"] = [one[:3] for one in recipients]
+    answer["header"] = header_values(content.partition(b"\n\n")[0])
+
+
+def records(path: Path) -> tuple[str, list[list[str]], bytes]:
+    """A queue file: sender, recipients (address, original, DSN original, NOTIFY), content.  It is a list of records: a
+    letter, a length in base 128, and as many bytes."""
     data, at = path.read_bytes(), 0
-    content = b""
+    content, sender = b"", ""
     recipients: list[list[str]] = []
-    original = orcpt = ""
+    told = {"original": "", "dsn_orig_rcpt": "", "notify_flags": "0"}
     while at < len(data):
         kind, at = data[at : at + 1], at + 1
         size = shift = 0
@@ -136,21 +143,19 @@ def _read(path: Path, answer: dict[str, Any]) -> None:
         if kind == b"p" and int(value):
             at = int(value)
         elif kind == b"S":
-            answer["sender"] = text
+            sender = text
         elif kind == b"O":
-            original = text
-        elif kind == b"A" and text.startswith("dsn_orig_rcpt="):
-            orcpt = text.partition("=")[2]
+            told["original"] = text
+        elif kind == b"A" and text.partition("=")[0] in told:
+            told[text.partition("=")[0]] = text.partition("=")[2]
         elif kind == b"R":
-            recipients.append([text, original, orcpt])
-            original = orcpt = ""
+            recipients.append([text, *told.values()])
+            told = {"original": "", "dsn_orig_rcpt": "", "notify_flags": "0"}
         elif kind in b"NL":
             content += value + (b"\n" if kind == b"N" else b"")
         elif kind == b"E":
             break
-    answer["recipients"] = recipients
-    header = content.partition(b"\n\n")[0]
-    answer["header"] = header_values(header)
+    return sender, recipients, content
 
 
 def header_values(header: bytes) -> list[str]:
@@ -159,10 +164,10 @@ def header_values(header: bytes) -> list[str]:
     return [value.decode("latin-1") for _, value in fields]
 
 
-def _route(rewrite: socket.socket, sender: str, address: str) -> list[Any]:
+def route(rewrite: socket.socket, sender: str, address: str) -> list[Any]:
     asked = {"request": "resolve", "sender": sender, "address": address}
     rewrite.sendall("".join(f"{name}\0{value}\0" for name, value in asked.items()).encode("latin-1") + b"\0")
-    got = _attributes(rewrite)
+    got = attributes(rewrite)
     flags = int(got["flags"])
     if flags & _FAILED:
         return ["broken"]
@@ -170,7 +175,7 @@ def _route(rewrite: socket.socket, sender: str, address: str) -> list[Any]:
     return [kind, bool(flags & _ROUTED), got["transport"], got["nexthop"], got["recipient"]]
 
 
-def _attributes(connection: socket.socket) -> dict[str, str]:
+def attributes(connection: socket.socket) -> dict[str, str]:
     """One list of attributes: names and values that end in NUL, and a NUL."""
     data = b""
     while not data.endswith(b"\0\0") or data.count(b"\0") % 2 == 0:
