@@ -31,7 +31,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 NO_PARAMETERS = re.compile(
     r"(?:permit|reject|defer|check|warn)_\w+|\w+_template|[0-9a-z]+_(?:table|cf)|queue_(?:name|id)|"
     r"(?:arrival_time|message_size|forced_expire|delay_reason|process_limit|folds_case|whole_keys|holiday_table)|"
-    r"(?:client|sasl|original|null)_\w+|(?:delay_warning_time|maximal_queue_lifetime)_\w+|fax_numbers|"
+    r"(?:client|sasl|original|null)_\w+|(?:batch|bulk|urgent)_(?:wait|size|grade)|(?:delay_warning_time|maximal_queue_lifetime)_\w+|fax_numbers|"
     r"(?:reverse_client_hostname|header_checks|master_cf|main_cf)|\w*_test_?\w*"
 )
 """Words that look like parameters: restrictions, templates, keys of JSON, macros of pipe, names of files."""
@@ -121,18 +121,28 @@ def test_a_page_has_the_options_that_the_command_takes(page: str) -> None:
 # --- what pages list -------------------------------------------------------------------------------------------------
 
 
+_NAME = re.compile(r"(?<![\w./$\\{-])[a-z0-9]+(?:_[a-z0-9]+)+(?![\w(*.])")
 WRITTEN = [page.name for page in PAGES if page.name != "mailgateway-parameters.5"]
 
 
 @pytest.mark.parametrize("text", [*map(text_of, WRITTEN), README], ids=[*WRITTEN, "README"])
 def test_no_parameter_is_named_that_does_not_exist(text: str) -> None:
-    words = set(re.findall(r"(?<![\w./$\\{-])[a-z0-9]+(?:_[a-z0-9]+)+(?![\w(*.])", text))
+    text = text.split('.SH "OF DATABASES"')[0]
+    words = set(_NAME.findall(text))
     known = parameters.find
     assert [one for one in sorted(words) if known(one) is None and not NO_PARAMETERS.fullmatch(one)] == []
 
 
+def test_the_parameters_of_databases_are_those_that_are_read() -> None:
+    section = text_of("mailgateway-tables.5").split('.SH "OF DATABASES"')[1]
+    read = "".join(path.read_text() for path in (ROOT / "gateway/tables/databases").glob("*.py"))
+    kinds = {f"{kind}result_attribute" for kind in ("", "special_", "terminal_", "leaf_")}
+    named = set(_NAME.findall(section)) - kinds - {"aliases_hosts", "aliases_query"}
+    assert [one for one in sorted(named) if not re.search(f"[\"']{one}[\"']", read)] == []
+
+
 def test_the_page_on_tables_has_all_types() -> None:
-    text = text_of("mailgateway-tables.5").split("The types ldap")[0]
+    text = text_of("mailgateway-tables.5").split("The types mongodb")[0]
     named = "\n".join(line for line in text.split("\n") if line.startswith(".B"))
     assert [one for one in table_types() if not re.search(rf"(?<![\w-]){one}\b", named)] == []
 

@@ -40,7 +40,7 @@ T = TypeVar("T")
 SUMMARY = "make, query or change lookup tables"
 
 _FILE_TYPES = INDEXED_TYPES | {"texthash", "regexp", "pcre", "cidr"}
-_NEEDS_REACTOR = re.compile(r"\b(?:tcp|socketmap|python):")
+_NEEDS_REACTOR = re.compile(r"\b(?:tcp|socketmap|python|memcache|redis):")
 
 
 class StandardErrorLog:
@@ -146,7 +146,10 @@ def _perform(request: Request, settings: Settings) -> int:
     if any(_NEEDS_REACTOR.search(spec) for spec in request.tables):
         return _with_reactor(request, settings)
     tables = Tables(clock=SystemClock(), log=StandardErrorLog(request.program))
-    return _at_once(_ask(request, tables, settings))
+    try:
+        return _at_once(_ask(request, tables, settings))
+    finally:
+        tables.close()
 
 
 def _absolute(spec: str) -> str:

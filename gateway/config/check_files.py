@@ -15,8 +15,8 @@ from gateway.config.findings import ERROR, WARNING, ConfigError, Finding
 from gateway.config.settings import Place, Settings
 
 FILE_TYPES = {
-    "btree", "cdb", "cidr", "dbm", "hash", "ldap", "lmdb", "memcache", "mysql", "pcre", "pgsql", "regexp", "sdbm",
-    "sqlite", "texthash",
+    "btree", "cdb", "cidr", "dbm", "hash", "ldap", "lmdb", "memcache", "mysql", "pcre", "pgsql", "redis", "regexp",
+    "sdbm", "sqlite", "texthash",
 }  # fmt: skip
 """Table types whose name is a path (of a source file, or of a file that says where the database is)."""
 

@@ -14,7 +14,7 @@ from gateway.config.expand import names_in
 from gateway.config.master_cf import Service
 from gateway.config.settings import Settings
 
-_SOURCE = re.compile(r"\b(?:ldap|mysql|pgsql|sqlite|memcache|mongodb|python):([A-Za-z0-9_.-]+)")
+_SOURCE = re.compile(r"\b(?:ldap|mysql|pgsql|sqlite|memcache|redis|mongodb|python):([A-Za-z0-9_.-]+)")
 _AGENTS = ("unix", "unix-dgram", "fifo", "pass")
 
 

@@ -21,6 +21,7 @@ from gateway.interfaces import ILookupTable, TableError
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.interfaces import Log
+    from gateway.tables.databases.pool import Databases
     from gateway.tables.matcher import Matcher
 
 T = TypeVar("T")
@@ -51,6 +52,8 @@ class Environment:
     """For connections; None = tables that need the network take the global one."""
     matcher: Callable[[], Matcher] | None = None
     """Where patterns are tried that may take long; None = there is no reactor, so try them and block."""
+    databases: Callable[[], Databases] | None = None
+    """Connections to databases, shared; None = each table has its own, and blocks."""
     resolver: Any = None
     """An IResolver for host names in tcp: and socketmap:; None = the system's, blocking."""
 

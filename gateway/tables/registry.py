@@ -51,9 +51,11 @@ class Tables:
         self._environment = Environment(clock, log, wall, choose, reactor=reactor, resolver=resolver)
         self._pool: Any = None
         self._matcher: Any = None
+        self._databases: Any = None
         if reactor is not None:
             self._environment.in_thread = self._in_thread
             self._environment.matcher = self._get_matcher
+        self._environment.databases = self._get_databases
         self._tables: dict[tuple[object, ...], Table] = {}
         self._lists: list[PatternList] = []
         self._depth = 0
@@ -116,6 +118,9 @@ class Tables:
         """Close connections, end threads and processes."""
         for table in self._tables.values():
             table.close()
+        if self._databases is not None:
+            self._databases.close()
+            self._databases = None
         if self._matcher is not None:
             self._matcher.stop()
             self._matcher = None
@@ -158,6 +163,13 @@ class Tables:
         if self._matcher is None:
             self._matcher = Matcher(self._environment.reactor)
         return self._matcher
+
+    def _get_databases(self) -> Any:
+        from gateway.tables.databases.pool import Databases
+
+        if self._databases is None:
+            self._databases = Databases(self._environment.reactor)
+        return self._databases
 
     def _in_thread(self, call: Callable[[], Any]) -> Awaitable[Any]:
         from twisted.internet.threads import deferToThreadPool

@@ -16,22 +16,26 @@ _MAKERS = {
     "environ": "plain:EnvironTable",
     "fail": "plain:FailTable",
     "inline": "plain:InlineTable",
+    "ldap": "databases.ldap:LdapTable",
+    "memcache": "databases.caches:MemcacheTable",
+    "mysql": "databases.sql:MysqlTable",
     "pcre": "patterns:PerlTable",
+    "pgsql": "databases.sql:PgsqlTable",
     "pipemap": "combined:PipeTable",
     "proxy": "combined:proxy_table",
     "python": "plugin:PluginTable",
     "randmap": "combined:RandomTable",
+    "redis": "databases.caches:RedisTable",
     "regexp": "patterns:RegexpTable",
     "socketmap": "remote:SocketmapTable",
+    "sqlite": "databases.sql:SqliteTable",
     "static": "plain:StaticTable",
     "tcp": "remote:TcpTable",
     "unionmap": "combined:UnionTable",
     "unix": "accounts:AccountTable",
 }
 
-_NOT_AVAILABLE = frozenset({
-    "internal", "ldap", "memcache", "mongodb", "mysql", "netinfo", "nis", "nisplus", "pgsql", "redis", "sqlite",
-})  # fmt: skip
+_NOT_AVAILABLE = frozenset({"internal", "mongodb", "netinfo", "nis", "nisplus"})
 """Known to Postfix or to its users, and not made here."""
 
 

@@ -46,7 +46,7 @@ def test_answers(spec: str, key: str, answer: str | None) -> None:
     ("spec", "why"),
     [
         ("nosuchtype:x", "unsupported dictionary type: nosuchtype"),
-        ("mysql:/etc/x.cf", "dictionary type mysql is not available"),
+        ("mongodb:/etc/x.cf", "dictionary type mongodb is not available"),
         ("hash:", 'open dictionary: expecting "type:name" form instead of "hash:"'),
         ("hash", 'open dictionary: expecting "type:name" form instead of "hash"'),
         ("inline:k=v", 'bad syntax: "inline:k=v"; need "inline:{name=value...}"'),
@@ -155,7 +155,7 @@ def test_accounts_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_types_are_what_can_be_opened() -> None:
     assert {"hash", "regexp", "pcre", "cidr", "static", "tcp", "socketmap", "unix", "python"} <= set(table_types())
-    assert "mysql" not in table_types()
+    assert "mongodb" not in table_types()
     assert table_types() == sorted(table_types())
 
 
