@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import random
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,19 +21,19 @@ pytestmark = [
     pytest.mark.programs("uux", "uucico", "uuxqt", "uustat", package="uucp"),
 ]
 
-PIPE = "pipe\n  flags=Fqhu user=uucp argv=uux -r -n -z "
+ATTRIBUTES = "size=10M daily=100M grade=d grades=10k:C,200k:N\n  argv=uux "
 
 
 @pytest.fixture
 def world(make_gateway, make_sink, folder):
     """``world(attributes)``: the gateway beside the site "near", its service now one of the command ``uucp``."""
 
-    def build(attributes="", tcp=False, **parameters):
+    def build(attributes="", tcp=False, line=(), **parameters):
         (folder / "uucp").mkdir()
-        sites, sink = Sites(folder / "uucp", tcp=tcp), make_sink()
+        sites, sink = Sites(folder / "uucp", tcp=tcp, line=line), make_sink()
         gateway = make_gateway("uucp-gateway")
-        service = f"uucp\n  flags=Fqhu user=uucp {attributes} argv=uux -I {sites.config('near')} -r -n -z "
-        gateway.replace("master.cf", PIPE, service)
+        gateway.replace("master.cf", ATTRIBUTES, f"{attributes}\n  argv=uux -I {sites.config('near')} ")
+        gateway.set(uucp_client_restrictions="")
         gateway.replace("transport", ":uucp-host", ":far")
         gateway.append("transport", f".example smtp:[127.0.0.1]:{sink.port}\n")
         gateway.set(**parameters)
@@ -185,3 +189,56 @@ def test_a_call_after_queueing(world):
     gateway, sites, _ = world("follow=1s call=yes uucico=/usr/lib/uucp/uucico")
     gateway.send("u1@some.domain", "Subject: x\n\nx\n", "ann@b.example")
     gateway.wait_for(r"job far\.N\w+ was sent to far")
+
+
+# --- a line that drops --------------------------------------------------------------------------------------------
+
+
+def set_up_by_command(gateway, sites, way):
+    """The sites' own entries go, and those that uucp-site writes come."""
+    near, far = sites.folder / "near", sites.folder / "far"
+    for home in (near, far):
+        for file in ("sys", "port", "call", "passwd", "dial"):
+            (home / file).write_text("")
+            shutil.chown(home / file, "uucp", "uucp")
+        config = (home / "config").read_text().replace(f"{home}/none", f"{home}/dial")
+        (home / "config").write_text(config)
+    done = gateway.run(
+        "uucp-site", "add", "far", "--write", str(near), "--write-far", str(far), "--command-path", f"{near}/bin",
+        "--far-command-path", f"{far}/bin", "--protocol", "t", *way,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "tcp, attributes", [(False, ""), (True, "command=gsmtp batch_size=20k")], ids=["pipe-rmail", "tcp-gsmtp"]
+)
+def test_a_line_that_drops_loses_nothing_and_doubles_nothing(world, folder, tcp, attributes):
+    shutil.copy(Path(__file__).with_name("line.py"), folder / "line.py")
+    (folder / "counted").mkdir()
+    shutil.chown(folder / "counted", "uucp", "uucp")
+    line = ["/usr/bin/python3", f"{folder}/line.py", f"{folder}/counted", "0", "15000", "4"]
+    gateway, sites, _ = world(f"follow=1s {attributes}", tcp=tcp, line=line)
+    way = ["--address", "127.0.0.1", "--service", str(sites.port("far"))] if tcp \
+        else ["--pipe", sites.answer_command("far")]
+    set_up_by_command(gateway, sites, way)
+    kept = f"to=$(/usr/bin/mktemp {sites.folder}/far/arrived/XXXXXX)\n/bin/cat > $to"
+    for command in ("rmail", "gsmtp"):
+        sites.program("far", command, kept)
+    noise = random.Random(1)
+    for number in range(30):
+        text = noise.randbytes(1500).hex()
+        lines = "\n".join(text[at : at + 70] for at in range(0, len(text), 70))
+        gateway.send(f"u{number}@some.domain", f"Subject: letter {number}!\n\n{lines}\n", "ann@b.example")
+    wait_until_handed_over(gateway, 30)
+    with sites.answering():
+        statuses = [sites.try_call("near", "far")]
+        while sites.jobs("near") and len(statuses) < 30:
+            statuses.append(sites.try_call("near", "far"))
+        sites.execute("far")
+    assert sites.jobs("near") == [] and statuses.count(1) >= 4
+    arrived = [unpacked(path.open("rb")).read() for path in (sites.folder / "far" / "arrived").iterdir()]
+    numbers = re.findall(rb"Subject: letter (\d+)!", b"".join(arrived))
+    assert sorted(map(int, numbers)) == list(range(30))
+    poll(lambda: gateway.queue() == [], gateway.last_words)
+    assert len(re.findall(r"was sent to far", gateway.log)) == 30

@@ -17,7 +17,7 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,8 +73,9 @@ class Kept:
 
 
 class Sites:
-    def __init__(self, folder: Path, *, tcp: bool = False) -> None:
+    def __init__(self, folder: Path, *, tcp: bool = False, line: Sequence[str] = ()) -> None:
         self.folder = folder
+        self._line = list(line)
         self._listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in NAMES} if tcp else {}
         for name, other in (NAMES, NAMES[::-1]):
             home = folder / name
@@ -92,8 +93,16 @@ class Sites:
 
     def _port(self, other: str) -> str:
         if self._listeners:
-            return f"type tcp\nservice {self._listeners[other].getsockname()[1]}"
-        return f"type pipe\ncommand {UUCICO} -I {self.config(other)} -l"
+            return f"type tcp\nservice {self.port(other)}"
+        return f"type pipe\ncommand {self.answer_command(other)}"
+
+    def answer_command(self, name: str) -> str:
+        """What answers a call to a site."""
+        return " ".join([*self._line, UUCICO, "-I", str(self.config(name)), "-l"])
+
+    def port(self, name: str) -> int:
+        """Where a site is called over TCP."""
+        return int(self._listeners[name].getsockname()[1])
 
     def config(self, name: str) -> Path:
         return self.folder / name / "config"
@@ -126,12 +135,16 @@ class Sites:
             except OSError:
                 return
             with line:
-                self._run([UUCICO, "-I", self.config(name), "-l"], stdin=line, stdout=line)
+                self._run(self.answer_command(name).split(), stdin=line, stdout=line)
 
     # --- use -----------------------------------------------------------------------------------------------------
 
+    def try_call(self, caller: str, called: str) -> int:
+        """uucico's exit status."""
+        return self._run([UUCICO, "-I", self.config(caller), "-D", "-S", called]).returncode
+
     def call(self, caller: str, called: str) -> None:
-        status = self._run([UUCICO, "-I", self.config(caller), "-D", "-S", called]).returncode
+        status = self.try_call(caller, called)
         assert status == 0, f"{caller} calls {called}: status {status}: {self.logs()}"
 
     def execute(self, name: str) -> None:

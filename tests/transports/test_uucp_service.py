@@ -89,11 +89,12 @@ def test_the_recipe_of_pipe_is_understood() -> None:
 
 
 def test_without_a_command_line() -> None:
-    read = service("command=gsmtp", "grade=C", "grades=10k:A,1M:k", "daily=5M", "queued=10M", "call=yes", "lifetime=2d")
+    read = service(
+        "command=gsmtp", "grade=C", "grades=10k:A,1M:k", "daily=5M", "queued=10M", "call=yes", "lifetime=2d", "size=2M")
     assert (read.command, read.packing, read.batched, read.pipe.argv[0]) == ("gsmtp", "gzip", True, "uux")
     assert read.grades.by_size == ((10_000, "A"), (1_000_000, "k"))
     assert (read.daily, read.queued, read.call, read.lifetime) == (5_000_000, 10_000_000, True, 172_800.0)
-    assert read.pipe.flags == set("Fqhu")
+    assert read.pipe.flags == set("Fqhu") and read.pipe.size == 2_000_000
 
 
 @pytest.mark.parametrize("words, what", [

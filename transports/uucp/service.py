@@ -137,10 +137,12 @@ def _own(words: list[str], wrong: Wrong) -> tuple[dict[str, str], list[str]]:
         name, equals, value = word.partition("=")
         if name == "argv" and equals:
             return given, [*rest, *words[at:]]
-        if not equals or name not in ATTRIBUTES:
+        if name == "size" and equals:
+            rest.append(f"size={_amount({name: value}, name, 0, wrong)}")
+        elif not equals or name not in ATTRIBUTES:
             rest.append(word)  # pipe's, or nobody's: it says so
-            continue
-        given[name] = value
+        else:
+            given[name] = value
     return given, [*rest, "argv=", *CLASSIC]
 
 
