@@ -1,34 +1,41 @@
 """What would happen to a mail, and why: `mailgateway explain`.
 
 Nothing here decides anything.  The gateway's own parts are composed as ever, with tables and restrictions that write
-down what they are asked and what they answer; then a made-up mail is taken through them, without being delivered:
+down what they are asked and what they answer; then made-up mails are taken through them, without being delivered:
 
-    restrictions    each with its outcome, as an SMTP client would meet them
+    restriction     each with its outcome, as an SMTP client would meet them, and what access tables do to the mail
     rewriting       each step that changes an address, with the table entry that says so
     expansion       virtual aliases, with the entries
-    routing         address class, transport, next hop, and the parameter or entry that decides
-    delivery        what the transport says of itself: hosts in order, TLS level, the command line that would run
+    copy            who gets a blind copy, and by which parameter
+    routing         address class, transport, next hop, and the parameters and entries that decide
+    delivery        limits; hosts in order and TLS level; the command line that would run; what local delivery does
+    table           a table that does not answer
+
+A Step that is not ``good`` says that the mail would be refused, returned, or wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from zope.interface import implementer
 
+from gateway.addresses.rewriting import blind_copies
 from gateway.clock import time_of_day
-from gateway.config import Configuration
+from gateway.config import Configuration, Service
+from gateway.content.options import IntakeOptions
 from gateway.interfaces import (
+    SENT,
     DNSError,
     Entry,
     Envelope,
     IRestriction,
-    Log,
     Place,
     Recipient,
     Request,
+    Result,
     TableError,
 )
 from gateway.log import MemoryLog
@@ -39,8 +46,11 @@ from gateway.policy.verdict import Outcome, Verdict
 from gateway.tables.base import Table
 from gateway.tables.registry import Tables
 from spool.interfaces import RecipientState
+from spool.memory import MemorySpool
 
 STAGES = ("client", "helo", "sender", "relay", "recipient", "data", "end_of_data")
+REHEARSED = frozenset(("local", "virtual", "error", "discard"))
+"""Programs that can say what they would do without asking anybody else: as sendmail -bv has them do."""
 
 
 @dataclass(slots=True)
@@ -55,6 +65,22 @@ class Mail:
     helo: str = ""
     service: str = ""
     """The smtpd service of master.cf; "" = the first."""
+    login: str = ""
+    """As whom the client has logged in; "" = it has not."""
+
+
+@dataclass(slots=True)
+class Found:
+    """An entry of a table that was used."""
+
+    table: str
+    key: str
+    place: str
+    """FILE:LINE, if there is such a thing."""
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.table}, key {self.key}{f', {self.place}' if self.place else ''}: {self.value}"
 
 
 @dataclass(slots=True)
@@ -62,179 +88,281 @@ class Step:
     """One thing that would happen."""
 
     part: str
-    """restriction, rewriting, expansion, routing, delivery, or table (an entry that was found on the way)."""
+    """See the module."""
     what: str
     """The restriction, the parameter, the service …"""
     outcome: str
-    because: list[str] = field(default_factory=list)
-    """Table entries, "type:name, key KEY, FILE:LINE: VALUE"."""
+    good: bool = True
+    because: list[Found] = field(default_factory=list)
 
 
-async def explain(configuration: Configuration, reactor: Any, mail: Mail) -> tuple[list[Step], list[str]]:
-    """The steps in their order, and what the gateway would warn of."""
-    log = MemoryLog()
-    work = _Explanation(configuration, reactor, log, mail)
-    try:
-        await work.run()
-    finally:
-        work.parts.tables.close()
-    return work.steps, [text for _, text in log.lines if text.startswith(("warning:", "error:"))]
+class Explainer:
+    """Explains mails of one configuration; ``close`` it at the end.  Raises ConfigError."""
 
-
-class _Explanation:
-    def __init__(self, configuration: Configuration, reactor: Any, log: Log, mail: Mail) -> None:
+    def __init__(self, configuration: Configuration, reactor: Any) -> None:
         async def nowhere(site: str) -> str:
             return ""
 
-        self.mail = mail
-        self.steps: list[Step] = []
-        self.hits: list[str] = []
-        self.parts = Parts(configuration, reactor, log, notify=lambda *message: None, flush_site=nowhere)
-        self.parts.tables = WatchedTables(
-            self.hits, clock=reactor, log=log, reactor=reactor, resolver=self.parts.resolver
+        self._hits: list[Found] = []
+        self._steps: list[Step] = []
+        self._log = MemoryLog()
+        self._spool = MemorySpool(reactor=reactor)
+        self._parts = Parts(
+            configuration, reactor, self._log, notify=lambda *message: None, flush_site=nowhere,
+            spool=cast(Any, self._spool),
         )
+        self._parts.start_threads()
+        self._parts.tables = WatchedTables(
+            self._hits, clock=reactor, log=self._log, reactor=reactor, resolver=self._parts.resolver
+        )
+        self._evaluators: dict[str, Evaluator] = {}
 
-    def add(self, part: str, what: str, outcome: str) -> None:
-        self.steps.append(Step(part, what, outcome, list(self.hits)))
-        self.hits.clear()
+    def close(self) -> None:
+        self._parts.tables.close()
+        self._parts.stop_threads()
 
-    async def run(self) -> None:
+    async def explain(self, mail: Mail) -> tuple[list[Step], list[str]]:
+        """The steps in their order, and what the gateway would warn of."""
+        self._steps, seen = [], len(self._log.lines)
+        self._hits.clear()
         try:
-            if self.mail.client and not await self._restrictions():
-                return
-            sender = await self._rewritten(self.mail.sender, Place.ENVELOPE_SENDER, "sender")
-            recipient = await self._rewritten(self.mail.recipient, Place.ENVELOPE_RECIPIENT, "recipient")
-            members = await self.parts.rewriting.expand(recipient)
-            if members != [recipient]:
-                self.add("expansion", "virtual_alias_maps", ", ".join(members))
-            for member in members:
-                await self._routed(sender, member)
+            await self._run(mail)
         except TableError as error:
-            self.add("table", "look-up failed", f"{error}: the mail would wait and be tried again")
+            self._add("table", "look-up failed", f"{error}: the mail would wait and be tried again", good=False)
+        warnings = [text for _, text in self._log.lines[seen:] if text.startswith(("warning:", "error:"))]
+        return self._steps, warnings
+
+    def _add(self, part: str, what: str, outcome: str, *, good: bool = True) -> None:
+        self._steps.append(Step(part, what, outcome, good, list(self._hits)))
+        self._hits.clear()
+
+    async def _run(self, mail: Mail) -> None:
+        options = IntakeOptions()
+        if mail.client:
+            name = self._smtpd(mail)
+            if name is None or not await self._restrictions(name, mail):
+                return
+            service = next(one for one in self._parts.configuration.services if one.name == name)
+            options = IntakeOptions.of(self._parts.configuration.service_settings(service))
+        rewriting = self._parts.rewriting if options.address_mappings else self._parts.rewriting.without_mappings()
+        sender = await self._rewritten(rewriting, mail.sender, Place.ENVELOPE_SENDER)
+        recipient = await self._rewritten(rewriting, mail.recipient, Place.ENVELOPE_RECIPIENT)
+        members = await self._expanded(rewriting, recipient)
+        if options.address_mappings:
+            for copy in await self._copies(sender, recipient):
+                members += await self._expanded(rewriting, await rewriting.envelope_recipient(copy))
+        for member in members:
+            await self._routed(sender, member, mail.recipient)
 
     # --- the SMTP dialogue ---------------------------------------------------------------------------------------
 
-    async def _restrictions(self) -> bool:
+    def _smtpd(self, mail: Mail) -> str | None:
+        """The name of the service that the client meets."""
+        if not self._evaluators:
+            for name, factory in self._parts.smtpd_factories().items():
+                evaluator = self._evaluators[name] = factory.service.evaluator
+                self._watch(evaluator)
+        if mail.service and mail.service not in self._evaluators:
+            self._add("restriction", "master.cf", f"no smtpd service {mail.service}: nobody listens", good=False)
+        elif not self._evaluators:
+            self._add("restriction", "master.cf", "no smtpd service: nobody listens", good=False)
+        else:
+            return mail.service or next(iter(self._evaluators))
+        return None
+
+    async def _restrictions(self, name: str, mail: Mail) -> bool:
         """False if the client is refused."""
-        factories = self.parts.smtpd_factories()
-        if not factories:
-            self.add("restriction", "master.cf", "no smtpd service: nobody listens")
-            return False
-        name = self.mail.service or next(iter(factories))
-        evaluator = factories[name].service.evaluator
-        self._watch(evaluator)
-        session = await self._session()
-        reply = await evaluator.connect(session)
-        if reply is None:
-            reply = await evaluator.helo(session, self.mail.helo)
-        session.helo, session.protocol = self.mail.helo, "ESMTP"
+        evaluator, session = self._evaluators[name], await self._session(mail)
+        reply = await self._dialogue(evaluator, session, mail)
+        refused = reply is not None and not reply.startswith("2")
+        self._add("restriction", f"smtpd service {name}", f"refused: {reply}" if refused else "accepted",
+                  good=not refused)  # fmt: skip
+        for what, value in (
+            ("FILTER", session.decisions.filter), ("REDIRECT", session.decisions.redirect),
+            ("BCC", ", ".join(session.decisions.copies)), ("PREPEND", ", ".join(session.decisions.prepend)),
+            ("HOLD", "kept until it is released" if session.decisions.hold else ""),
+            ("DISCARD", "accepted, and thrown away" if session.decisions.discard else ""),
+        ):  # fmt: skip
+            if value and not refused:
+                self._add("restriction", f"action {what}", value, good=what not in ("HOLD", "DISCARD"))
+        return not refused
+
+    @staticmethod
+    async def _dialogue(evaluator: Evaluator, session: Session, mail: Mail) -> str | None:
+        """The first refusal."""
+        reply = await evaluator.connect(session) or await evaluator.helo(session, mail.helo)
+        session.helo, session.protocol = mail.helo, "ESMTP"
         if reply is None:
             session.where = "MAIL"
-            reply = await evaluator.mail(session, self.mail.sender)
-        session.sender = self.mail.sender
+            reply = await evaluator.mail(session, mail.sender)
+        session.sender = mail.sender
         if reply is None:
             session.where = "RCPT"
-            reply = await evaluator.rcpt(session, self.mail.recipient)
-        self.add("restriction", f"smtpd service {name}", f"refused: {reply}" if reply else "accepted")
-        return reply is None
+            reply = await evaluator.rcpt(session, mail.recipient)
+        if reply is None:
+            session.where, session.recipient, session.recipient_count = "DATA", mail.recipient, 1
+            reply = await evaluator.data(session)
+        if reply is None:
+            session.where = "END-OF-MESSAGE"
+            reply = await evaluator.end_of_data(session)
+        return reply
 
-    async def _session(self) -> Session:
-        address, name = self.mail.client, self.mail.client_name or "unknown"
-        if not self.mail.client_name:
+    async def _session(self, mail: Mail) -> Session:
+        address, name = mail.client, mail.client_name or "unknown"
+        if not mail.client_name:
             try:
-                found = await self.parts.resolver.hostname(address)
-                if address in await self.parts.resolver.native(found):
+                found = await self._parts.resolver.hostname(address)
+                if address in await self._parts.resolver.native(found):
                     name = found
             except DNSError:
                 pass
-        return Session(client_name=name, client_address=address, client=f"{name}[{address}]", reverse_name=name)
+        session = Session(client_name=name, client_address=address, client=f"{name}[{address}]", reverse_name=name)
+        if mail.login:
+            session.sasl_method, session.sasl_username = "PLAIN", mail.login
+        return session
 
     def _watch(self, evaluator: Evaluator) -> None:
         lists = evaluator.lists
         for stage in STAGES:
             setattr(lists, stage, self._watched(f"smtpd_{stage}_restrictions", getattr(lists, stage)))
-        if lists.unlisted_recipient is not None:
-            lists.unlisted_recipient = _Watched(self, "smtpd_reject_unlisted_recipient", lists.unlisted_recipient)
-        if lists.unlisted_sender is not None:
-            lists.unlisted_sender = _Watched(self, "smtpd_reject_unlisted_sender", lists.unlisted_sender)
+        for name in ("unlisted_recipient", "unlisted_sender"):
+            inner = getattr(lists, name)
+            if inner is not None:
+                setattr(lists, name, _Watched(self, f"smtpd_reject_{name}", inner))
 
     def _watched(self, where: str, items: Iterable[Item]) -> list[Item]:
         return [Item(_Watched(self, where, item.restriction), item.warn) for item in items]
 
-    def met(self, where: str, restriction: IRestriction, verdict: Verdict) -> Verdict:
+    async def check(self, where: str, inner: IRestriction, session: Session) -> Verdict:
+        """Have a restriction's verdict, and note it."""
+        self._hits.clear()
+        verdict: Verdict = await inner.check(session)
         outcomes = {
             Outcome.DUNNO: "goes on", Outcome.PERMIT: "permits", Outcome.ACT: f"{verdict.action} {verdict.argument}"
         }
         outcome = outcomes.get(verdict.outcome, verdict.reply if verdict.code else verdict.outcome.name.lower())
         if verdict.outcome is Outcome.THEN:
             outcome = "the result is a list of restrictions"
-            verdict = replace(verdict, items=self._watched(f"{where}, {restriction.name}", verdict.items))
-        self.add("restriction", f"{where}: {restriction.name}", outcome.strip())
+            verdict = replace(verdict, items=self._watched(f"{where}, {inner.name}", verdict.items))
+        self._add("restriction", f"{where}: {inner.name}", outcome.strip())
         return verdict
 
-    # --- rewriting and routing -----------------------------------------------------------------------------------
+    # --- rewriting -----------------------------------------------------------------------------------------------
 
-    async def _rewritten(self, address: str, place: Place, what: str) -> str:
-        rewriting = self.parts.rewriting
+    async def _rewritten(self, rewriting: Any, address: str, place: Place) -> str:
+        is_sender = place is Place.ENVELOPE_SENDER
+        what, first = "sender" if is_sender else "recipient", address
         for step in rewriting.steps:
             if place not in step.places:
                 continue
             new = await step.rewrite(address, place)
             if new != address:
-                self.add("rewriting", f"{what}: {step.name}", f"{address or '<>'} becomes {new}")
+                self._add("rewriting", f"{what}: {step.name}", f"{address or '<>'} becomes {new}")
                 address = new
-            self.hits.clear()
-        if place is Place.ENVELOPE_SENDER:
-            return await rewriting.envelope_sender(self.mail.sender)
-        return await rewriting.envelope_recipient(self.mail.recipient)
+            self._hits.clear()
+        rewrite: Callable[[str], Awaitable[str]] = rewriting.envelope_sender if is_sender else (
+            rewriting.envelope_recipient
+        )
+        result = await rewrite(first)
+        self._hits.clear()
+        return result
 
-    async def _routed(self, sender: str, recipient: str) -> None:
-        self.hits.clear()
-        found = await self.parts.router.explain(sender, recipient)
-        route = found.route
-        self.add(
-            "routing", f"{recipient}: {route.address_class.value} domain",
-            f"transport {route.transport}, next hop {route.nexthop} (by {found.reason})",
-        )
-        service = self.parts.configuration.service(route.transport)
-        transport = self.parts.transports.get(route.transport)
-        if service is None or transport is None:
-            self.add("delivery", route.transport, "no such service in master.cf: the mail would wait")
+    async def _expanded(self, rewriting: Any, recipient: str) -> list[str]:
+        members: list[str] = await rewriting.expand(recipient)
+        if members != [recipient]:
+            self._add("expansion", f"{recipient}: virtual_alias_maps", ", ".join(members))
+        self._hits.clear()
+        return members
+
+    async def _copies(self, sender: str, recipient: str) -> list[str]:
+        parts, found = self._parts, []
+        for parameter, address in (("sender_bcc_maps", sender), ("recipient_bcc_maps", recipient)):
+            ask = blind_copies(parameter, parts.settings, parts.tables, parts.own_addresses)
+            if ask is not None and address and (copy := await ask(address)):
+                self._add("copy", parameter, f"to {copy}")
+                found.append(copy)
+        if always := parts.settings.text("always_bcc"):
+            self._add("copy", self._parameter("always_bcc"), f"to {always}")
+            found.append(always)
+        return found
+
+    # --- routing and delivery ------------------------------------------------------------------------------------
+
+    def _parameter(self, name: str) -> str:
+        """With the place where it is set."""
+        place = self._parts.settings.place(name)
+        return f"{name} ({place.file}:{place.line})" if place.file else name
+
+    async def _routed(self, sender: str, recipient: str, original: str) -> None:
+        self._hits.clear()
+        found = await self._parts.router.explain(sender, recipient)
+        route, settings = found.route, self._parts.settings
+        by = ", ".join(map(self._parameter, found.reason.split(", ")))
+        outcome = f"transport {route.transport}, next hop {route.nexthop or 'none'} (by {by})"
+        kind = "not an address" if found.broken else f"{route.address_class.value} domain"
+        self._add("routing", f"{recipient}: {kind}", outcome, good=not found.broken)
+        service = self._parts.configuration.service(route.transport)
+        if service is None or route.transport not in self._parts.transports:
+            what = "no such service in master.cf: the mail would wait"
+            self._add("delivery", f"service {route.transport}", what, good=False)
             return
-        settings = self.parts.settings
         if route.transport in settings.words("defer_transports"):
-            self.add("delivery", "defer_transports", "waits until mail is flushed (sendmail -q)")
-        limits = ", ".join(
-            f"{name.replace('_', ' ')} {settings.transport_number(route.transport, name) or 'unlimited'}"
-            for name in ("destination_concurrency_limit", "destination_recipient_limit")
-        )
-        place = f"{service.path}, line {service.line}"
-        self.add("delivery", f"service {service.name}", f"{service.command}, {limits} ({place})")
+            what = "waits until mail is flushed (sendmail -q)"
+            self._add("delivery", self._parameter("defer_transports"), what, good=False)
+        self._add("delivery", f"service {service.name}", f"{service.command}, {self._limits(service)}")
+        envelope = Envelope(sender, [Recipient(recipient, original)], time_of_day(self._parts.reactor))
+        draft = self._spool.draft(envelope)
+        draft.write(b"\n")
+        await draft.commit(hold=True)  # an empty message, that nobody comes for
+        entry = Entry(draft.id, envelope, [RecipientState()])
+        await self._delivered(service, Request(entry, route.transport, route.nexthop, [0], [route.recipient]))
+        await self._spool.delete(draft.id)
+
+    def _limits(self, service: Service) -> str:
+        settings, name = self._parts.settings, service.name
+        told = [
+            f"{suffix.replace('_', ' ')} {settings.transport_number(name, suffix) or 'unlimited'}"
+            for suffix in ("destination_concurrency_limit", "destination_recipient_limit")
+        ]
+        if delay := settings.transport_seconds(name, "destination_rate_delay"):
+            told.append(f"destination rate delay {delay:g} s")
+        return f"{', '.join(told)} ({service.path}:{service.line})"
+
+    async def _delivered(self, service: Service, request: Request) -> None:
+        transport, what = self._parts.transports[service.name], f"service {service.name}"
         describe = getattr(transport, "describe", None)
         if describe is not None:
-            envelope = Envelope(sender, [Recipient(recipient, self.mail.recipient)], time_of_day(self.parts.reactor))
-            entry = Entry("QUEUEID", envelope, [RecipientState()])
-            for line in await describe(Request(entry, route.transport, route.nexthop, [0], [route.recipient])):
-                self.add("delivery", f"service {service.name}", line)
+            for line in await describe(request):
+                self._add("delivery", what, line, good="would " not in line)
+        elif service.command.rpartition("/")[2] in REHEARSED:
+            request.entry.envelope.trace = "verify"
+            for result in await transport.deliver(request):
+                self._result(what, request.addresses[0], result)
+
+    def _result(self, what: str, address: str, result: Result) -> None:
+        for one in (result, *result.others):
+            whom = one.recipient.address if one.recipient else address
+            good = one.status == SENT
+            word = "" if good else "would wait: " if one.dsn.startswith("4") else "would be returned: "
+            self._add("delivery", f"{what}: {whom}", f"{word}{one.reason}", good=good)
 
 
 @implementer(IRestriction)
 class _Watched:
     """A restriction whose verdict is noted."""
 
-    def __init__(self, explanation: _Explanation, where: str, inner: IRestriction) -> None:
+    def __init__(self, explainer: Explainer, where: str, inner: IRestriction) -> None:
         self.name = inner.name
-        self._explanation, self._where, self._inner = explanation, where, inner
+        self._explainer, self._where, self._inner = explainer, where, inner
 
     async def check(self, session: Any) -> Verdict:
-        self._explanation.hits.clear()
-        return self._explanation.met(self._where, self._inner, await self._inner.check(session))
+        return await self._explainer.check(self._where, self._inner, session)
 
 
 class WatchedTables(Tables):
     """Tables that note each entry they give, with its place, in ``hits``."""
 
-    def __init__(self, hits: list[str], **environment: Any) -> None:
+    def __init__(self, hits: list[Found], **environment: Any) -> None:
         super().__init__(**environment)
         self._hits = hits
 
@@ -243,19 +371,16 @@ class WatchedTables(Tables):
 
 
 class WatchedTable(Table):
-    def __init__(self, inner: Table, hits: list[str]) -> None:
+    def __init__(self, inner: Table, hits: list[Found]) -> None:
         super().__init__(inner.name)
         self.folds_case, self.whole_keys = inner.folds_case, inner.whole_keys
-        self.source, self.findings, self.entries, self.close = (  # type: ignore[method-assign]
-            inner.source, inner.findings, inner.entries, inner.close
+        self.source, self.findings, self.entries, self.owner, self.close = (  # type: ignore[method-assign]
+            inner.source, inner.findings, inner.entries, inner.owner, inner.close
         )
         self._inner, self._hits = inner, hits
 
     async def lookup(self, key: str) -> str | None:
         value = await self._inner.lookup(key)
         if value is not None:
-            place = self._inner.source(key)
-            self._hits.append(f"{self.name}, key {key}{f', {place}' if place else ''}: {value}")
+            self._hits.append(Found(self.name, key, self._inner.source(key) or "", value))
         return value
-
-

@@ -131,7 +131,7 @@ class Parts:
     def start(self) -> None:
         """Start threads.  Raises OSError when the spool cannot be used."""
         self.spool.start()
-        self._pool.start()
+        self.start_threads()
 
     async def stop(self) -> None:
         """End what is idle, when nothing is going on any more; of parts that were made only."""
@@ -142,8 +142,15 @@ class Parts:
         if "runner" in made:
             self.runner.close()
         self.tables.close()
-        self._pool.stop()
+        self.stop_threads()
         await self.spool.stop()
+
+    def start_threads(self) -> None:
+        """For what blocks, without the spool."""
+        self._pool.start()
+
+    def stop_threads(self) -> None:
+        self._pool.stop()
 
     def in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """For what blocks: accounts, small files, syncs of foreign spools."""

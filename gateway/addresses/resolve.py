@@ -62,7 +62,7 @@ class Resolution:
     broken: bool = False
     routed: bool = False
     reason: str = ""
-    """Which parameter or table entry decided, for people."""
+    """The parameters that decided, with ", " between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +255,10 @@ class Router:
             found = await self._transport_map.find(address)
             if found is not None:
                 transport, nexthop = changed(found.value, transport, nexthop, domain)
-                reason = f"{found.table}: {found.key}"
+                reason = f"transport_maps, {reason}" if found.value[:1] in (":", "") else "transport_maps"
         if self._relocated and (found := await self._relocated.find(address)) is not None:
             transport, nexthop = "error", f"{self._relocated_prefix}{found.value}"
-            reason = f"{found.table}: {found.key}"
+            reason = "relocated_maps"
         if address.startswith("-") and not self._minus_allowed:
             return self._as_broken(destination)
         return Resolution(
@@ -297,7 +297,10 @@ class Router:
                 channel, reason = transports.relay, "relay_transport"
             else:
                 channel, reason = await self._default_transport(sender)
-            nexthop = await self._relayhost(sender) or domain
+            nexthop, relay = await self._relayhost(sender)
+            if nexthop and not channel.partition(":")[2]:
+                reason += f", {relay}"
+            nexthop = nexthop or domain
         transport, _, wanted = channel.partition(":")
         if not transport:
             raise TableError(f"parameter {reason}: null transport is not allowed")
@@ -311,12 +314,13 @@ class Router:
                 return found.value, name
         return self._transports.default, "default_transport"
 
-    async def _relayhost(self, sender: str) -> str:
+    async def _relayhost(self, sender: str) -> tuple[str, str]:
+        name = "sender_dependent_relayhost_maps"
         if self._sender_relayhost:
             found = await self._sender_relayhost.find(unquote(sender) or self._transports.null_relayhost_key)
-            if found is not None and not self._is_nothing(found.value, "sender_dependent_relayhost_maps", sender):
-                return found.value
-        return self._transports.relayhost
+            if found is not None and not self._is_nothing(found.value, name, sender):
+                return found.value, name
+        return self._transports.relayhost, "relayhost"
 
     def _is_nothing(self, value: str, table: str, sender: str) -> bool:
         if not value and self._log is not None:

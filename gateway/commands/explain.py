@@ -3,7 +3,8 @@
     mailgateway explain joe@example.com --from ann@elsewhere.example --client 192.0.2.7 --helo mx.elsewhere.example
 
 ``--json``: one JSON object a step; ``--all FILE``: addresses from a file (- for standard input), one a line;
-``--service NAME``: which smtpd of master.cf the client meets.  Exit status 0, or 1 if a mail would be refused or wait.
+``--service NAME``: which smtpd of master.cf the client meets; ``--login NAME``: as whom it has logged in.  Exit status
+0, or 1 if a mail would be refused, returned, or wait.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from gateway.config.builtin import load_configuration
+from gateway.log import printable
 
 SUMMARY = "tell what would happen to a mail, and why"
 
@@ -28,17 +31,30 @@ def main(arguments: list[str], directory: Path | None) -> int:
     parser.add_argument("--client", default="", metavar="IP", help="an SMTP client (default: handed in here)")
     parser.add_argument("--client-name", default="", metavar="NAME", help="its host name (default: looked up)")
     parser.add_argument("--helo", default="client.example", metavar="NAME", help="what the client says it is")
+    parser.add_argument("--login", default="", metavar="NAME", help="as whom the client has logged in")
     parser.add_argument("--service", default="", metavar="NAME", help="the smtpd service that the client meets")
     parser.add_argument("--all", dest="file", metavar="FILE", help="read addresses from a file, - for standard input")
     parser.add_argument("--json", action="store_true", help="one JSON object a step")
     chosen = parser.parse_args(arguments)
-    if chosen.file:
-        with sys.stdin if chosen.file == "-" else open(chosen.file, encoding="utf-8") as lines:
-            chosen.addresses += [line.strip() for line in lines if line.strip()]
-    if not chosen.addresses:
+    if not chosen.addresses and not chosen.file:
         parser.error("no address given")
+    if chosen.sender == "<>":
+        chosen.sender = ""
     configuration = load_configuration(Path(chosen.directory) if chosen.directory else directory)
-    return _run(configuration, chosen)
+    try:
+        return _run(configuration, chosen)
+    except OSError as error:
+        print(f"mailgateway explain: {error}", file=sys.stderr)
+        return 1
+
+
+def _addresses(chosen: argparse.Namespace) -> Iterator[str]:
+    yield from chosen.addresses
+    if chosen.file:
+        with sys.stdin if chosen.file == "-" else Path(chosen.file).open(errors="surrogateescape") as lines:
+            for line in lines:
+                if address := line.strip():
+                    yield address
 
 
 def _run(configuration: Any, chosen: argparse.Namespace) -> int:
@@ -46,22 +62,33 @@ def _run(configuration: Any, chosen: argparse.Namespace) -> int:
     from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
-    from gateway.explain import Mail, explain
+    from gateway.explain import Explainer, Mail
 
     status = 0
+    trouble: OSError | None = None
 
     async def work() -> None:
-        nonlocal status
-        for address in chosen.addresses:
-            mail = Mail(address, chosen.sender, chosen.client, chosen.client_name, chosen.helo, chosen.service)
-            steps, warnings = await explain(configuration, reactor, mail)
-            _print(address, steps, warnings, chosen.json)
-            if any(step.outcome.startswith("refused") or "would wait" in step.outcome for step in steps):
-                status = 1
+        nonlocal status, trouble
+        explainer = Explainer(configuration, reactor)
+        try:
+            for address in _addresses(chosen):
+                mail = Mail(
+                    address, chosen.sender, chosen.client, chosen.client_name, chosen.helo, chosen.service, chosen.login
+                )
+                steps, warnings = await explainer.explain(mail)
+                _print(address, steps, warnings, chosen.json)
+                if not all(step.good for step in steps):
+                    status = 1
+        except OSError as error:
+            trouble = error
+        finally:
+            explainer.close()
 
     try:
         react(lambda ignored: Deferred.fromCoroutine(work()), (), reactor)
     except SystemExit as ended:
+        if trouble is not None:
+            raise trouble from None
         return int(ended.code or 0) or status
     return status
 
@@ -70,15 +97,17 @@ def _print(address: str, steps: list[Any], warnings: list[str], as_json: bool) -
     if as_json:
         for step in steps:
             print(json.dumps({"address": address, **dataclasses.asdict(step)}))
+        for warning in warnings:
+            print(json.dumps({"address": address, "part": "warning", "what": "", "outcome": warning, "good": True}))
         return
-    print(f"{address}:")
+    print(f"{printable(address)}:")
     part = ""
     for step in steps:
         if step.part != part:
             part = step.part
             print(f"  {part}")
-        print(f"    {step.what}: {step.outcome}")
+        print(f"    {printable(step.what)}: {printable(step.outcome)}")
         for reason in step.because:
-            print(f"      by {reason}")
+            print(f"      by {printable(str(reason))}")
     for warning in warnings:
-        print(f"  {warning}")
+        print(f"  {printable(warning)}")

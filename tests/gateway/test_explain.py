@@ -1,11 +1,15 @@
 """`mailgateway explain` tells what the gateway's own parts would do."""
 
+import json
+
 import pytest
+from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from gateway.commands import explain as command
 from gateway.config import load
-from gateway.explain import Mail, explain
+from gateway.explain import Explainer, Mail
 
 MAIN = """\
 compatibility_level = 3.6
@@ -45,11 +49,19 @@ def explained(tmp_path):
     (tmp_path / "access").write_text("spam.example REJECT go away\nkid@my.domain local_only\n")
 
     def about(recipient, **facts):
-        steps, warnings = yield_now(explain(load(tmp_path), reactor, Mail(recipient, **facts)))
+        steps, warnings = yield_now(one_mail(tmp_path, Mail(recipient, **facts)))
         assert warnings == []
         return steps
 
     return about
+
+
+async def one_mail(folder, mail):
+    explainer = Explainer(load(folder), reactor)
+    try:
+        return await explainer.explain(mail)
+    finally:
+        explainer.close()
 
 
 def yield_now(coroutine):
@@ -71,7 +83,8 @@ def test_rewriting_expansion_routing_and_the_command_line(explained):
     ]
     (expansion,) = [step for step in steps if step.part == "expansion"]
     assert expansion.outcome == 'joe@some.domain, "a b"@some.domain, ann@fixed.example'
-    assert "/virtual:1: " in expansion.because[0]
+    assert expansion.because[0].key == "list@my.domain"
+    assert expansion.because[0].place.endswith("/virtual:1")
     routes = [outcome for _, outcome in outcomes(steps, "routing")]
     assert [route.split(",")[0] for route in routes] == ["transport uucp", "transport uucp", "transport smtp"]
     told = [outcome for _, outcome in outcomes(steps, "delivery")]
@@ -85,7 +98,8 @@ def test_each_restriction_until_the_refusal_with_the_entry(explained):
     assert outcomes(steps, "restriction")[0] == ("smtpd_relay_restrictions: permit_mynetworks", "permits")
     last = steps[-1]
     assert last.outcome == "refused: 554 5.7.1 <x@spam.example>: Sender address rejected: go away"
-    assert any("/access:1: REJECT go away" in reason for step in steps for reason in step.because)
+    assert not last.good
+    assert any(str(found).endswith("/access:1: REJECT go away") for step in steps for found in step.because)
     assert outcomes(steps, "routing") == []
 
 
@@ -108,4 +122,94 @@ def test_a_table_that_is_away_means_waiting(explained, tmp_path):
 
 
 def explained_without_warnings(folder):
-    return yield_now(explain(load(folder), reactor, Mail("joe@some.domain")))[0]
+    return yield_now(one_mail(folder, Mail("joe@some.domain")))[0]
+
+
+def changed(folder, more):
+    with (folder / "main.cf").open("a") as file:
+        file.write(more)
+
+
+def test_blind_copies_and_the_parameters_that_decide(explained, tmp_path):
+    changed(tmp_path, "always_bcc = x@some.domain\nsender_bcc_maps = inline:{ann@fixed.example=y@some.domain}\n"
+            "relayhost = [192.0.2.8]\n")  # fmt: skip
+    steps = explained("a@else.example", sender="ann@fixed.example")
+    place = len((tmp_path / "main.cf").read_text().split("\n"))
+    main = tmp_path / "main.cf"
+    assert outcomes(steps, "copy") == [
+        ("sender_bcc_maps", "to y@some.domain"), (f"always_bcc ({main}:{place - 3})", "to x@some.domain"),
+    ]
+    route = outcomes(steps, "routing")[0][1]
+    assert route == f"transport smtp, next hop [192.0.2.8] (by default_transport, relayhost ({main}:{place - 1}))"
+    assert [what for what, _ in outcomes(steps, "routing")][1:] == [
+        "y@some.domain: relay domain", "x@some.domain: relay domain",
+    ]
+
+
+def test_what_access_tables_do_to_the_mail(explained, tmp_path):
+    (tmp_path / "access").write_text("kid@my.domain REDIRECT ann@fixed.example\nkid@her.domain HOLD\n")
+    steps = explained("x@some.domain", sender="kid@my.domain", client="10.1.2.3", **CLIENT)
+    assert ("action REDIRECT", "ann@fixed.example") in outcomes(steps, "restriction")
+    assert all(step.good for step in steps)
+    steps = explained("x@some.domain", sender="kid@her.domain", client="10.1.2.3", **CLIENT)
+    assert not all(step.good for step in steps)
+
+
+def test_the_data_stage_and_a_login(explained, tmp_path):
+    relay = "permit_sasl_authenticated, reject"
+    changed(tmp_path, f"smtpd_data_restrictions = reject\nsmtpd_relay_restrictions = {relay}\n")
+    steps = explained("x@far.example", client="192.0.2.9", login="joe", **CLIENT)
+    assert ("smtpd_relay_restrictions: permit_sasl_authenticated", "permits") in outcomes(steps, "restriction")
+    assert steps[-1].outcome.startswith("refused: 554 5.7.1 <DATA>: Data command rejected")
+
+
+def test_generic_addresses_on_the_way_out(explained, tmp_path):
+    changed(tmp_path, "smtp_generic_maps = inline:{joe@my.domain=joe@isp.example}\n")
+    steps = explained("ann@fixed.example", sender="joe@my.domain")
+    assert ("service smtp", "generic: joe@my.domain becomes joe@isp.example") in outcomes(steps, "delivery")
+
+
+def test_services_that_are_not_there(explained, tmp_path):
+    (step,) = explained("x@some.domain", client="10.1.2.3", service="smtps")
+    assert step.outcome == "no smtpd service smtps: nobody listens"
+    (tmp_path / "transport").write_text("some.domain carrier:pigeon\n")
+    assert explained("x@some.domain")[-1].outcome == "no such service in master.cf: the mail would wait"
+
+
+def test_errors_say_what_becomes_of_the_mail(explained, tmp_path):
+    (tmp_path / "transport").write_text("some.domain error:5.7.1 no pigeons\n")
+    last = explained("x@some.domain")[-1]
+    assert (last.outcome, last.good) == ("would be returned: no pigeons", False)
+    broken = explained("x@a..b")
+    assert not broken[0].good
+
+
+@ensureDeferred
+async def test_local_delivery_is_rehearsed(explained, tmp_path):
+    (tmp_path / "aliases").write_text("list root, |/bin/cat, nobody-here\n")
+    changed(tmp_path, f"alias_maps = texthash:{tmp_path}/aliases\n")
+    steps, _ = await one_mail(tmp_path, Mail("list"))
+    told = dict(outcomes(steps, "delivery"))
+    assert told["service local: root@gw.my.domain"] == "delivers to mailbox"
+    assert told["service local: list@gw.my.domain"] == "delivers to command: /bin/cat"
+    assert told["service local: nobody-here@gw.my.domain"] == 'would be returned: unknown user: "nobody-here"'
+    assert any("/aliases:1: root, " in str(found) for step in steps for found in step.because)
+
+
+def test_one_explainer_takes_many_mails(explained, tmp_path):
+    explainer = Explainer(load(tmp_path), reactor)
+    first = yield_now(explainer.explain(Mail("list@my.domain", client="10.1.2.3", **CLIENT)))[0]
+    again = yield_now(explainer.explain(Mail("list@my.domain", client="10.1.2.3", **CLIENT)))[0]
+    explainer.close()
+    assert first == again
+
+
+def test_nothing_outlandish_reaches_the_terminal(explained, capsys):
+    steps = explained('"a\x1b[2J"@some.domain')
+    command._print('"a\x1b[2J"@some.domain', steps, [], as_json=False)
+    assert "\x1b" not in capsys.readouterr().out
+    command._print("x\x1b", steps, ["warning: w"], as_json=True)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["address"] == "x\x1b"
+    assert {"part", "what", "outcome", "good", "because"} <= set(lines[0])
+    assert lines[-1]["part"] == "warning"

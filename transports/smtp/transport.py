@@ -82,6 +82,10 @@ class SMTPTransport:
         """See IDescribes: the hosts in the order in which they would be tried, and the TLS level."""
         options = self._parts.options
         lines = [f"TLS level {self._parts.tls.level}"]
+        if self._parts.generic is not None:
+            for address in (request.entry.envelope.sender, *request.addresses):
+                if (outside := await self._parts.generic.address(address)) != address:
+                    lines.append(f"generic: {address} becomes {outside}")
         for text in (*split(request.nexthop), *options.fallback):
             try:
                 hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
