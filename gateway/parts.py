@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
 from gateway.content.milter.filters import Filters
 from gateway.content.received import local_received
+from gateway.content.verification import Verifier
+from gateway.content.verification_store import open_store
 from gateway.dns import DNSResolver
 from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
@@ -111,6 +113,7 @@ class Parts:
         executor: Any = None,
         forwarder: IForwarder | None = None,
         is_executor: bool = False,
+        verify: Callable[[str], Awaitable[Sequence[str]]] | None = None,
     ) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
@@ -126,6 +129,7 @@ class Parts:
         self.executor = executor
         self.is_executor = is_executor
         self._forwarder = forwarder
+        self._verify = verify
         self._pool = ThreadPool(0, BLOCKING_THREADS, "blocking")
 
     def start(self) -> None:
@@ -139,6 +143,8 @@ class Parts:
         if "transports" in made:
             for transport in self.transports.values():
                 await transport.stop()
+        if "verifier" in made:
+            self.verifier.stop()
         if "runner" in made:
             self.runner.close()
         self.tables.close()
@@ -197,7 +203,20 @@ class Parts:
 
     @cached_property
     def notices(self) -> Notices:
-        return Notices(self.settings, self.cleanup, self.spool, self.log, self.reactor)
+        made = Notices(self.settings, self.cleanup, self.spool, self.log, self.reactor)
+        made.on_probe = self._probed
+        return made
+
+    @cached_property
+    def verifier(self) -> Verifier:
+        """Made, with its file, only where somebody asks."""
+        store = open_store(self.settings, self.log)
+        made = Verifier(self.settings, self.cleanup, store, self.log, self.reactor)
+        made.start()
+        return made
+
+    def _probed(self, entry: Entry) -> bool:
+        return "verifier" in vars(self) and self.verifier.report(entry.envelope, entry.states)
 
     @cached_property
     def pickup(self) -> Pickup:
@@ -242,6 +261,7 @@ class Parts:
                 free_bytes=self.spool.free_bytes,
                 flush_site=self.flush_site,
                 report_session=self.notices.session,
+                verify=self._verify,
                 in_thread=self.in_thread,
                 room=room or Room(),
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -43,6 +43,7 @@ RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
 PARTING = 5.0  # seconds in which a scheduler that retires, too, may still ask the executor for deliveries
 
 QUEUED, FLUSH_SITE = "queued", "flush-site"
+VERIFY = "verify"
 SCHEDULER_SOCKET, EXECUTOR_SOCKET = "private/scheduler", "private/executor"
 
 Request = Callable[[str], None]
@@ -130,7 +131,9 @@ class Receiver(Role):
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
         self.scheduler = LinkClient(reactor)
-        self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
+        self.parts = Parts(
+            configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify
+        )
         self.room = make_room(log)
         self.factories = self.parts.smtpd_factories(self.room)
 
@@ -139,6 +142,10 @@ class Receiver(Role):
 
     async def _flush_site(self, site: str) -> str:
         return str(await self.scheduler.call(FLUSH_SITE, site))
+
+    async def _verify(self, address: str) -> Sequence[str]:
+        status, text = await self.scheduler.call(VERIFY, address)
+        return str(status), str(text)
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
@@ -181,6 +188,9 @@ class SchedulerRole(Role):
     def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         self.scheduler.announce(queue_id, envelope)
 
+    async def _verify(self, address: str) -> Sequence[str]:
+        return await self.parts.verifier.query(address)
+
     async def _flush_site(self, site: str) -> str:
         return await etrn(self.parts, self.administration, site)
 
@@ -200,7 +210,8 @@ class SchedulerRole(Role):
         with open(descriptors["held"]) as file:
             self.parts.spool.others_hold(json.load(file))
         self.receivers = LinkServer(
-            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site}, notes={QUEUED: self._queued}
+            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site, VERIFY: self._verify},
+            notes={QUEUED: self._queued},
         )
         self.listen(descriptors["scheduler"], socket.AF_UNIX, self.receivers)
         self.listen(descriptors["control"], socket.AF_UNIX, self.administration.factory())
@@ -287,7 +298,9 @@ class Single(Role):
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog, request: Request) -> None:
         super().__init__(configuration, reactor, log)
-        self.parts = Parts(configuration, reactor, log, notify=self._notify, flush_site=self._flush_site)
+        self.parts = Parts(
+            configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify
+        )
         self.room = make_room(log, deliveries=True)
         self.factories = self.parts.smtpd_factories(self.room)
         self.scheduler = self.parts.scheduler()
@@ -301,6 +314,9 @@ class Single(Role):
         one = self._in_charge()
         if one._working:
             one.scheduler.announce(queue_id, envelope)
+
+    async def _verify(self, address: str) -> Sequence[str]:
+        return await self._in_charge().parts.verifier.query(address)
 
     async def _flush_site(self, site: str) -> str:
         one = self._in_charge()

@@ -85,6 +85,8 @@ class Notices:
         self._classes = frozenset(settings.words("notify_classes"))
         self._size_limit = settings.number("bounce_size_limit")
         self._lifetime = settings.seconds("maximal_queue_lifetime")
+        self.on_probe: Callable[[Entry], bool] = lambda entry: False
+        """Told of a message that only asks; True: nobody else needs to be."""
         self._threaded = settings.flag("enable_threaded_bounces")
         self._obsolete_from = settings.text("header_from_format") == "obsolete"
         self._recipients = {
@@ -128,7 +130,7 @@ class Notices:
             await self._trace("success", entry, list(self._told_of_success(entry, indexes)))
 
     async def verify(self, entry: Entry, indexes: Sequence[int]) -> None:
-        if not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
+        if self.on_probe(entry) or not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
             return
         facts = [
             _via(self._fact(recipient, state, _traced_action(state)), state)

@@ -18,12 +18,15 @@ from gateway.policy import (
     mail_addresses,
     sender_logins,
     service,
+    verification,
 )
 from gateway.policy.evaluator import Evaluator, Item, Lists
 from gateway.policy.mail_addresses import unlisted_recipient, unlisted_sender
 from gateway.policy.registry import Arguments, Maker, RestrictionError, Toolbox, compile_list
 
-PROVIDERS = (access, basic, clients, dns_lists, host_access, later, links, mail_addresses, sender_logins, service)
+PROVIDERS = (
+    access, basic, clients, dns_lists, host_access, later, links, mail_addresses, sender_logins, service, verification,
+)  # fmt: skip
 """The modules that register restrictions; importing them is what counts."""
 
 _DEFAULT_ACCESS = {

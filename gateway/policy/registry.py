@@ -42,6 +42,8 @@ class Toolbox:
     own_addresses: frozenset[str] = frozenset()
     """The IP addresses that we receive mail on (inet_interfaces, proxy_interfaces)."""
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
+    verify: Callable[[str], Awaitable[Sequence[str]]] | None = None
+    """Asks whether mail to an address would be taken: (status, reason), see gateway.policy.verification."""
     classes: dict[str, Sequence[Item]] = field(default_factory=dict)
     """smtpd_restriction_classes, compiled when first used."""
     opening: list[str] = field(default_factory=list)

@@ -57,6 +57,8 @@ class Collaborators:
     """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
     report_session: Callable[[AbstractSet[str], str, Sequence[str]], Awaitable[None]] | None = None
     """Tells the postmaster of a session with errors: their classes, NAME[ADDRESS], the transcript's lines."""
+    verify: Callable[[str], Awaitable[Sequence[str]]] | None = None
+    """Address verification; see gateway.policy.registry.Toolbox."""
     in_thread: Callable[..., Awaitable[Any]] = _here
     """For what takes long: checking a password."""
     room: Room = field(default_factory=Room)
@@ -119,6 +121,7 @@ class Service:
             with_.clock,
             with_.own_addresses,
             with_.plugins,
+            with_.verify,
         )
         reach = Reach(with_.clock, with_.resolver)
         wants_tls = options.tls_level != "none" or options.tls_wrapper

@@ -90,9 +90,9 @@ def test_comment_behind_a_value(directory: Path) -> None:
 
 
 def test_not_yet_and_never(directory: Path) -> None:
-    later = one(directory, "address_verify_pending_request_limit = 3\n")
+    later = one(directory, "default_extra_recipient_limit = 3\n")
     assert later.severity == "warning"
-    assert later.what == "address_verify_pending_request_limit is known but not yet effective"
+    assert later.what == "default_extra_recipient_limit is known but not yet effective"
     never = one(directory, "daemon_directory = /usr/lib/postfix\n")
     assert never.severity == "note" and "names a place of the other program" in never.what
 
