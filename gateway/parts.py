@@ -316,7 +316,7 @@ class Parts:
     def scheduler(self) -> Scheduler:
     @cached_property
     def uucp_register(self) -> Register:
-        return Register(self.queue_directory)
+        return Register(self.queue_directory, self.in_thread)
 
     @cached_property
     def uucp_keepers(self) -> uucp_services.Keepers:

@@ -47,7 +47,7 @@ def make(parts: Parts, service: Service, settings: Settings, others: Mapping[str
     register = parts.uucp_register
     made: ITransport = UucpKeeper(
         read, queues, ask, register, parts.spool,
-        Notices(parts.settings, parts.cleanup, Kept(register, parts.in_thread), parts.log, parts.reactor),
+        Notices(parts.settings, parts.cleanup, Kept(register), parts.log, parts.reactor),
         parts.log, parts.reactor, parts.in_thread, keep=parts.settings.number("bounce_size_limit"),
     )
     return made
@@ -97,15 +97,14 @@ class Keepers:
 class Kept:
     """What the register has kept of messages, for notices."""
 
-    def __init__(self, register: Register, in_thread: Any) -> None:
+    def __init__(self, register: Register) -> None:
         self._register = register
-        self._in_thread = in_thread
 
     async def content(self, id: str, where: str = "") -> Content:
         for record in self._register.records.values():
             if record.id == id:
                 try:
-                    data = await self._in_thread(self._register.content, record)
+                    data = await self._register.content(record)
                 except OSError as error:
                     raise SpoolError(str(error)) from None
                 return _Memory(data, record.size)

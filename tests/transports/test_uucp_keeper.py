@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -71,23 +71,27 @@ class Told:
         await self._note("success", entry, indexes)
 
 
+def in_thread(function: Any, *arguments: Any) -> Any:
+    return maybeDeferred(function, *arguments)
+
+
 class World:
     def __init__(self, folder: Path, *words: str, **values: str) -> None:
         self.folder, self.log, self.clock, self.queues, self.told = folder, MemoryLog(), Clock(), Queues(), Told()
         self.clock.advance(NOON)
-        self.register = Register(folder)
+        self.register = Register(folder, in_thread)
         service = Service("uucp", "unix", command="uucp", arguments=[f"user={USER}", *words])
         settings = Settings({"queue_directory": "/", "mail_owner": "postfix-test", **values})
         self.jobs: dict[str, str] = {}
         self.busy: list[str] = []
         self.states: dict[str, str] = {}
-        self.traces: dict[str, dict[str, Any]] = {}
+        self.traces: dict[str, tuple[float, bool]] = {}
         self.asked: list[dict[str, Any]] = []
         self.trouble: Exception | None = None
         self.keeper = UucpKeeper(
             UucpService.from_service(service, settings, {}), self.queues, self.ask, self.register,
             Contents({"ID": MESSAGE, "LARGE": b"Subject: y\n\n" + b"x" * 999}), self.told, self.log, self.clock,
-            lambda function, *arguments: succeed(function(*arguments)), keep=100,
+            in_thread, keep=100,
         )
 
     async def ask(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +102,7 @@ class World:
             return {"jobs": self.jobs, "busy": self.busy, "states": self.states}
         if question["do"] == "kill":
             return {"killed": self.jobs.pop(question["job"], None) is not None}
-        return self.traces.get(question["data"], {"sent": 0, "covered": False})
+        return {"found": [self.traces.get(data, (0, False)) for _, data, _ in question["jobs"]]}
 
     async def deliver(self, *to: str, id: str = "ID", nexthop: str = "beta", **facts: Any) -> list[Result]:
         one = request(*(to or ("u@b",)), nexthop=nexthop, service="uucp", arrival=self.clock.seconds(), **facts)
@@ -119,12 +123,12 @@ async def test_a_job_is_on_record_before_the_result_is_given(world: World) -> No
     verifyObject(IDescribes, world.keeper)
     results = await world.deliver("u@b", "v@b", size=17)
     assert [result.details for result in results] == [{"action": "relayed"}] * 2
-    again = Register(world.folder)
-    assert again.load() == []
+    again = Register(world.folder, in_thread)
+    assert await again.load() == []
     (record,) = again.records.values()
     assert (record.job, record.site, record.data, record.id, record.size) == ("beta.N1", "beta", "D.0001", "ID", 17)
     assert [one["address"] for one in record.recipients] == ["u@b", "v@b"]
-    assert again.content(record) == MESSAGE
+    assert await again.content(record) == MESSAGE
     assert again.folder.stat().st_mode & 0o777 == 0o700
 
 
@@ -132,7 +136,7 @@ async def test_a_job_is_on_record_before_the_result_is_given(world: World) -> No
 async def test_of_a_large_message_the_header_is_kept(world: World) -> None:
     await world.deliver(id="LARGE")
     (record,) = world.register.records.values()
-    assert world.register.content(record) == b"Subject: y\n"
+    assert await world.register.content(record) == b"Subject: y\n"
 
 
 @ensureDeferred
@@ -161,7 +165,7 @@ async def test_while_it_waits_nothing_is_told(world: World) -> None:
 @ensureDeferred
 async def test_a_job_that_has_left(world: World) -> None:
     await world.deliver()
-    world.jobs, world.traces = {}, {"D.0001": {"sent": NOON + 5, "covered": True}}
+    world.jobs, world.traces = {}, {"D.0001": (NOON + 5, True)}
     world.busy = ["beta"]
     await world.keeper.look()
     assert len(world.register.records) == 1  # the call goes on
@@ -174,7 +178,7 @@ async def test_a_job_that_has_left(world: World) -> None:
 @ensureDeferred
 async def test_a_job_that_somebody_removed(world: World) -> None:
     await world.deliver()
-    world.jobs, world.traces = {}, {"D.0001": {"sent": 0, "covered": True}}
+    world.jobs, world.traces = {}, {"D.0001": (0, True)}
     await world.keeper.look()
     assert world.told.notices == [
         ("bounce", "ID", "5.3.0", "job beta.N1 for beta was removed from UUCP's queue unsent"),
@@ -201,10 +205,10 @@ async def test_delay_and_expiry(tmp_path: Path) -> None:
     await world.keeper.look()
     reason = "job beta.N1 waits for beta since 2026-11-24 12:00:00"
     assert world.told.notices == [("delayed", "ID", "4.4.1", reason)]
-    again = Register(tmp_path)
-    again.load()
+    again = Register(tmp_path, in_thread)
+    await again.load()
     (record,) = again.records.values()
-    assert record.warned and again.content(record) == MESSAGE
+    assert record.warned and await again.content(record) == MESSAGE
     world.clock.advance(2 * 86400)
     await world.keeper.look()
     assert world.told.notices[1:] == [("bounce", "ID", "5.4.7", f"{reason}, and was taken back")]
@@ -227,7 +231,7 @@ async def test_uucp_cannot_be_asked(world: World) -> None:
 async def test_it_looks_every_minute_and_takes_up_what_it_finds(world: World) -> None:
     await world.deliver()
     other = World(world.folder)
-    other.jobs, other.traces = {}, {"D.0001": {"sent": NOON, "covered": True}}
+    other.jobs, other.traces = {}, {"D.0001": (NOON, True)}
     (world.folder / "uucp" / "broken.job").write_text("nonsense\n")
     other.keeper.start()
     assert "a job's record cannot be read" in other.log.text
@@ -295,7 +299,7 @@ async def test_what_waits_for_a_neighbour(tmp_path: Path) -> None:
     (result,) = await world.deliver(size=10)
     assert (result.status, result.reason) == (DEFERRED, "1000 bytes wait for beta already, of 1000")
     assert published(world)["sites"] == {"beta": ["1000 bytes wait for beta already, of 1000", 0]}
-    world.jobs, world.traces = {}, {"D.0001": {"sent": NOON, "covered": True}}
+    world.jobs, world.traces = {}, {"D.0001": (NOON, True)}
     await world.keeper.look()
     assert published(world)["sites"] == {}
     assert (await world.deliver(size=10))[0].status == SENT

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from gateway.config import ConfigError, Service, Settings
@@ -93,7 +94,7 @@ def test_without_a_command_line() -> None:
         "command=gsmtp", "grade=C", "grades=10k:A,1M:k", "daily=5M", "queued=10M", "call=yes", "lifetime=2d", "size=2M")
     assert (read.command, read.packing, read.batched, read.pipe.argv[0]) == ("gsmtp", "gzip", True, "uux")
     assert read.grades.by_size == ((10_000, "A"), (1_000_000, "k"))
-    assert (read.daily, read.queued, read.call, read.lifetime) == (5_000_000, 10_000_000, True, 172_800.0)
+    assert (read.daily, read.queued, read.call, read.lifetime) == (5_000_000, 10_000_000, "yes", 172_800.0)
     assert read.pipe.flags == set("Fqhu") and read.pipe.size == 2_000_000
 
 
@@ -103,7 +104,7 @@ def test_without_a_command_line() -> None:
     (["grades=10k"], '"" is no grade'),
     (["daily=much"], "daily=much is no number of bytes"),
     (["lifetime=x"], "lifetime=x is no time"),
-    (["call=maybe"], "call=maybe is neither yes nor no"),
+    (["call=maybe"], "call=maybe is not known"),
     (["packing=zip"], "packing=zip is not known"),
     (["addresses=x400"], "addresses=x400 is not known"),
     (["command=a b"], '"a b" is no name of a command'),
@@ -261,20 +262,37 @@ def test_what_the_log_says(tmp_path: Path) -> None:
         "uux far uucp (2026-11-24 17:00:00.93 1) Queuing rmail u@b (D.0001)\n"
         "uucico far uucp (2026-11-24 17:10:00.98 2) Sending rmail u@b (D.0001) (5 bytes)\n"
         "uucico other uucp (2026-11-24 17:11:00.98 2) Sending rmail u@b (D.0002) (5 bytes)\n")
-    began = trace(str(log), "far", "D.0001", 0.0)[0] - 600
-    assert trace(str(log), "far", "D.0001", began) == (began + 600, True)
-    assert trace(str(log), "far", "D.0001", began + 700) == (0.0, True)
-    assert trace(str(log), "far", "D.0002", began) == (0.0, True)
-    assert trace(str(log), "far", "D.0001", began - 60) == (began + 600, False)
-    assert trace(str(log), "far", "", began) == (0.0, False)
-    assert trace(str(tmp_path / "none"), "far", "D.0001", began) == (0.0, False)
+    ((sent, _),) = trace(str(log), [("far", "D.0001", 0.0)])
+    began = sent - 600
+    assert trace(str(log), [
+        ("far", "D.0001", began), ("far", "D.0001", began + 700), ("far", "D.0002", began),
+        ("far", "D.0001", began - 60), ("far", "", began),
+    ]) == [(sent, True), (0.0, True), (0.0, True), (sent, False), (0.0, False)]
+    assert trace(str(tmp_path / "none"), [("far", "D.0001", began)]) == [(0.0, False)]
 
 
 @pytest.mark.parametrize("value", [
     None, {"do": "x"}, {"do": "kill", "job": "-K"}, {"do": "call", "site": "a b"}, {"do": "kill"},
-    {"do": "trace", "site": "beta", "data": "../x"},
+    {"do": "trace", "jobs": [["beta", "../x", 0]]}, {"do": "trace", "jobs": ["x"]},
 ])
 @ensureDeferred
 async def test_malformed_questions(value: Any, runner: Runner, anybodys: Path) -> None:
     with pytest.raises(ValueError):
         await World(runner, anybodys).transport.jobs.answer(value)
+
+
+@pytest.mark.parametrize("call, option", [("yes", "-S"), ("allowed", "-s")])
+@ensureDeferred
+async def test_calls(call: str, option: str, runner: Runner, anybodys: Path) -> None:
+    uucico = anybodys / "uucico"
+    uucico.write_text(f'#!/bin/sh\nprintf "%s " "$@" > {anybodys}/called\n')
+    uucico.chmod(0o755)
+    world = World(runner, anybodys, f"call={call}", f"uucico={uucico}")
+    world.transport._clock = clock = Clock()
+    await world.deliver("u@b")
+    await world.deliver("u@b")
+    assert len(clock.getDelayedCalls()) == 1
+    await world.transport.jobs.call("beta")
+    assert (anybodys / "called").read_text() == f"-I {anybodys}/config {option} beta "
+    await world.transport.stop()
+    assert clock.getDelayedCalls() == []

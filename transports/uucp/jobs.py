@@ -5,7 +5,7 @@ asked by the keeper (transports.uucp.keeper), in split mode from another process
 values, and refuses with ValueError what is malformed.
 
     {"do": "list"} → {"jobs": {JOB: SITE}, "busy": [SITE …], "states": {SITE: text}}
-    {"do": "trace", "job", "site", "data", "since"} → {"sent": moment or 0, "covered": the Log goes back that far}
+    {"do": "trace", "jobs": [[SITE, DATA, since] …]} → {"found": [[moment or 0, the Log goes back so far] …]}
     {"do": "kill", "job"} → {"killed": …}
     {"do": "call", "site"} → {}
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from transports.process import Command, Ending, Outcome, Runner
@@ -27,6 +27,7 @@ _DATA = re.compile(r"D\.[A-Za-z0-9]{1,20}\Z")
 _LISTED = re.compile(r"(\S+) (\S+) \S+ \d\d-\d\d \d\d:\d\d ")
 _STATE = re.compile(r"(\S+) +(?:\d\d-\d\d \d\d:\d\d +)?(.+)")
 _MOMENT = re.compile(rb"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
+_SENDING = re.compile(rb"uucico (\S+) .*\) Sending .*\((D\.\w+)\)")
 _LOG_TAIL = 16 * 1024 * 1024
 LONGEST_LIST = 16 * 1024 * 1024
 
@@ -49,9 +50,8 @@ class Jobs:
         if what == "list":
             return await self._list()
         if what == "trace":
-            return await self._trace(
-                _checked(value, "site", is_site), _checked(value, "data", _is_data), float(value.get("since", 0.0))
-            )
+            asked = [_traced(one) for one in value.get("jobs", ())]
+            return {"found": await self._in_thread(trace, self._service.taylor.log, asked)}
         if what == "kill":
             job = _checked(value, "job", JOB.match)
             outcome = await self._run("uustat", ["-k", job])
@@ -63,7 +63,8 @@ class Jobs:
 
     async def call(self, site: str) -> None:
         """Begin a call; uucico goes on by itself."""
-        await self._execute([self._service.uucico, *self._service.taylor.options, "-S", site])
+        option = "-s" if self._service.call == "allowed" else "-S"
+        await self._execute([self._service.uucico, *self._service.taylor.options, option, site])
 
     # --- the list --------------------------------------------------------------------------------------------------
 
@@ -97,10 +98,6 @@ class Jobs:
         """What the Log calls a job's data; "" if it cannot be told."""
         return str(await self._in_thread(read_data_name, self._service.taylor.job_file(site, job)))
 
-    async def _trace(self, site: str, data: str, since: float) -> dict[str, Any]:
-        sent, covered = await self._in_thread(trace, self._service.taylor.log, site, data, since)
-        return {"sent": sent, "covered": covered}
-
 
 def _is_data(text: str) -> bool:
     return not text or bool(_DATA.match(text))
@@ -113,6 +110,15 @@ def _checked(value: Any, name: str, good: Callable[[str], object]) -> str:
     return text
 
 
+def _traced(value: Any) -> tuple[str, str, float]:
+    if isinstance(value, list) and len(value) == 3:
+        site, data, since = value
+        if isinstance(site, str) and is_site(site) and isinstance(data, str) and _is_data(data) \
+                and isinstance(since, int | float):
+            return site, data, float(since)
+    raise ValueError("bad job")
+
+
 def read_data_name(path: str) -> str:
     """A job's file holds "E D.0001 D.nearN0001 uucp … rmail u@b"."""
     try:
@@ -123,25 +129,25 @@ def read_data_name(path: str) -> str:
     return words[1] if len(words) > 1 and words[0] == "E" and _DATA.match(words[1]) else ""
 
 
-def trace(log: str, site: str, data: str, since: float) -> tuple[float, bool]:
-    """When the Log says that the data was sent (0.0: it does not), and whether it goes back so far."""
+def trace(log: str, asked: Sequence[tuple[str, str, float]]) -> list[tuple[float, bool]]:
+    """For each (site, data, since): when the Log says that the data was sent after that (0.0: it does not), and whether
+    it goes back so far."""
     try:
         with open(log, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _LOG_TAIL))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _LOG_TAIL))
             lines = file.read().split(b"\n")
     except OSError:
-        return 0.0, False
-    if not data:
-        return 0.0, False
-    mark = f" ({data})".encode()
-    sent = 0.0
+        return [(0.0, False)] * len(asked)
+    sent: dict[tuple[bytes, bytes], float] = {}
     for line in lines:
-        if mark in line and b") Sending " in line and line.split(b" ")[1:2] == [site.encode()]:
-            moment = _moment(line)
-            sent = moment if moment >= since - 2 else sent
+        if (match := _SENDING.match(line)) and (moment := _moment(line)):
+            sent[match[1], match[2]] = moment
     first = next((moment for line in lines if (moment := _moment(line))), 0.0)
-    return sent, 0 < first <= since
+    found = []
+    for site, data, since in asked:
+        moment = sent.get((site.encode(), data.encode()), 0.0) if data else 0.0
+        found.append((moment if moment >= since - 2 else 0.0, bool(data) and 0 < first <= since))
+    return found
 
 
 def _moment(line: bytes) -> float:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -40,12 +40,15 @@ from gateway.interfaces import (
 )
 from spool.interfaces import RecipientState, SpoolError
 from transports import message
-from transports.uucp.limits import Limits
+from transports.uucp.limits import Limits, read_part, write_part
 from transports.uucp.register import Record, Register
 from transports.uucp.service import UucpService
 
 Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 InThread = Callable[..., Awaitable[Any]]
+
+AT_ONCE = 500
+"""Jobs in one question."""
 
 
 class Tell(Protocol):
@@ -82,7 +85,7 @@ class UucpKeeper:
         self._inner = inner
         self._ask = ask
         self._register = register
-        self._limits = Limits(service, register.folder)
+        self._limits = Limits(service)
         self._contents = contents
         self._tell = tell
         self._log = log
@@ -93,6 +96,7 @@ class UucpKeeper:
         self._timer.clock = clock
         self._states: dict[str, str] = {}
         self._trouble = ""
+        self._publishing = self._unpublished = False
         self._loaded: Deferred[None] | None = None
 
     # --- life ----------------------------------------------------------------------------------------------------
@@ -105,12 +109,12 @@ class UucpKeeper:
 
     async def _load(self) -> None:
         try:
-            for what in await self._in_thread(self._register.load):
+            for what in await self._register.load():
                 self._log.warning(self.program, f"a job's record cannot be read: {what}")
-            await self._in_thread(self._limits.restore)
-        except OSError as error:
+            self._limits.restore(await self._in_thread(read_part, self._register.folder, self._service.name))
+        except (OSError, ValueError, TypeError, KeyError) as error:
             self._log.warning(self.program, f"cannot read the records of jobs: {error}")
-        self._limits.recount(self._waiting())
+        self._recount()
 
     def pause(self) -> None:
         """Follow no more."""
@@ -147,7 +151,7 @@ class UucpKeeper:
         lines = list(await self._inner.describe(request))
         if not self._register.records:
             try:
-                self._register.load()  # here, and not in a thread: whoever explains has none
+                self._register.load_now()  # here, and not in a thread: whoever explains has none
             except OSError:
                 return lines
         site = request.nexthop.partition("!")[0]
@@ -172,7 +176,7 @@ class UucpKeeper:
         record = Record.of(self._service.name, site, job, data, request.entry.id, now, envelope, recipients)
         try:
             kept = await self._kept(request)
-            await self._in_thread(self._register.add, record, kept)
+            await self._register.add(record, kept)
         except (OSError, SpoolError) as error:
             self._log.warning(self.program, f"{record.id}: job {job} will not be followed: {error}")
 
@@ -191,11 +195,11 @@ class UucpKeeper:
     def _own(self) -> list[Record]:
         return [record for record in self._register.records.values() if record.service == self._service.name]
 
-    def _waiting(self) -> dict[str, int]:
+    def _recount(self) -> None:
         waiting: dict[str, int] = defaultdict(int)
         for record in self._own():
             waiting[record.site] += record.size
-        return waiting
+        self._limits.recount(waiting)
 
     def _look(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self.look())
@@ -203,49 +207,55 @@ class UucpKeeper:
     async def look(self) -> None:
         """Ask what has become of the jobs.  Never raises."""
         try:
-            await self._in_thread(self._register.load)  # a scheduler that was replaced may have added some
+            await self._register.load()  # a scheduler that was replaced may have added some
             records = self._own()
             if not records:
                 return
             told = await self._ask({"do": "list"})
-            jobs, busy, self._states = told["jobs"], told["busy"], told["states"]
+            jobs, busy, self._states = told["jobs"], frozenset(told["busy"]), told["states"]
             self._at_ease()
-            for record in records:
-                if record.site in busy or record.key not in self._register.records:
-                    continue
-                if record.job in jobs:
-                    await self._still_there(record)
-                else:
-                    await self._gone(record)
+            quiet = [record for record in records if record.site not in busy]
+            for together in by_job(record for record in quiet if record.job in jobs):
+                await self._still_there(together)
+            gone = [record for record in quiet if record.job not in jobs]
+            for at in range(0, len(gone), AT_ONCE):
+                await self._gone(gone[at : at + AT_ONCE])
         except Exception as error:
             self._complain(f"{type(error).__name__}: {error}")
-        self._limits.recount(self._waiting())
+        self._recount()
         if self._limits.any:
             await self._publish()
 
-    async def _still_there(self, record: Record) -> None:
-        service, age = self._service, time_of_day(self._clock) - record.arrival
-        since = f"job {record.job} waits for {record.site} since {_moment(record.queued)}"
-        state = self._states.get(record.site, "")
+    async def _still_there(self, records: list[Record]) -> None:
+        """``records``: of one job."""
+        service, first, now = self._service, records[0], time_of_day(self._clock)
+        since = f"job {first.job} waits for {first.site} since {_moment(first.queued)}"
+        state = self._states.get(first.site, "")
         reason = f"{since} ({state})" if state else since
-        youngest = max(one.arrival for one in self._of_job(record.job))
-        if 0 < service.lifetime < time_of_day(self._clock) - youngest:
-            if (await self._ask({"do": "kill", "job": record.job}))["killed"]:
-                for one in self._of_job(record.job):
-                    await self._failed(one, "5.4.7", f"{reason}, and was taken back")
-        elif 0 < service.warn_after < age and not record.warned:
-            await self._tell.delayed(*self._entry(record, DEFERRED, "4.4.1", reason, "delayed"))
-            record.warned = True
-            await self._in_thread(self._register.change, record)
+        if 0 < service.lifetime < now - max(record.arrival for record in records):
+            if (await self._ask({"do": "kill", "job": first.job}))["killed"]:
+                for record in records:
+                    await self._failed(record, "5.4.7", f"{reason}, and was taken back")
+            return
+        for record in records:
+            if 0 < service.warn_after < now - record.arrival and not record.warned:
+                await self._tell.delayed(*self._entry(record, DEFERRED, "4.4.1", reason, "delayed"))
+                record.warned = True
+                await self._register.change(record)
 
-    async def _gone(self, record: Record) -> None:
-        told = await self._ask({"do": "trace", "site": record.site, "data": record.data, "since": record.queued})
+    async def _gone(self, records: list[Record]) -> None:
+        question = [[record.site, record.data, record.queued] for record in records]
+        told = (await self._ask({"do": "trace", "jobs": question}))["found"]
+        for record, (sent, covered) in zip(records, told, strict=True):
+            await self._ended(record, float(sent), bool(covered))
+
+    async def _ended(self, record: Record, sent: float, covered: bool) -> None:
         took = time_of_day(self._clock) - record.queued
-        if told["sent"]:
-            text = f"job {record.job} was sent to {record.site} at {_moment(told['sent'])}"
+        if sent:
+            text = f"job {record.job} was sent to {record.site} at {_moment(sent)}"
             await self._tell.success(*self._entry(record, SENT, "2.0.0", text, "relayed"))
             self._log.info(self.program, f"{record.id}: {text}, relay={record.service}, delay={took:.0f}")
-        elif told["covered"] and record.data:
+        elif covered and record.data:
             text = f"job {record.job} for {record.site} was removed from UUCP's queue unsent"
             await self._failed(record, "5.3.0", text)
             return
@@ -253,14 +263,14 @@ class UucpKeeper:
             self._log.warning(
                 self.program, f"{record.id}: job {record.job} for {record.site} is gone; UUCP's log does not tell how"
             )
-        await self._in_thread(self._register.remove, record)
+        await self._register.remove(record)
 
     async def _failed(self, record: Record, dsn: str, reason: str) -> None:
         await self._tell.bounce(*self._entry(record, BOUNCED, dsn, reason, "failed"))
         for recipient in record.recipients:
             about = f"{record.id}: to=<{recipient['address']}>, relay={record.service}"
             self._log.info(self.program, f"{about}, dsn={dsn}, status=bounced ({reason})")
-        await self._in_thread(self._register.remove, record)
+        await self._register.remove(record)
 
     def _entry(self, record: Record, status: str, dsn: str, reason: str, action: str) -> tuple[Entry, range]:
         envelope = record.envelope()
@@ -268,9 +278,6 @@ class UucpKeeper:
             RecipientState(True, status, dsn, reason, record.service, {"action": action}) for _ in envelope.recipients
         ]
         return Entry(record.id, envelope, states), range(len(states))
-
-    def _of_job(self, job: str) -> list[Record]:
-        return [record for record in self._own() if record.job == job]
 
     # --- for administrators ----------------------------------------------------------------------------------------
 
@@ -292,10 +299,10 @@ class UucpKeeper:
         """Take the jobs of these messages back from UUCP; nobody is told.  A job that carries others, too, stays.  The
         IDs of those that are gone."""
         done: list[str] = []
-        jobs = {one.job for one in self._own() if one.id in ids}
-        for job in sorted(jobs):
-            records = self._of_job(job)
-            wanted = ", ".join(one.id for one in records if one.id in ids)
+        for records in by_job(self._own()):
+            job, wanted = records[0].job, ", ".join(one.id for one in records if one.id in ids)
+            if not wanted:
+                continue
             if any(one.id not in ids for one in records):
                 self._log.warning(self.program, f"{wanted}: stays: job {job} carries other messages, too")
                 continue
@@ -306,18 +313,28 @@ class UucpKeeper:
                 continue
             for record in records if killed else ():
                 self._log.info(self.program, f"{record.id}: job {job} for {record.site} taken back")
-                await self._in_thread(self._register.remove, record)
+                await self._register.remove(record)
                 done.append(record.id)
-        self._limits.recount(self._waiting())
+        self._recount()
         return done
 
     # --- trouble -------------------------------------------------------------------------------------------------
 
     async def _publish(self) -> None:
+        """What comes while the file is being written is written once more, by whoever is at it."""
+        self._unpublished = True
+        if self._publishing:
+            return
+        self._publishing = True
         try:
-            await self._in_thread(self._limits.publish, time_of_day(self._clock))
+            while self._unpublished:
+                self._unpublished = False
+                part = self._limits.published(time_of_day(self._clock))
+                await self._in_thread(write_part, self._register.folder, self._service.name, part)
         except OSError as error:
             self._complain(f"limits cannot be written down: {error}")
+        finally:
+            self._publishing = False
 
     def _complain(self, trouble: str) -> None:
         """Once, not each time."""
@@ -327,6 +344,13 @@ class UucpKeeper:
 
     def _at_ease(self) -> None:
         self._trouble = ""
+
+
+def by_job(records: Iterable[Record]) -> list[list[Record]]:
+    found: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        found[record.job].append(record)
+    return list(found.values())
 
 
 def _moment(seconds: float) -> str:

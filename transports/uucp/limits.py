@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,11 +33,10 @@ class Use:
 
 
 class Limits:
-    """Of one service.  ``folder``: where the file is, which all services share."""
+    """Of one service."""
 
-    def __init__(self, service: UucpService, folder: Path) -> None:
+    def __init__(self, service: UucpService) -> None:
         self._service = service
-        self._path = folder / FILE
         self._use: dict[str, Use] = {}
         limits = (service.pipe.size, service.daily, service.queued)
         self._largest = min((limit for limit in limits if limit), default=0)
@@ -45,9 +45,9 @@ class Limits:
     def any(self) -> bool:
         return bool(self._service.pipe.size or self._service.daily or self._service.queued)
 
-    def restore(self) -> None:
-        """What was used before a restart."""
-        for site, one in _read(self._path).get(self._service.name, {}).get("use", {}).items():
+    def restore(self, said: Mapping[str, Any]) -> None:
+        """What was used before a restart: our part of the file."""
+        for site, one in said.get("use", {}).items():
             self._use[site] = Use(str(one["day"]), int(one["today"]))
 
     def recount(self, waiting: Mapping[str, int]) -> None:
@@ -75,8 +75,8 @@ class Limits:
         use.today = max(0, use.today - size)
         use.waiting = max(0, use.waiting - size)
 
-    def publish(self, now: float) -> None:
-        """Rewrite our part of the file.  Blocks; raises OSError."""
+    def published(self, now: float) -> dict[str, Any]:
+        """Our part of the file."""
         service = self._service
         sites: dict[str, list[Any]] = {}
         for site, use in self._use.items():
@@ -84,8 +84,7 @@ class Limits:
                 sites[site] = [self._spent(site), _midnight(now)]
             elif service.queued and use.waiting >= service.queued:
                 sites[site] = [self._full(site, use), 0]
-        known = _read(self._path)
-        known[service.name] = {
+        return {
             "size": self._largest,
             "sites": sites,
             "left": {
@@ -95,10 +94,6 @@ class Limits:
             "until": _midnight(now),
             "use": {site: {"day": use.day, "today": use.today} for site, use in self._use.items()},
         }
-        self._path.parent.mkdir(mode=0o700, exist_ok=True)
-        temporary = self._path.with_name(f"{FILE}.new")
-        temporary.write_text(json.dumps(known))
-        os.replace(temporary, self._path)
 
     def _of(self, site: str, now: float) -> Use:
         use = self._use.setdefault(site, Use())
@@ -111,6 +106,28 @@ class Limits:
 
     def _full(self, site: str, use: Use) -> str:
         return f"{use.waiting} bytes wait for {site} already, of {self._service.queued}"
+
+
+# --- the file: for a thread -----------------------------------------------------------------------------------------
+
+_writing = threading.Lock()
+"""All services share the file."""
+
+
+def read_part(folder: Path, service: str) -> dict[str, Any]:
+    found = _read(folder / FILE).get(service, {})
+    return found if isinstance(found, dict) else {}
+
+
+def write_part(folder: Path, service: str, part: Mapping[str, Any]) -> None:
+    """Raises OSError."""
+    with _writing:
+        known = _read(folder / FILE)
+        known[service] = part
+        folder.mkdir(mode=0o700, exist_ok=True)
+        temporary = folder / f"{FILE}.new"
+        temporary.write_text(json.dumps(known))
+        os.replace(temporary, folder / FILE)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@ forgets none.
 
 A file holds a line of JSON and as much of the message as a notice returns (all of it up to bounce_size_limit, else its
 header).  It is durable before the queue's own copy goes.  A job that carries several messages has a record for each.
-Methods block: they are for a thread; what is known is in memory.
+What is known is in memory as well.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from typing import Any
 from spool.envelope import Envelope, Recipient
 
 FOLDER = "uucp"
+
+InThread = Callable[..., Awaitable[Any]]
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
 _KEY = re.compile(r"[A-Za-z0-9_.:-]+\.job\Z")
 
@@ -66,58 +69,90 @@ class Record:
 
 
 class Register:
-    """``queue``: queue_directory."""
+    """``queue``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere, and changes nothing
+    of what is in memory."""
 
-    def __init__(self, queue: Path) -> None:
+    def __init__(self, queue: Path, in_thread: InThread) -> None:
         self.folder = queue / FOLDER
         self.records: dict[str, Record] = {}
+        self._in_thread = in_thread
 
-    def load(self) -> list[str]:
+    async def load(self) -> list[str]:
         """Read what is there and not known yet; what could not be read, for the log.  Raises OSError."""
-        strange: list[str] = []
-        for key, text in _files(self.folder, self.records):
-            try:
-                record = Record(**json.loads(text))
-                record.envelope()
-            except (ValueError, TypeError) as error:
-                strange.append(f"{self.folder / key}: {error}")
-                continue
-            self.records[key] = record
-        return strange
+        return self._know(await self._in_thread(read_new, self.folder, frozenset(self.records)))
 
-    def add(self, record: Record, content: bytes) -> None:
+    def load_now(self) -> list[str]:
+        """The same for whoever has no threads, and time."""
+        return self._know(read_new(self.folder, frozenset(self.records)))
+
+    def _know(self, read: tuple[list[Record], list[str]]) -> list[str]:
+        for record in read[0]:
+            self.records.setdefault(record.key, record)
+        return read[1]
+
+    async def add(self, record: Record, content: bytes) -> None:
         """Durable when this returns.  Raises OSError."""
-        self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._write(record, content)
+        await self._in_thread(write, self.folder, record, content)
         self.records[record.key] = record
 
-    def change(self, record: Record) -> None:
+    async def change(self, record: Record) -> None:
         """Write down a record that has changed.  Raises OSError."""
-        self._write(record, self.content(record))
+        await self._in_thread(rewrite, self.folder, record)
 
-    def remove(self, record: Record) -> None:
+    async def remove(self, record: Record) -> None:
+        await self._in_thread(unlink, self.folder, record)
         self.records.pop(record.key, None)
-        try:
-            os.unlink(self.folder / record.key)
-        except FileNotFoundError:
-            pass
 
-    def content(self, record: Record) -> bytes:
+    async def content(self, record: Record) -> bytes:
         """What was kept of the message.  Raises OSError."""
-        return (self.folder / record.key).read_bytes().partition(b"\n")[2]
+        data: bytes = await self._in_thread(content_of, self.folder, record)
+        return data
 
-    def _write(self, record: Record, content: bytes) -> None:
-        temporary = self.folder / f"{record.key}.new"
-        with open(temporary, "wb", opener=_private) as file:
-            file.write(json.dumps(asdict(record)).encode("ascii") + b"\n" + content)
-            file.flush()
-            os.fdatasync(file.fileno())
-        os.rename(temporary, self.folder / record.key)
-        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+# --- what blocks: for a thread ------------------------------------------------------------------------------------
+
+
+def read_new(folder: Path, known: Collection[str]) -> tuple[list[Record], list[str]]:
+    records, strange = [], []
+    for key, text in _files(folder, known):
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            record = Record(**json.loads(text))
+            record.envelope()
+        except (ValueError, TypeError) as error:
+            strange.append(f"{folder / key}: {error}")
+        else:
+            records.append(record)
+    return records, strange
+
+
+def write(folder: Path, record: Record, content: bytes) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    temporary = folder / f"{record.key}.new"
+    with open(temporary, "wb", opener=_private) as file:
+        file.write(json.dumps(asdict(record)).encode("ascii") + b"\n" + content)
+        file.flush()
+        os.fdatasync(file.fileno())
+    os.rename(temporary, folder / record.key)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def rewrite(folder: Path, record: Record) -> None:
+    write(folder, record, content_of(folder, record))
+
+
+def unlink(folder: Path, record: Record) -> None:
+    try:
+        os.unlink(folder / record.key)
+    except FileNotFoundError:
+        pass
+
+
+def content_of(folder: Path, record: Record) -> bytes:
+    return (folder / record.key).read_bytes().partition(b"\n")[2]
 
 
 def _files(folder: Path, known: Collection[str]) -> Iterator[tuple[str, bytes]]:

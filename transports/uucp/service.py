@@ -69,7 +69,8 @@ class UucpService:
     """Bytes a day and neighbour; 0 = no limit, as with the next."""
     queued: int = 0
     """Bytes that may wait for a neighbour."""
-    call: bool = False
+    call: str = "no"
+    """After queueing: "yes", or "allowed": only when UUCP's own calendar and retry times let it."""
     uucico: str = UUCICO
     batch_wait: float = 0.0
     batch_size: int = 1_000_000
@@ -106,6 +107,9 @@ class UucpService:
         packing = given.get("packing", PACKING.get(command, "none"))
         if packing not in KINDS:
             raise wrong(f"packing={packing} is not known", f"use one of {', '.join(KINDS)}")
+        call = given.get("call", "no")
+        if call not in ("yes", "no", "allowed"):
+            raise wrong(f"call={call} is not known", "use yes, no or allowed")
         addresses = given.get("addresses", "domain")
         if addresses not in ("domain", "bang"):
             raise wrong(f"addresses={addresses} is not known", "use domain or bang")
@@ -119,7 +123,7 @@ class UucpService:
             grades=_grades(given, wrong),
             daily=_amount(given, "daily", 0, wrong),
             queued=_amount(given, "queued", 0, wrong),
-            call=_flag(given, "call", wrong),
+            call=call,
             uucico=given.get("uucico", UUCICO),
             batch_wait=_seconds(given, "batch_wait", 0.0, wrong),
             batch_size=_amount(given, "batch_size", 1_000_000, wrong),
@@ -197,10 +201,3 @@ def _seconds(given: Mapping[str, str], name: str, default: float, wrong: Wrong) 
     if match is None:
         raise wrong(f"{name}={given[name]} is no time", "write 30s, 10m, 2h or 5d")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
-
-
-def _flag(given: Mapping[str, str], name: str, wrong: Wrong) -> bool:
-    value = given.get(name, "no")
-    if value not in ("yes", "no"):
-        raise wrong(f"{name}={value} is neither yes nor no", "write yes or no")
-    return value == "yes"

@@ -182,7 +182,7 @@ class UucpTransport:
                 self._log.warning(self.program, f"{about}: uux has queued the mail, but says: {beside}")
 
     def _call_soon(self, site: str) -> None:
-        if self._service.call and site not in self._calls:
+        if self._service.call != "no" and site not in self._calls:
             self._calls[site] = self._clock.callLater(CALL_AFTER, self._call, site)
 
     def _call(self, site: str) -> None:
