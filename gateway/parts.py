@@ -313,7 +313,6 @@ class Parts:
                 made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
         return made
 
-    def scheduler(self) -> Scheduler:
     @cached_property
     def uucp_register(self) -> Register:
         return Register(self.queue_directory, self.in_thread)
@@ -322,6 +321,7 @@ class Parts:
     def uucp_keepers(self) -> uucp_services.Keepers:
         return uucp_services.Keepers(self)
 
+    def scheduler(self) -> Scheduler:
         """A new scheduler on the spool.  It does nothing until it is started."""
         settings = self.settings
         times = RetryTimes(
