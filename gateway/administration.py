@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,7 +36,7 @@ class Jobs(Protocol):
 
 class Administration:
     """``request`` passes "reload", "restart" and "stop" on to whoever can do that; ``in_thread`` runs what blocks.
-    ``jobs`` are listed and deleted like what is in the queue."""
+    ``jobs`` are listed and deleted like what is in the queue; ``receivers`` says how busy those who take mail are."""
 
     def __init__(
         self,
@@ -50,6 +50,7 @@ class Administration:
         in_thread: Callable[..., Any],
         request: Callable[[str], None],
         jobs: Jobs | None = None,
+        receivers: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None,
     ) -> None:
         self._spool = spool
         self._scheduler = scheduler
@@ -58,6 +59,8 @@ class Administration:
         self._log = log
         self._in_thread = in_thread
         self._jobs = jobs
+        self._receivers = receivers
+        self._least_free = max(settings.number("queue_minfree"), 1.5 * settings.number("message_size_limit"))
         self._maildrop = Path(settings.text("queue_directory")) / "maildrop"
         self._lookers = tables.string_list("authorized_mailq_users", settings)
         self._flushers = tables.string_list("authorized_flush_users", settings)
@@ -159,7 +162,15 @@ class Administration:
         self._scheduler.poke()
 
     async def _status(self, uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"pid": os.getpid(), **self._scheduler.status()}
+        try:
+            free: int | None = self._spool.free_bytes()
+        except SpoolError:
+            free = None
+        return {
+            "pid": os.getpid(), **self._scheduler.status(),
+            "receivers": [] if self._receivers is None else await self._receivers(),
+            "free_bytes": free, "least_free": self._least_free,
+        }
 
     def _passed_on(self, what: str) -> Handler:
         async def request(uid: int, arguments: dict[str, Any]) -> None:

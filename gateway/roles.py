@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
@@ -26,13 +26,13 @@ from gateway.log import MailLog
 from gateway.parts import EXECUTED, Parts
 from gateway.pickup import Pokes
 from gateway.privileges import mail_owner
-from gateway.scheduler.scheduler import Scheduler
+from gateway.scheduler.scheduler import HEARTBEAT, Scheduler
 from gateway.smtpd.limits import Room
 from gateway.smtpd.server import SmtpdFactory
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE, UNABLE
 from gateway.unix_port import UnixPort
 from spool import format
-from transports.executor import DELIVER, FORWARD, Executor, ForwardDoor, RemoteForwarder
+from transports.executor import DELIVER, FORWARD, PASS, Executor, ForwardDoor, RemoteForwarder
 
 ACCEPT_AT_ONCE = 8
 """Connections a turn: the sockets are shared, so that no receiver takes all; and those that are turned away have to be
@@ -42,7 +42,9 @@ GIVE_WAY = 0.05
 RETIRE_GRACE = 3600.0  # for SMTP sessions that a retiring receiver still has
 PARTING = 5.0  # seconds in which a scheduler that retires, too, may still ask the executor for deliveries
 
-QUEUED, FLUSH_SITE = "queued", "flush-site"
+STATUS_PATIENCE = 2.0  # seconds that a receiver has to say how busy it is
+
+QUEUED, FLUSH_SITE, LOAD, SLOW = "queued", "flush-site", "load", "slow"
 VERIFY = "verify"
 SCHEDULER_SOCKET, EXECUTOR_SOCKET = "private/scheduler", "private/executor"
 
@@ -130,12 +132,24 @@ class Receiver(Role):
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
-        self.scheduler = LinkClient(reactor)
+        self.scheduler = LinkClient(reactor, calls={LOAD: self._load}, notes={SLOW: self._slow_down})
+        self._relief: Any = None
         self.parts = Parts(
             configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify
         )
         self.room = make_room(log)
         self.factories = self.parts.smtpd_factories(self.room)
+
+    async def _load(self, ignored: object) -> dict[str, Any]:
+        return load(self.room, self.factories)
+
+    def _slow_down(self, pause: float) -> None:
+        """Each new message waits.  Not for ever: the scheduler says it again, or has gone."""
+        self.room.pause = pause
+        if self._relief is not None and self._relief.active():
+            self._relief.cancel()
+        if pause:
+            self._relief = self.reactor.callLater(2.5 * HEARTBEAT, self._slow_down, 0.0)
 
     def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         self.scheduler.note_bytes(QUEUED, b"%b %b" % (queue_id.encode(), stored))
@@ -169,16 +183,29 @@ class SchedulerRole(Role):
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
         raise_limit()
-        self.executor = LinkClient(reactor, calls={FORWARD: self._forward})
+        self.executor = LinkClient(reactor, calls={FORWARD: self._forward, PASS: self._pass})
         self.parts = Parts(
             configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, executor=self.executor
         )
         self.scheduler = self.parts.scheduler()
         self._door = ForwardDoor(self.parts.forwarder)
-        self.administration = administration(self.parts, self.scheduler, self._request)
+        own = {one.name for one in configuration.services if one.command.rpartition("/")[2] not in EXECUTED}
+        self._services = Executor({name: one for name, one in self.parts.transports.items() if name in own})
+        self._in_flow_delay = self.parts.settings.seconds("in_flow_delay")
+        self.scheduler.on_crowd = self._slow_down
+        self.administration = administration(self.parts, self.scheduler, self._request, self._loads)
 
     def notes(self) -> dict[str, Callable[[Any], None]]:
         return {"freed": self._others_freed}
+
+    async def _loads(self) -> list[dict[str, Any]]:
+        """Of all receivers that answer in time."""
+        asked = [link.call(LOAD, None).addTimeout(STATUS_PATIENCE, self.reactor) for link in self.receivers.links]
+        return [value for answered, value in await DeferredList(asked, consumeErrors=True) if answered]
+
+    def _slow_down(self, crowded: bool) -> None:
+        for link in self.receivers.links:
+            link.note(SLOW, self._in_flow_delay if crowded else 0.0)
 
     def _others_freed(self, freed: list[tuple[str, str | None]]) -> None:
         for queue_id, where in freed:
@@ -196,6 +223,9 @@ class SchedulerRole(Role):
 
     async def _forward(self, value: Any) -> Any:
         return await self._door.forward(value)
+
+    async def _pass(self, value: Any) -> Any:
+        return await self._services.deliver(value)
 
     def _request(self, what: str) -> None:
         self.master.note("request", what)
@@ -244,7 +274,7 @@ class ExecutorRole(Role):
         self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls=calls)
         self.parts = Parts(
             configuration, reactor, log, notify=lambda queue_id, envelope, stored: None, flush_site=_nowhere,
-            forwarder=RemoteForwarder(self), is_executor=True,
+            forwarder=RemoteForwarder(self), is_executor=True, scheduler_link=self,
         )
         self._busy = 0
         self._idle: Deferred[None] | None = None
@@ -252,7 +282,7 @@ class ExecutorRole(Role):
         self._executor = Executor({name: one for name, one in self.parts.transports.items() if name in own})
 
     async def call(self, name: str, value: Any) -> Any:
-        """Ask the scheduler that is connected now (see RemoteForwarder)."""
+        """Ask the scheduler that is connected now (see RemoteForwarder, and RemoteTransport)."""
         link = next(iter(self.server.links), None)
         if link is None:
             raise ConnectionError("the scheduler is away")
@@ -304,7 +334,15 @@ class Single(Role):
         self.room = make_room(log, deliveries=True)
         self.factories = self.parts.smtpd_factories(self.room)
         self.scheduler = self.parts.scheduler()
-        self.administration = administration(self.parts, self.scheduler, request)
+        self._in_flow_delay = self.parts.settings.seconds("in_flow_delay")
+        self.scheduler.on_crowd = self._slow_down
+        self.administration = administration(self.parts, self.scheduler, request, self._loads)
+
+    async def _loads(self) -> list[dict[str, Any]]:
+        return [load(self.room, self.factories)]
+
+    def _slow_down(self, crowded: bool) -> None:
+        self.room.pause = self._in_flow_delay if crowded else 0.0
 
     def _in_charge(self) -> Single:
         return self if self.heir is None else self.heir._in_charge()
@@ -383,11 +421,23 @@ ROLES: dict[str, Callable[[Configuration, Any, MailLog], Role]] = {
 }
 
 
-def administration(parts: Parts, scheduler: Scheduler, request: Request) -> Administration:
+def administration(
+    parts: Parts, scheduler: Scheduler, request: Request, receivers: Callable[[], Awaitable[list[dict[str, Any]]]]
+) -> Administration:
     return Administration(
         parts.settings, parts.spool, scheduler, parts.pickup, parts.tables, parts.log, in_thread=parts.in_thread,
-        request=request, jobs=parts.uucp_keepers,
+        request=request, jobs=parts.uucp_keepers, receivers=receivers,
     )
+
+
+def load(room: Room, factories: Mapping[str, SmtpdFactory]) -> dict[str, Any]:
+    """What the SMTP servers of this process have to do, and how much of it they can do."""
+    counts = [factory.status() for factory in factories.values()]
+    return {
+        "pid": os.getpid(), "clients": room.clients, "most_clients": room.most_clients, "messages": room.messages,
+        "most_messages": room.most_messages, "pause": room.pause,
+        "accepted": sum(one["accepted"] for one in counts), "refused": sum(one["refused"] for one in counts),
+    }
 
 
 async def etrn(parts: Parts, administration: Administration, site: str) -> str:

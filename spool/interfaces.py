@@ -144,6 +144,9 @@ class ISpool(IContentSource):
         """Lease an entry that was just committed (its envelope is known, so nothing is read).  None if it is
         leased already or its state is not known to be fresh (then the next claim() will find it)."""
 
+    def note_new(id: str) -> None:
+        """An entry was just committed, and the caller has no room for it now: a claim() will find it."""
+
     def progress(id: str, results: Sequence[Progress]) -> Awaitable[None]:
         """Record results, durably unless all of them say "deferred".  The caller reports (logs, notifies) only after
         this fired.  Raises SpoolError when they cannot be recorded now; they are then recorded with the next ones.

@@ -198,6 +198,9 @@ class MaildirSpool:
         self._leases[id] = lease = _Lease(Place(INCOMING, id), False)
         return _entry(lease.place, envelope, [RecipientState() for _ in envelope.recipients])
 
+    def note_new(self, id: str) -> None:
+        self._incoming.put(ids.time_of(id), Place(INCOMING, id))
+
     async def claim(self, limit: int) -> list[Entry]:
         moment = self._reactor.seconds()
         if self._read_only:

@@ -145,6 +145,9 @@ class MemorySpool:
         self._leased.add(id)
         return Entry(id, envelope, [RecipientState() for _ in envelope.recipients])
 
+    def note_new(self, id: str) -> None:
+        pass  # claim() sees everything
+
     async def content(self, id: str, where: str = "") -> Content:
         message = self._messages.get(id)
         if message is None:

@@ -41,9 +41,10 @@ from spool.envelope import NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
 
 CLAIM_AT_ONCE = 100
-SHORTEST_PAUSE = 0.1  # seconds between two looks into the spool
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
-HEARTBEAT = 5.0  # seconds between looks at the system's clock
+HEARTBEAT = 5.0  # seconds between looks at the system's clock, and whether a crowd is over
+RELIEF = 0.8  # of the active set: with less than that in it there is room again
 TOLD = "told"  # a detail of a recipient whose success the sender has heard of, while others are still to be tried
 TROUBLE_PAUSE = 10.0  # seconds until the spool is asked again after it could not be read
 
@@ -108,6 +109,9 @@ class Scheduler:
         self._kept: set[str] = set()
         """Of a scheduler that has handed over: messages whose deliveries are still running."""
         self._freed: Callable[[str, str], None] = lambda queue_id, where: None
+        self.on_crowd: Callable[[bool], None] = lambda crowded: None
+        """Called when there is no room in the active set for new mail, again and again until there is some."""
+        self._crowded = False
 
     # --- from outside --------------------------------------------------------------------------------------------
 
@@ -122,6 +126,10 @@ class Scheduler:
             return
         if len(self._active) >= self._policy.active_limit:
             self._claim_again = True
+            self._spool.note_new(queue_id)
+            if not self._crowded:
+                self._crowded = True
+                self.on_crowd(True)
             return
         entry = self._spool.adopt(queue_id, envelope)
         if entry is None:
@@ -166,8 +174,11 @@ class Scheduler:
         """What `mailgateway status` shows."""
         return {
             "active": len(self._active),
+            "active_limit": self._policy.active_limit,
+            "crowded": self._crowded,
+            "trouble": self._trouble,
             "transports": {
-                name: {"delivering": queue.busy, "waiting": queue.waiting()}
+                name: {"delivering": queue.busy, "most": queue.process_limit, "waiting": queue.waiting()}
                 for name, queue in self._queues.items()
                 if queue.busy or queue.waiting()
             },
@@ -218,7 +229,7 @@ class Scheduler:
             self._run(self._claim())
 
     async def _claim(self) -> None:
-        pause = self._policy.queue_run_delay
+        pause = LONGEST_PAUSE
         try:
             while self._claim_again and self._stopping is None and not self._flushing:
                 room = self._policy.active_limit - len(self._active)
@@ -255,7 +266,7 @@ class Scheduler:
 
     def _wake_after(self, pause: float) -> None:
         """Look for work after ``pause`` seconds at the latest, earlier if something is due earlier."""
-        due = self._spool.next_due()
+        pause, due = min(pause, self._policy.queue_run_delay), self._spool.next_due()
         if due is not None:
             pause = min(pause, max(due - time_of_day(self._clock), 0.0))
         self._wake_at(self._clock.seconds() + pause)
@@ -272,6 +283,9 @@ class Scheduler:
 
     def _beat(self) -> None:
         self._heart = self._clock.callLater(HEARTBEAT, self._beat)
+        if self._crowded:
+            self._crowded = len(self._active) > RELIEF * self._policy.active_limit
+            self.on_crowd(self._crowded)
         self._look_at_the_clock()
 
     def _look_at_the_clock(self) -> None:
@@ -537,7 +551,7 @@ class Scheduler:
         results = [Progress(index, entry.states[index]) for index in unrecorded]
         due = next_attempt(times, age, time_of_day(self._clock))
         message.where = await self._spool.release(entry.id, due, results)
-        self._wake_after(self._policy.queue_run_delay)
+        self._wake_after(LONGEST_PAUSE)
 
     def _end_of(self, message: ActiveMessage) -> None:
         if self._active.get(message.entry.id) is message:

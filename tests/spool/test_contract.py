@@ -396,6 +396,15 @@ def test_requeue_of_a_leased_entry_waits_for_its_release(
 # --- leases that pass from one process to another -----------------------------------------------------------------
 
 
+def test_what_there_was_no_room_for_is_found_at_once(
+    spool: Any, reactor: Reactor, store: Callable[..., str]
+) -> None:
+    assert reactor.run(spool.claim(5)) == []
+    id = store()
+    spool.note_new(id)
+    assert [entry.id for entry in reactor.run(spool.claim(5))] == [id]
+
+
 def test_what_others_hold_is_not_leased(spool: Any, reactor: Reactor, store: Callable[..., str]) -> None:
     first, second = store(), store()
     spool.others_hold([first])

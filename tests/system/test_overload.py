@@ -151,6 +151,32 @@ def takes_mail(gateway):
     return True
 
 
+def test_new_mail_waits_while_more_comes_in_than_goes_out(either, make_sink):
+    gateway, sink = either("twistd"), make_sink()
+    sink.may_answer.clear()
+    gateway.set(
+        transport_maps=f"inline:{{far.example=smtp:[127.0.0.1]:{sink.port}}}", qmgr_message_active_limit="3",
+        in_flow_delay="3s",
+    )
+    gateway.start()
+    receivers = len(os.sched_getaffinity(0)) if gateway.split else 1
+
+    def is_slowed_down():
+        gateway.send("joe@far.example")
+        return gateway.run("status").stdout.count("lets each new message wait 3 seconds") == receivers
+
+    poll(is_slowed_down, gateway.last_words)
+    began = time.monotonic()
+    gateway.send("joe@far.example")
+    assert time.monotonic() - began >= 3
+    sink.may_answer.set()
+    gateway.wait_until_empty()
+    poll(lambda: "overload" not in gateway.run("status").stdout, gateway.last_words)
+    began = time.monotonic()
+    gateway.send("joe@far.example")
+    assert time.monotonic() - began < 3
+
+
 @pytest.fixture
 def few_descriptors(make_gateway):
     """A gateway whose processes may have no more than 256 files open."""
@@ -175,6 +201,8 @@ def test_more_clients_than_descriptors_are_told_so(few_descriptors):
             reply = line.recv(200)
             greetings["220" if reply.startswith(b"220 ") else reply[:9].decode()] += 1
         assert set(greetings) == {"220", "421 4.7.0"}
+        status = gateway.run("status", check=True).stdout
+        assert "is full: clients are turned away with 421" in status
         # Each receiver has room for 48; one that is full leaves clients to the others.
         assert greetings["220"] > 40 * len(os.sched_getaffinity(0)) and greetings["421 4.7.0"] > 200
     finally:

@@ -487,6 +487,35 @@ def test_putting_off_is_recorded_with_the_release_and_nothing_else():
     assert (recorded, released) == ([[0]], [[(1, "busy")]])
 
 
+def test_what_somebody_put_into_the_spool_is_found_within_half_a_minute():
+    world = World()
+    world.scheduler.start()
+    world.store("ann@there")
+    world.clock.advance(30)
+    assert len(world.smtp.requests) == 1
+
+
+def test_new_mail_is_asked_to_wait_while_the_active_set_is_full():
+    world = World(active_limit=5)
+    told = []
+    world.scheduler.on_crowd = told.append
+    world.scheduler.start()
+    for _ in range(5):
+        world.send("ann@there")
+    assert told == []
+    world.send("ann@there")
+    world.send("ann@there")
+    assert told == [True] and world.scheduler.status()["crowded"]
+    world.clock.advance(5)
+    assert told == [True, True]  # whoever has come meanwhile hears of it, too
+    while world.smtp.requests:
+        world.smtp.answer()
+    world.clock.advance(5)
+    assert told == [True, True, False] and not world.scheduler.status()["crowded"]
+    world.clock.advance(5)
+    assert told == [True, True, False]
+
+
 # --- one scheduler takes another one's place ---------------------------------------------------------------------
 
 
