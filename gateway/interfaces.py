@@ -161,6 +161,8 @@ class Result:
     if somebody else said it; "action" ("delivered", "relayed", "expanded", "failed", "delayed";
     "passed": the next hop has taken over the notification of success), "return_to" (who hears of a bounce instead of
     the sender: a list's owner)."""
+    program: str = ""
+    """Who has delivered, for the log line; "" = the transport that was asked."""
     destination_down: bool = False
     """The next hop as a whole could not be reached: concurrency feedback is negative (see SCHEDULER_README)."""
     others: tuple[Result, ...] = ()

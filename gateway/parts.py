@@ -53,7 +53,7 @@ from transports.accounts import Accounts
 from transports.comsat import Comsat
 from transports.discard import DiscardTransport
 from transports.error import ErrorTransport
-from transports.executor import RemoteTransport
+from transports.executor import PASS, RemoteTransport
 from transports.local import LocalConfig, LocalTransport, Tools
 from transports.pipe import PipeService, PipeTransport
 from transports.process import Runner
@@ -113,7 +113,10 @@ class Parts:
         executor: Any = None,
         forwarder: IForwarder | None = None,
         is_executor: bool = False,
+        scheduler_link: Any = None,
         verify: Callable[[str], Awaitable[Sequence[str]]] | None = None,
+        receivers: int = 1,
+        together: Together | None = None,
     ) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
@@ -128,8 +131,11 @@ class Parts:
         )
         self.executor = executor
         self.is_executor = is_executor
+        self._scheduler_link = scheduler_link
         self._forwarder = forwarder
         self._verify = verify
+        self._receivers = receivers
+        self._together = together
         self._pool = ThreadPool(0, BLOCKING_THREADS, "blocking")
 
     def start(self) -> None:
@@ -309,6 +315,9 @@ class Parts:
                 continue
             if command in EXECUTED and command != uucp_services.COMMAND and self.executor is not None:
                 made[service.name] = RemoteTransport(self.executor, program_of(service, self.configuration))
+            elif command not in EXECUTED and self._scheduler_link is not None:
+                program = program_of(service, self.configuration)
+                made[service.name] = RemoteTransport(self._scheduler_link, program, PASS)
             else:
                 made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
         return made

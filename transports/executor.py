@@ -3,6 +3,7 @@
     scheduler                                       executor
     RemoteTransport ── "deliver" ──────────────▶    Executor → the service's transport
     ForwardDoor     ◀───────────── "forward" ──     RemoteForwarder (local aliases, .forward)
+    Executor        ◀──────────────── "pass" ──     RemoteTransport (mailbox_transport and its like)
 
 What crosses the line is JSON: a queue ID, facts of the envelope, the recipients concerned, a next hop, and the name
 of a service.  The executor opens the message itself, by the queue ID (with a hint that may name a folder of the spool
@@ -25,7 +26,7 @@ from spool.interfaces import Entry, RecipientState, SpoolError
 
 T = TypeVar("T")
 
-DELIVER, FORWARD = "deliver", "forward"
+DELIVER, FORWARD, PASS = "deliver", "forward", "pass"
 _QUEUE_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
 _PLACE = re.compile(r"[a-z]+/[a-z]+/[A-Za-z0-9_.:,=-]+\Z")
 
@@ -46,7 +47,7 @@ class Executor:
         self._transports = transports
 
     async def deliver(self, value: Any) -> list[dict[str, Any]]:
-        """The handler of DELIVER calls.  Raises ValueError."""
+        """The handler of DELIVER and PASS calls.  Raises ValueError."""
         request = unpack_request(value)
         transport = self._transports.get(request.service)
         if transport is None:
@@ -80,19 +81,21 @@ class RemoteForwarder:
 
 @implementer(ITransport)
 class RemoteTransport:
-    """A service that the executor has.  ``program``: for the log line."""
+    """A service that the executor has, or (PASS) the scheduler: what needs no rights must have none.  ``program``: for
+    the log line."""
 
-    def __init__(self, link: Link, program: str) -> None:
+    def __init__(self, link: Link, program: str, call: str = DELIVER) -> None:
         self.program = program
         self._link = link
+        self._call = call
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport.  Fails as the link fails."""
-        answer = await self._link.call(DELIVER, pack_request(request))
+        answer = await self._link.call(self._call, pack_request(request))
         return [unpack_result(result) for result in answer]
 
     async def stop(self) -> None:
-        """The executor has nothing that could be ended from here."""
+        """The other side has nothing that could be ended from here."""
 
 
 class ForwardDoor:

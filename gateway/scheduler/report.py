@@ -22,8 +22,8 @@ def format_delay(seconds: float) -> str:
 
 def delivery_lines(
     group: Group, results: Sequence[Result], *, arrival: float, started: float, ended: float
-) -> Iterator[str]:
-    """For each recipient of a delivery, and for what else became of it; see delivery_line."""
+) -> Iterator[tuple[str, str]]:
+    """For each recipient of a delivery, and for what else became of it: Result.program, and see delivery_line."""
     entry = group.message.entry
     for at, (index, result) in enumerate(zip(group.indexes, results, strict=True)):
         address = group.addresses[at] if group.addresses else ""
@@ -31,7 +31,7 @@ def delivery_lines(
             if one.status == EXPANDED:
                 continue
             known = one.recipient
-            yield delivery_line(
+            yield one.program, delivery_line(
                 entry.id, known or entry.envelope.recipients[index], one, "" if known else address,
                 arrival=arrival, active=group.message.since, started=started, ended=ended,
             )

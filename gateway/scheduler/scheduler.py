@@ -465,8 +465,8 @@ class Scheduler:
         self, program: str, group: Group, results: Sequence[Result], started: float, ended: float
     ) -> None:
         arrived = self._clock.seconds() - self._ages.age(group.message.entry.envelope.arrival)
-        for line in delivery_lines(group, results, arrival=arrived, started=started, ended=ended):
-            self._log.info(program, line)
+        for own, line in delivery_lines(group, results, arrival=arrived, started=started, ended=ended):
+            self._log.info(own or program, line)
 
     async def _end_attempt(
         self, message: ActiveMessage, report: Callable[[], None] | None = None, unrecorded: Sequence[int] = ()

@@ -20,6 +20,7 @@ from spool.interfaces import Entry, RecipientState, SpoolError
 from transports.executor import (
     DELIVER,
     FORWARD,
+    PASS,
     Executor,
     ForwardDoor,
     RemoteForwarder,
@@ -96,6 +97,13 @@ async def test_results_come_back() -> None:
     verifyObject(ITransport, remote)
     assert await remote.deliver(request()) == results
     assert transport.requests[0].recipients == [Recipient("c@d", "o@d", "rfc822;o@d", 4)]
+
+
+@ensureDeferred
+async def test_what_is_passed_on_goes_the_other_way() -> None:
+    line, transport = Line(), Recording([Result(SENT, "2.0.0", "x")])
+    line.handlers[PASS] = Executor({"uucp": transport}).deliver
+    assert await RemoteTransport(line, "lmtp", PASS).deliver(request()) == [Result(SENT, "2.0.0", "x")]
 
 
 @implementer(IForwarder)

@@ -633,6 +633,24 @@ async def test_a_member_of_an_alias_by_another_transport(local: LocalMaker) -> N
 
 
 @ensureDeferred
+async def test_who_has_delivered_stands_in_the_log(local: LocalMaker) -> None:
+    here = local(transports={"lmtp": Other()}, fallback_transport="lmtp:unix:/run/lmtp")
+    passed, own = await here.deliver("who", "joe")
+    assert (passed.program, own.program) == (Other.program, "")
+
+
+@ensureDeferred
+async def test_a_mailbox_transport_that_breaks(local: LocalMaker) -> None:
+    class Broken(Other):
+        async def deliver(self, request: Request) -> list[Result]:
+            raise ConnectionError("the scheduler is away")
+
+    here = local(transports={"lmtp": Broken()}, fallback_transport="lmtp")
+    assert await here.said("who", "joe") == [(DEFERRED, "4.3.0", "mail transport unavailable"), SENT_TO_MAILBOX]
+    assert "the scheduler is away" in here.log.text
+
+
+@ensureDeferred
 async def test_a_mailbox_transport_that_is_missing(local: LocalMaker) -> None:
     assert await local(mailbox_transport="nowhere").said("joe") == [(DEFERRED, "4.3.0", "mail transport unavailable")]
 
