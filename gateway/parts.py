@@ -42,7 +42,7 @@ from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import Done, TransportQueue
-from gateway.smtpd.limits import ClientLimits, Room
+from gateway.smtpd.limits import ClientLimits, Room, Together
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
 from gateway.tables.registry import Tables
@@ -241,15 +241,19 @@ class Parts:
         )
         return Neighbours(tools, self.reactor)
 
-    def smtpd_factories(self, room: Room | None = None) -> dict[str, SmtpdFactory]:
-        """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""
+    @cached_property
+    def client_limits(self) -> ClientLimits:
         settings = self.settings
-        limits = ClientLimits(
+        return ClientLimits(
             self.reactor.seconds,
             settings.seconds("anvil_rate_time_unit"),
             settings.number("smtpd_client_ipv4_prefix_length"),
             settings.number("smtpd_client_ipv6_prefix_length"),
+            processes=self._receivers, together=self._together,
         )
+
+    def smtpd_factories(self, room: Room | None = None) -> dict[str, SmtpdFactory]:
+        """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""
         found = {}
         for service in self.configuration.services:
             if service.type != "inet" or service.command.rpartition("/")[2] != "smtpd":
@@ -262,7 +266,7 @@ class Parts:
                 resolver=self.resolver,
                 log=self.log,
                 clock=self.reactor,
-                limits=limits,
+                limits=self.client_limits,
                 own_addresses=self.own_addresses,
                 free_bytes=self.spool.free_bytes,
                 flush_site=self.flush_site,

@@ -45,7 +45,8 @@ PARTING = 5.0  # seconds in which a scheduler that retires, too, may still ask t
 STATUS_PATIENCE = 2.0  # seconds that a receiver has to say how busy it is
 
 QUEUED, FLUSH_SITE, LOAD, SLOW = "queued", "flush-site", "load", "slow"
-VERIFY = "verify"
+VERIFY, COUNTED, COUNTED_HERE = "verify", "counted", "counted-here"
+PATIENCE_WITH_COUNTS = 1.0  # seconds that receivers have to say how often they have seen a client
 SCHEDULER_SOCKET, EXECUTOR_SOCKET = "private/scheduler", "private/executor"
 
 Request = Callable[[str], None]
@@ -132,10 +133,13 @@ class Receiver(Role):
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
-        self.scheduler = LinkClient(reactor, calls={LOAD: self._load}, notes={SLOW: self._slow_down})
+        self.scheduler = LinkClient(
+            reactor, calls={LOAD: self._load, COUNTED_HERE: self._counted}, notes={SLOW: self._slow_down}
+        )
         self._relief: Any = None
         self.parts = Parts(
-            configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify
+            configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify,
+            receivers=len(os.sched_getaffinity(0)), together=self._together,
         )
         self.room = make_room(log)
         self.factories = self.parts.smtpd_factories(self.room)
@@ -160,6 +164,12 @@ class Receiver(Role):
     async def _verify(self, address: str) -> Sequence[str]:
         status, text = await self.scheduler.call(VERIFY, address)
         return str(status), str(text)
+
+    async def _together(self, service: str, network: str, what: str) -> int:
+        return int(await self.scheduler.call(COUNTED, [service, network, what]))
+
+    async def _counted(self, value: Any) -> int:
+        return self.parts.client_limits.counted(*value)
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
@@ -215,6 +225,14 @@ class SchedulerRole(Role):
     def _notify(self, queue_id: str, envelope: Envelope, stored: bytes) -> None:
         self.scheduler.announce(queue_id, envelope)
 
+    async def _counted(self, value: Any) -> int:
+        """What all receivers count of a client."""
+        asked = [
+            link.call(COUNTED_HERE, value).addTimeout(PATIENCE_WITH_COUNTS, self.reactor)
+            for link in self.receivers.links
+        ]
+        return sum(count for answered, count in await DeferredList(asked, consumeErrors=True) if answered)
+
     async def _verify(self, address: str) -> Sequence[str]:
         return await self.parts.verifier.query(address)
 
@@ -240,7 +258,7 @@ class SchedulerRole(Role):
         with open(descriptors["held"]) as file:
             self.parts.spool.others_hold(json.load(file))
         self.receivers = LinkServer(
-            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site, VERIFY: self._verify},
+            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site, VERIFY: self._verify, COUNTED: self._counted},
             notes={QUEUED: self._queued},
         )
         self.listen(descriptors["scheduler"], socket.AF_UNIX, self.receivers)

@@ -160,12 +160,14 @@ class Conversation:
     def warning(self, text: str) -> None:
         self.service.log.warning(self.service.program, text)
 
-    def over_limit(self, what: str) -> int:
-        """Count an event; the number in this time unit if it is beyond the limit, else 0."""
-        limit = self.service.rate_limits[what]
-        if limit <= 0 or not self.network:
-            return 0
-        count = self.service.with_.limits.event(self.service.name, self.network, what)
+    def is_limited(self, what: str) -> bool:
+        """Whether there is a limit at all on how often this client may do something."""
+        return self.service.rate_limits[what] > 0 and bool(self.network)
+
+    async def over_limit(self, what: str) -> int:
+        """Count an event of a kind that is limited; the number in this time unit if it is beyond the limit, else 0."""
+        limits_, name, limit = self.service.with_.limits, self.service.name, self.service.rate_limits[what]
+        count = await limits_.in_all(name, self.network, what, limits_.event(name, self.network, what), limit)
         return count if count > limit else 0
 
     def offers(self, keyword: str) -> bool:
@@ -313,6 +315,11 @@ class Conversation:
         self.connections = open_now
         most, most_rate = service.rate_limits["open"], service.rate_limits[limits.CONNECTIONS]
         what = ""
+        if most > 0:
+            open_now = await service.with_.limits.in_all(service.name, self.network, limits.OPEN, open_now, most)
+        if most_rate > 0:
+            kind = limits.CONNECTIONS
+            rate = await service.with_.limits.in_all(service.name, self.network, kind, rate, most_rate)
         if 0 < most < open_now:
             what, count = "concurrency", open_now
         elif 0 < most_rate < rate:

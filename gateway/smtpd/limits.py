@@ -5,18 +5,27 @@ had as many counters as he likes.  One object serves all smtpd services of a pro
 anew each ``anvil_rate_time_unit``.  What nobody uses any more is forgotten, so that memory follows the clients of one
 time unit.  The methods count the event and give the new number.
 
+Several processes that serve the same clients (receivers) count apart, and ask each other only about a client who may be
+beyond a limit: if all together count more than that, one of them counts more than its share.  A client who has used up
+its limit with one of them may get as much as a share from each of the others.
+
 Room is about all clients together: what a process can carry, so that it says no in time.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 _SWEEP_AT = 1000
 
 CONNECTIONS, MESSAGES, RECIPIENTS, TLS_SESSIONS, LOGINS = "connections", "messages", "recipients", "tls", "logins"
+OPEN = "open"
+"""Connections now."""
+
+Together = Callable[[str, str, str], Awaitable[int]]
+"""What all processes count of a service, a network and an event."""
 
 
 COMPLAIN_EVERY = 10.0
@@ -56,9 +65,20 @@ class _Client:
 
 
 class ClientLimits:
+    """``processes`` that count, with this one; ``together`` asks them all."""
+
     def __init__(
-        self, seconds: Callable[[], float], unit: float = 60.0, ipv4_prefix: int = 32, ipv6_prefix: int = 84
+        self,
+        seconds: Callable[[], float],
+        unit: float = 60.0,
+        ipv4_prefix: int = 32,
+        ipv6_prefix: int = 84,
+        *,
+        processes: int = 1,
+        together: Together | None = None,
     ) -> None:
+        self._processes = processes
+        self._together = together
         self._seconds = seconds
         self._unit = unit
         self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
@@ -96,6 +116,24 @@ class ClientLimits:
 
     def event(self, service: str, network: str, what: str) -> int:
         return self._count(self._client(service, network), what)
+
+    async def in_all(self, service: str, network: str, what: str, count: int, limit: int) -> int:
+        """What all processes count, this one's ``count`` included; as far as it can matter for ``limit``."""
+        if self._together is None or count * self._processes <= limit or count > limit:
+            return count
+        try:
+            return max(count, await self._together(service, network, what))
+        except Exception:  # whoever is away does not count
+            return count
+
+    def counted(self, service: str, network: str, what: str) -> int:
+        """For the other processes."""
+        client = self._clients.get((service, network))
+        if client is None:
+            return 0
+        if what == OPEN:
+            return client.open
+        return client.rates.get(what, 0) if self._seconds() - client.since < self._unit else 0
 
     def _client(self, service: str, network: str) -> _Client:
         client = self._clients.get((service, network))

@@ -184,7 +184,7 @@ async def auth(self: Conversation, tokens: list[Token]) -> str:
         return "503 5.5.1 Error: already authenticated"
     if len(tokens) not in (2, 3):
         return "501 5.5.4 Syntax: AUTH mechanism"
-    count = self.over_limit(limits.LOGINS)
+    count = await self.over_limit(limits.LOGINS) if self.is_limited(limits.LOGINS) else 0
     if count:
         self.warning(f"AUTH command rate limit exceeded: {count} from {session.client} for service {self.service.name}")
         return f"450 4.7.1 Error: too many AUTH commands from {self.peer.address}"

@@ -24,7 +24,7 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
         return "503 5.5.1 Error: nested MAIL command"
     if len(tokens) < 3 or tokens[1].text.lower() != "from:":
         return "501 5.5.4 Syntax: MAIL FROM:<address>"
-    count = self.over_limit(limits.MESSAGES)
+    count = await self.over_limit(limits.MESSAGES) if self.is_limited(limits.MESSAGES) else 0
     if count:
         what = f"{count} from {session.client} for service {self.service.name}"
         self.warning(f"Message delivery request rate limit exceeded: {what}")
@@ -97,7 +97,7 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         return "503 5.5.1 Error: RCPT after BDAT"
     if len(tokens) < 3 or tokens[1].text.lower() != "to:":
         return "501 5.5.4 Syntax: RCPT TO:<address>"
-    count = self.over_limit(limits.RECIPIENTS)
+    count = await self.over_limit(limits.RECIPIENTS) if self.is_limited(limits.RECIPIENTS) else 0
     if count:
         what = f"{count} from {session.client} for service {self.service.name}"
         self.warning(f"Recipient address rate limit exceeded: {what}")
