@@ -128,6 +128,7 @@ def test_a_page_arrives_at_the_other_end_of_the_line(make_gateway, folder):
         gateway.start()
         gateway.send("200@fax.your.domain", TEXT, "joe@x.example")
         gateway.wait_for(r"to=<200@fax\.your\.domain>, relay=fax, .*status=sent \(.*request id is 1 ")
+        _dial(line)
         done = line / "spool" / "doneq" / "q1"
         poll(done.exists, lambda: _state_of(line), 120)
         fields = dict(one.split(":", 1) for one in done.read_text().splitlines() if ":" in one)
@@ -139,6 +140,28 @@ def test_a_page_arrives_at_the_other_end_of_the_line(make_gateway, folder):
         rig.wait(30)
 
 
+def _dial(line: Path) -> None:
+    """Wait until the job is on its way.  Now and then faxq misses that a modem is ready when both start together;
+    it is told once more then."""
+    spool = line / "spool"
+    for _ in range(6):
+        try:
+            poll(lambda: not _is_waiting(spool / "sendq" / "q1"), "the call", 10)
+            return
+        except AssertionError:
+            for state in ("busy", "ready"):
+                subprocess.run(["faxstate", "-q", spool, "-s", state, "ttyIAX0"], check=True, env=environment())
+
+
+def _is_waiting(job: Path) -> bool:
+    try:
+        return "\nstate:5\n" in job.read_text()
+    except FileNotFoundError:  # done already
+        return False
+
+
 def _state_of(line: Path) -> str:
-    logs = [path.read_text(errors="replace")[-800:] for path in line.glob("*.log")]
-    return "the fax is sent\n" + "\n".join(logs)
+    """What the line's programs say of themselves."""
+    said = [*line.glob("*.log"), *(line / "spool" / "sendq").glob("q*"), *(line / "spool" / "status").iterdir()]
+    said += (path for path in (line / "spool" / "log").iterdir() if path.is_file())
+    return "the fax is sent\n" + "\n".join(f"{one}: {one.read_text(errors='replace')[-1500:]}" for one in said)
