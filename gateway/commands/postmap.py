@@ -31,7 +31,6 @@ from gateway.config import Settings, read
 from gateway.config.builtin import builtin
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table, Unavailable, fold
-from gateway.tables.edit import format_entry
 from gateway.tables.indexed import INDEXED_TYPES, IndexedTable
 from gateway.tables.registry import Tables
 
@@ -183,7 +182,7 @@ async def _ask(request: Request, tables: Tables, settings: Settings) -> int:
 async def _query(request: Request, tables: list[Table], key: str) -> str | None:
     for table in tables:
         try:
-            value = await (table.lookup(key) if "f" in request.flags else table.ask(key)) if key else None
+            value = await (table.lookup(key) if "f" in request.flags else table.ask(key))
         except TableError as error:
             raise Fatal(f"table {table.name}: query error: {error}") from None
         if value is not None:
@@ -228,10 +227,8 @@ def _list(request: Request, table: Table) -> int:
             value = _decoded(table, key, value)
         if "j" in request.flags:
             _emit(_json(key, value))
-        elif request.alias:
-            _emit(f"{key}:\t{value}")
         else:
-            _emit(format_entry(key, value, alias=False))
+            _emit(f"{key}:\t{value}" if request.alias else f"{key}\t{value}")
     return 0
 
 

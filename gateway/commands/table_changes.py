@@ -121,7 +121,7 @@ def _made(change: Change, spec: str, size: int, base: Path | None, time_ns: int 
 def _file_contents(value: str) -> str:
     """-F: what is in the files that the value names, in a form that fits in a line."""
     names = value.replace(",", " ").split()
-    return base64.b64encode(b"".join(Path(name).read_bytes() for name in names)).decode()
+    return base64.b64encode(b"\n".join(Path(name).read_bytes() for name in names)).decode()
 
 
 def _path(spec: str) -> Path:

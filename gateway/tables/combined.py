@@ -64,10 +64,7 @@ class RandomTable(Table):
     def __init__(self, spec: Spec, environment: Environment) -> None:
         super().__init__(spec.name)
         self._choose = environment.choose
-        self._values = [
-            inside if word.startswith("{") and (inside := braced(word)) is not None else word
-            for word in _members(spec, "value")
-        ]
+        self._values = _members(spec, "value")
 
     async def lookup(self, key: str) -> str | None:
         return self._choose(self._values)

@@ -51,18 +51,30 @@ def main() -> None:
 def search(rules: list[Any], key: str, trying: Any) -> tuple[int, list[str | None]]:
     """As gateway.tables.rules.first_match: an "if" that does not match is left at its end."""
     at = 0
+    by_bytes = key if key.isascii() else as_bytes(key)
     while at < len(rules):
         pattern, negated, end, slow = rules[at]
         if slow:
             trying(at)
-        match = pattern.search(key)
+        is_ascii = pattern.flags & re.ASCII
+        match = pattern.search(by_bytes if is_ascii else key)
         if (match is None) is not negated:
             at = end if end >= 0 else at + 1
         elif end >= 0:
             at += 1
         else:
-            return at, [] if match is None else [match.group(), *match.groups()]
+            found = [] if match is None else [match.group(), *match.groups()]
+            return at, [text and from_bytes(text) for text in found] if is_ascii else found
     return -1, []
+
+
+def as_bytes(key: str) -> str:
+    """The bytes of a key, each as one character."""
+    return key.encode("utf-8", "surrogateescape").decode("latin-1")
+
+
+def from_bytes(text: str) -> str:
+    return text.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 if __name__ == "__main__":

@@ -64,11 +64,13 @@ def parse_network(pattern: str) -> Network:
     text, slash, length = (match.group(1) + (match.group(2) or "") if match else pattern).partition("/")
     address = parse_address(text)
     if address is None:
-        raise BadPattern(f'bad address pattern: "{pattern}"')
+        raise BadPattern(f'bad network value in "{pattern}"' if slash else f'bad address pattern: "{pattern}"')
     bits, value = address
     if not slash:
         return Network(bits, value, bits)
-    if not (length.isascii() and length.isdigit() and int(length[:4]) <= bits):
+    if not (length.isascii() and length.isdigit()):
+        raise BadPattern(f'bad mask value in "{pattern}"')
+    if int(length[:4]) > bits:
         raise BadPattern(f'bad mask length in "{pattern}"')
     prefix = int(length)
     network = value >> (bits - prefix) << (bits - prefix)
@@ -160,18 +162,15 @@ class CidrTable(RuleTable[Network]):
 def _parse_line(number: int, text: str, rules: RuleList[Network]) -> None:
     word, _, rest = text.replace("\t", " ").partition(" ")
     if word.lower() == "endif":
+        if rest.strip():
+            raise BadPattern("garbage after ENDIF")
         if not rules.end():
             raise BadPattern("ENDIF without IF")
-        if rest.strip():
-            raise BadPattern(f'garbage after ENDIF: "{rest.strip()}"')
         return
     block = word.lower() == "if"
     negated, pattern, result = _split(rest if block else text)
     if block:
-        network = parse_network(pattern)
-        if result:
-            raise BadPattern(f'garbage after IF pattern: "{result}"')
-        rules.begin(Rule(number, network, negated))
+        rules.begin(Rule(number, parse_network(f"{pattern} {result}".strip()), negated))
         return
     if not result:
         raise BadPattern("no lookup result")

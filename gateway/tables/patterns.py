@@ -4,6 +4,8 @@
 ``$1 ${1} $(1)`` take in what a group matched and ``$$`` is a dollar sign.  A rule that cannot be used is left out and
 reported with its line, in Postfix's words.  Keys are cut at header_size_limit, the longest that Postfix asks for.
 
+A pattern of nothing but ASCII sees the key's bytes, as Postfix's do: "[\\x80-\\xff]" is a part of any other letter.
+
 A key for which the patterns might take too long (gateway.tables.effort) is tried in another process, with a time limit
 (gateway.tables.matcher); where no reactor runs, in commands, it is tried here.
 """
@@ -19,6 +21,7 @@ from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec
 from gateway.tables.bracket import PatternError
 from gateway.tables.effort import effort
+from gateway.tables.match_process import as_bytes, from_bytes
 from gateway.tables.perl import PerlFlags, compile_perl
 from gateway.tables.posix import compile_posix
 from gateway.tables.rules import Rule, RuleList, Rules, RuleTable, first_match
@@ -91,7 +94,7 @@ class PatternTable(RuleTable[re.Pattern[str]]):
         rule, match = found
         if isinstance(rule.result, str):
             return rule.result
-        return "".join(part if isinstance(part, str) else match.group(part) or "" for part in rule.result)
+        return "".join(part if isinstance(part, str) else _group(match, part) for part in rule.result)
 
     async def _lookup_elsewhere(self, matcher: Matcher, rules: PatternRules, key: str) -> str | None:
         try:
@@ -187,11 +190,18 @@ class PerlTable(PatternTable):
 
 
 def _find(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], re.Match[str]] | None:
+    by_bytes = key if key.isascii() else as_bytes(key)
+
     def matches(rule: Rule[re.Pattern[str]]) -> re.Match[str] | bool | None:
-        match = rule.test.search(key)
+        match = rule.test.search(by_bytes if rule.test.flags & re.ASCII else key)
         return match is None if rule.negated else match
 
     return first_match(rules.rules, matches)
+
+
+def _group(match: re.Match[str], number: int) -> str:
+    text = match.group(number) or ""
+    return text if text.isascii() or not match.re.flags & re.ASCII else from_bytes(text)
 
 
 def _is_word(text: str, word: str) -> bool:

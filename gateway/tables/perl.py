@@ -50,6 +50,14 @@ _CONDITION = re.compile(r"\(\?\((?:(\d+)|<(\w+)>|'(\w+)'|(\w+))\)")
 _QUANTIFIER = re.compile(r"([*+?]|\{\d+(?:,\d*)?\})([+?]?)")
 
 
+_AS_PCRE_SAYS: tuple[tuple[str, str, int], ...] = (
+    ("multiple repeat", "quantifier does not follow a repeatable item", 0),
+    ("nothing to repeat", "quantifier does not follow a repeatable item", 0),
+    ("bad character range", "range out of order in character class", 2),
+)
+"""What re says, what PCRE does, and how much farther its offset is."""
+
+
 def compile_perl(pattern: str, flags: PerlFlags) -> re.Pattern[str]:
     """Raises PatternError."""
     options = re.ASCII if pattern.isascii() else re.NOFLAG
@@ -60,7 +68,11 @@ def compile_perl(pattern: str, flags: PerlFlags) -> re.Pattern[str]:
     try:
         translated = _Translator(pattern, flags).translate()
         return re.compile(f"\\A(?:{translated})" if flags.anchored else translated, options)
-    except (re.error, OverflowError, RecursionError) as error:
+    except re.error as error:
+        known = ((said, more) for start, said, more in _AS_PCRE_SAYS if error.msg.startswith(start))
+        what, further = next(known, (error.msg, 0))
+        raise PatternError(f"error in regex at offset {(error.pos or 0) + further}: {what}") from None
+    except (OverflowError, RecursionError) as error:
         raise PatternError(f"error in regex: {error}") from None
 
 

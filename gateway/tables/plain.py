@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from gateway.config.findings import WARNING, Finding
 from gateway.config.settings import split_words
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table, braced, fold
@@ -27,12 +26,11 @@ class StaticTable(Table):
 
 
 class InlineTable(Table):
-    """``inline:{ key=value, { key = text with spaces } }``."""
+    """``inline:{ key=value, { key = text with spaces } }``: of several entries with one key the last counts."""
 
     def __init__(self, spec: Spec, environment: Environment) -> None:
         super().__init__(spec.name)
         self._entries: dict[str, str] = {}
-        self._findings: list[Finding] = []
         inside = braced(spec.argument)
         if not inside:
             raise TableError(f'bad syntax: "{spec.name}"; need "inline:{{name=value...}}"')
@@ -44,27 +42,21 @@ class InlineTable(Table):
         if word.startswith("{"):
             inside = braced(word)
             if inside is None:
-                raise TableError(f'syntax error after "}}" in "{word}"; need "inline:{{name=value...}}"')
+                raise TableError(
+                    f'syntax error after \'}}\' in "{word}": "{self.name}"; need "inline:{{name=value...}}"'
+                )
             text = inside
         key, equals, value = text.partition("=")
         key = fold(key.strip())
         if not equals:
             raise TableError(f"missing '=' after attribute name: \"{self.name}\"; need \"inline:{{name=value...}}\"")
-        if not key:
-            raise TableError(f'missing attribute name: "{self.name}"; need "inline:{{name=value...}}"')
-        if key in self._entries:
-            self._findings.append(Finding(WARNING, "", 0, f'{self.name}: duplicate entry: "{key}"'))
-        else:
-            self._entries[key] = value.strip()
+        self._entries[key] = value.strip()
 
     async def lookup(self, key: str) -> str | None:
         return self._entries.get(key)
 
     def entries(self) -> list[tuple[str, str]]:
         return list(self._entries.items())
-
-    def findings(self) -> list[Finding]:
-        return self._findings
 
 
 class EnvironTable(Table):

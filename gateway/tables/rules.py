@@ -135,12 +135,14 @@ class RuleTable(Table, Generic[Test]):
 
 def _inline(spec: Spec) -> list[str]:
     """The rules that stand in the table's name."""
-    need = f'need "{spec.type}:{{ {{rule}} {{rule}} ... }}"'
     inside = braced(spec.argument)
-    if not inside:
-        raise TableError(f'bad syntax: "{spec.name}"; {need}')
-    rules = [braced(word) for word in split_words(inside)]
-    found = [rule for rule in rules if rule]
-    if len(found) != len(rules):
-        raise TableError(f'bad syntax: "{spec.name}"; {need}')
+    if inside is None:
+        raise TableError(f'bad syntax: "{spec.name}"; need "{spec.type}:{{ {{rule}} {{rule}} ... }}"')
+    found: list[str] = []
+    for word in split_words(inside):
+        rule = braced(word)
+        if rule is None:
+            what = "syntax error after '}'" if word.startswith("{") else "no '{' at start of text"
+            raise TableError(f'{spec.type} map: {what} in "{word}"')
+        found += [rule] if rule else []
     return found

@@ -23,7 +23,7 @@ MAX_PROBLEMS = 200
 """So many are kept of one file: a binary file taken for a table must not fill the memory."""
 
 _SPACE = " \t\r\n\v\f"
-_QUOTED_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_MAP_KEY = re.compile(r'(?:[^\\" \t\r\n\v\f]|\\.|\\$|"(?:[^"\\]|\\.)*")+', re.DOTALL)
 _UNQUOTE = re.compile(r"\\(.)", re.DOTALL)
 _SQUEEZE = re.compile(r'("(?:[^"\\]|\\.)*"?)|[ \t\r\n\v\f]+', re.DOTALL)
 _ALIAS_PART = re.compile(
@@ -39,7 +39,7 @@ _SURROGATE = re.compile("[\udc80-\udcff]")
 BLOCK = 1 << 20
 """Bytes: so much of a file is read at a time."""
 _LOGICAL_START = re.compile(rb"\n(?=[^ \t\r\n\v\f#])")
-_SIMPLE_MAP = re.compile(rb"^([^\s\"#]\S*(?<!:))[ \t]+(\S(?:.*\S)?)[ \t\r]*\n", re.MULTILINE)
+_SIMPLE_MAP = re.compile(rb"^([^\s\"#\\][^\s\"\\]*(?<!:))[ \t]+(\S(?:.*\S)?)[ \t\r]*\n", re.MULTILINE)
 _SIMPLE_ALIAS = re.compile(rb"^([\w.+-]+):[ \t]*([!-~]+(?: [!-~]+)*)[ \t\r]*\n", re.MULTILINE)
 
 
@@ -107,20 +107,16 @@ def open_text(path: Path) -> Iterable[str]:
 
 
 def split_map_line(text: str) -> tuple[str, str]:
-    """(key, value) of a line "key whitespace value" or '"quoted key" value'.  Raises BadLine."""
-    if text[0] == '"':
-        match = _QUOTED_KEY.match(text)
-        if match is None:
-            raise BadLine(f"unbalanced '\"' in '{text}' -- ignoring this line")
-        key, rest = _UNQUOTE.sub(r"\1", match.group(1)), text[match.end() :]
-        value = rest.strip(_SPACE)
-        if not value or rest[0] not in _SPACE:
-            raise BadLine("expected format: key whitespace value")
-        return key, value
-    parts = text.split(None, 1) if text.isascii() else re.split(f"[{_SPACE}]+", text, maxsplit=1)
-    if len(parts) < 2 or not parts[1]:
+    """(key, value) of a line "key whitespace value".  Blanks in a key stand in double quotes, or behind a backslash;
+    both stay part of the key, as they would be of an address with a quoted local part.  Raises BadLine."""
+    match = _MAP_KEY.match(text)
+    end = match.end() if match is not None else 0
+    if text[end : end + 1] == '"':
+        raise BadLine(f"unbalanced '\"' in '{text}' -- ignoring this line")
+    key, value = text[:end], text[end:].strip(_SPACE)
+    if not key or not value:
         raise BadLine("expected format: key whitespace value")
-    return parts[0], parts[1].rstrip(_SPACE)
+    return key, value
 
 
 def split_alias_line(text: str) -> tuple[str, str]:

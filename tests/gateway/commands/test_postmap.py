@@ -44,7 +44,7 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_query(run: Command) -> None:
     assert run("-q", "KEY", "hash:map") == (0, "value with  blanks\n", "")
     assert run("-q", "missing", "hash:map") == (1, "", "")
-    assert run("-q", "", "static:x") == (1, "", "")
+    assert run("-q", "", "static:x") == (0, "x\n", "")
     assert run("-f", "-q", "KEY", "hash:map") == (1, "", "")
     assert run("-q", "x", "hash:map", "static:second") == (0, "second\n", "")
     assert run("-jq", "key", "hash:map") == (0, '{"key": "value with  blanks"}\n', "")
@@ -115,7 +115,7 @@ def test_list(run: Command, folder: Path) -> None:
     (folder / "map").write_text('b 1\n"two words" 2\n')
     assert run("-s", "hash:map") == (0, 'b\t1\n"two words"\t2\n', "")
     assert run("-s", "aliases", program="postalias") == (0, "root:\tjane\ntwo words:\tx\n", "")
-    assert [json.loads(line) for line in run("-sj", "hash:map")[1].splitlines()] == [{"b": "1"}, {"two words": "2"}]
+    assert [json.loads(line) for line in run("-sj", "hash:map")[1].splitlines()] == [{"b": "1"}, {'"two words"': "2"}]
 
 
 def test_build_makes_an_index_of_the_texts_age_and_mode(run: Command, folder: Path) -> None:
@@ -190,9 +190,9 @@ def test_values_that_are_files(run: Command, folder: Path) -> None:
     (folder / "two").write_bytes(b"second\n")
     (folder / "map").write_text(f"key {folder}/one, {folder}/two\n")
     assert run("-F", "hash:map") == (0, "", "")
-    assert run("-q", "key", "hash:map")[1] == "Zmlyc3QKc2Vjb25kCg==\n"
-    assert run("-F", "-q", "key", "hash:map")[1] == "first\nsecond\n\n"
-    assert run("-Fs", "hash:map")[1] == "key\tfirst\nsecond\n\n"
+    assert run("-q", "key", "hash:map")[1] == "Zmlyc3QKCnNlY29uZAo=\n"
+    assert run("-F", "-q", "key", "hash:map")[1] == "first\n\nsecond\n\n"
+    assert run("-Fs", "hash:map")[1] == "key\tfirst\n\nsecond\n\n"
     assert run("-F", "-q", "x", "static:!")[2].startswith("postmap: fatal: table static:!: key x: malformed BASE64")
     (folder / "map").write_text("key nosuch\n")
     assert run("-F", "hash:map")[2] == "postmap: fatal: open nosuch: No such file or directory\n"

@@ -57,7 +57,7 @@ def test_bad_rules_are_left_out_and_reported(tmp_path: Path) -> None:
             (5, "no lookup result: skipping this rule"),
             (7, "ENDIF without IF: skipping this rule"),
             (8, 'bad address pattern: "010.0.0.1": skipping this rule'),
-            (9, 'garbage after IF pattern: "x": skipping this rule'),
+            (9, 'bad mask value in "1.2.3.0/24 x": skipping this rule'),
             (11, 'non-null host address bits in "2001:db8::1/32", perhaps you should use "2001:db8::/32" instead: '
                  "skipping this rule"),
             (10, "IF has no matching ENDIF"),
