@@ -276,6 +276,15 @@ def answers(port: int) -> bool:
         return False
 
 
+def answers_at(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+        return True
+    except OSError:
+        return False
+
+
 def processes() -> Iterator[tuple[int, list[str]]]:
     """All processes of the machine with their command lines."""
     for path in Path("/proc").glob("[0-9]*"):
