@@ -88,7 +88,7 @@ def _append_locked(spec: Spec, message: Source) -> int:
             try:
                 _copy(descriptor, message, spec["limit"] - end if regular and spec["limit"] else None)
                 if regular:
-                    os.fsync(descriptor)
+                    _to_disk(descriptor)
             except BaseException:
                 if regular:
                     with suppress(OSError):
@@ -97,6 +97,14 @@ def _append_locked(spec: Spec, message: Source) -> int:
         return end
     finally:
         os.close(descriptor)
+
+
+def _to_disk(descriptor: int) -> None:
+    """Only now a file server or a quota may say that there was no room.  Raises Refused."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise _trouble("error writing message", error) from None
 
 
 def _open(spec: Spec) -> int:

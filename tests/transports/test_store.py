@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -77,6 +78,39 @@ async def test_half_a_message_is_never_kept(runner: Runner, anybodys: Path) -> N
     assert failure == Failure("4.3.0", "cannot read the message: gone")
     failure = await store.keep(box(f"{anybodys}/dir/"), broken())
     assert failure is not None and list((anybodys / "dir" / "new").iterdir()) == []
+
+
+@pytest.mark.parametrize("number, dsn", [
+    (errno.EDQUOT, "5.2.2"), (errno.EFBIG, "5.2.2"), (errno.ENOSPC, "4.3.1"), (errno.EIO, "4.2.0"),
+    (errno.ESTALE, "4.2.0"), (errno.EROFS, "4.2.0"),
+])
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, dsn: str) -> None:
+    """Each kind, at each step: the mailbox is as it was, and the verdict is right."""
+    (anybodys / "joe").write_text("before\n")
+    spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl", "dotlock"], "attempts": 1, "delay": 0,
+            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None}
+    real = getattr(os, call)
+    calls = 0
+
+    def fails(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if call == "write" and calls == 1:
+            return real(arguments[0], bytes(arguments[1])[:1])  # the disk fills up on the way
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(mailbox.os, call, fails)
+    message = [b"From x\n", b"after\n"]
+    answers = [mailbox.deliver_maildir({"path": f"{anybodys}/m/", "limit": 0}, iter(message), lambda data: None)]
+    if call != "rename":
+        calls = 0
+        answers.append(mailbox.append_mbox(spec, iter(message), lambda data: None))
+    monkeypatch.undo()
+    for answer in answers:
+        assert answer["dsn"] == dsn and os.strerror(number) in answer["text"]
+    assert (anybodys / "joe").read_text() == "before\n" and not (anybodys / "joe.lock").exists()
+    assert [list((anybodys / "m" / name).iterdir()) for name in ("tmp", "new")] == [[], []]
 
 
 def test_a_message_without_its_end_is_cut_off(anybodys: Path) -> None:
