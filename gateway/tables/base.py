@@ -145,7 +145,7 @@ class Unavailable(Table):
         raise TableError(f"{self.name} is unavailable. {self.why}")
 
     def findings(self) -> list[Finding]:
-        return [Finding(ERROR, "", 0, f"{self.name}: {self.why}", "correct the table's name, or take another type")]
+        return [Finding(ERROR, "", 0, f"{self.name}: {self.why}", "mend it, or take another table")]
 
 
 def braced(text: str) -> str | None:

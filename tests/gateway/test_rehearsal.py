@@ -34,3 +34,17 @@ def test_a_good_configuration_passes(tmp_path):
 )
 def test_what_cannot_be_made_is_told(tmp_path, main, master, text):
     assert any(text in line for line in found(tmp_path, main, master))
+
+
+def test_what_is_wrong_in_tables_is_told_with_file_and_line(tmp_path):
+    (tmp_path / "checks").write_text("/(/ x\n/a/ OK\n")
+    (tmp_path / "transport").write_text("a b\nnovalue\n")
+    (tmp_path / "db.cf").write_text("dbpath = x\nquery\n")
+    main = (
+        f"header_checks = regexp:{tmp_path}/checks\ntransport_maps = hash:{tmp_path}/transport\n"
+        f"virtual_alias_maps = sqlite:{tmp_path}/db.cf\n"
+    )
+    told = found(tmp_path, main)
+    assert f"{tmp_path}/checks, line 1: regexp map: Unmatched ( or \\(" in told
+    assert f"{tmp_path}/transport, line 2: expected format: key whitespace value" in told
+    assert any(f"{tmp_path}/db.cf, line 2: missing '='" in line for line in told)
