@@ -76,7 +76,7 @@ from spool.jobs import Move, Note, Remove
 from spool.names import DEFERRED, HOLD, INCOMING, Place
 from spool.recent import FRESH, Contents, Settled
 from spool.shelf import Shelf
-from spool.store import NAMES_AT_ONCE, QUEUES, SLICE, Found, NotYet, Store, due_time
+from spool.store import NAMES_AT_ONCE, QUEUES, SLICE, Found, NotYet, Store, due_time, read_each
 from spool.threads import WorkerThreads
 
 LOOK_INCOMING, LOOK_DEFERRED = 10.0, 60.0
@@ -241,7 +241,7 @@ class MaildirSpool:
             for one in places:
                 self._leases[one.id] = _Lease(one, False)
             try:
-                read = await in_thread(self._threads, self._reactor, _read, self.store, places)
+                read = await in_thread(self._threads, self._reactor, read_each, self.store, places)
             except BaseException:
                 for one in places:
                     del self._leases[one.id]
@@ -579,22 +579,3 @@ def _entry(place: Place, envelope: Envelope, states: list[RecipientState]) -> En
         place.requeue,
         place.where,
     )
-
-
-def _read(store: Store, places: list[Place]) -> list[tuple[Place, Found | SpoolError | None]]:
-    """In a thread: read messages that are claimed; set those aside that are broken."""
-    read: list[tuple[Place, Found | SpoolError | None]] = []
-    for one in places:
-        found: Found | SpoolError | None
-        try:
-            found = store.read(one)
-        except (OSError, SpoolError) as error:
-            found = error if isinstance(error, SpoolError) else NotYet(str(spool_error(error)))
-            if not isinstance(found, NotYet):
-                store.set_aside(one, str(found))
-        else:
-            if found is not None:
-                store.shorten_journal(found)
-        read.append((one, found))
-    return read
-

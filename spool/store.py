@@ -301,6 +301,24 @@ class Store:
             raise spool_error(error) from error
 
 
+def read_each(store: Store, places: list[Place]) -> list[tuple[Place, Found | SpoolError | None]]:
+    """Read messages that are claimed; set those aside that are broken."""
+    read: list[tuple[Place, Found | SpoolError | None]] = []
+    for one in places:
+        found: Found | SpoolError | None
+        try:
+            found = store.read(one)
+        except (OSError, SpoolError) as error:
+            found = error if isinstance(error, SpoolError) else NotYet(str(spool_error(error)))
+            if not isinstance(found, NotYet):
+                store.set_aside(one, str(found))
+        else:
+            if found is not None:
+                store.shorten_journal(found)
+        read.append((one, found))
+    return read
+
+
 def due_time(place: Place) -> float:
     """When a message is due: at the time in its name, or since its ID was made."""
     return float(place.due) if place.due else ids.time_of(place.id)
