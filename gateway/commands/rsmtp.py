@@ -5,8 +5,9 @@ like are the same program.  A batch is taken whole or not at all: its messages a
 over, so that one that uuxqt tries again does not come twice.  What is wrong with one recipient or one message goes
 back to its sender.  A batch that is broken or cut off keeps what is whole of it, and the job is put aside by uuxqt.
 
-Exit status: 0 all is queued, 64 bad arguments, 65 broken or cut off, 69 larger than uucp_batch_size_limit when
-unpacked, 75 trouble on this side: uuxqt tries again later, and nothing is queued.
+Exit status: 0 all is queued, 64 bad arguments, 65 broken, cut off, or larger than uucp_batch_size_limit when unpacked,
+77 this user may not hand in mail (authorized_submit_users), 75 trouble on this side: uuxqt tries again later, and
+nothing is queued.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from gateway.commands.sendmail import Fatal, refuse_unauthorized
 from gateway.compression import PackError, unpacked
 from gateway.config import Settings
 from gateway.config.builtin import load_configuration
@@ -45,12 +47,16 @@ def main(arguments: list[str], directory: Path | None) -> int:
     queue: Path | None = None
     try:
         settings = load_configuration(directory).settings
+        refuse_unauthorized(settings)
         queue = Path(settings.text("queue_directory"))
         if not (queue / submission.MAILDROP).is_dir():
             submission.prepare(queue)
         broken = _stage_all(settings, queue, staged)
         for name in staged:
             submission.publish(queue, name)
+    except Fatal as error:
+        print(f"rsmtp: {error}", file=sys.stderr)
+        return error.status
     except Exception as error:
         for name in staged:
             submission.withdraw(queue or Path(), name)

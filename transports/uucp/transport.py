@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from gateway.addresses.forms import quote, unquote
 from gateway.clock import time_of_day
-from gateway.interfaces import BOUNCED, SENT, IContentSource, IDescribes, ITransport, Log, Request, Result
+from gateway.interfaces import BOUNCED, DEFERRED, SENT, IContentSource, IDescribes, ITransport, Log, Request, Result
 from transports.guard import Refusal
 from transports.macros import expand
 from transports.pipe import folded
@@ -96,6 +96,9 @@ class UucpTransport:
         sender, hop = unquote(envelope.sender), Hop.parse(nexthop)
         if refusal := self._guard.refuse_delivery(sender, nexthop):
             return [refusal.verdict().result(name, sent="", action="")] * count
+        if hop.site == self._service.taylor.node:
+            text = f"mail system configuration error: {hop.site} is this site's own name in UUCP"
+            return [Result(DEFERRED, "4.3.5", text, name)] * count
         words = [self._form(address, hop) for address in request.addresses]
         going = [word for word in words if isinstance(word, str)]
         sent = Result(BOUNCED, "5.3.0", "nobody is left")

@@ -82,6 +82,13 @@ def test_a_recipient_that_is_none(run):
     assert (found[0][0].recipients, found[0][0].turned_away) == (["c@d"], ["<x?@y>"])
 
 
+def test_who_may(run, tmp_path, capsys):
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write("authorized_submit_users = somebody-else\n")
+    assert run(ONE) == (77, [])
+    assert "is not allowed to submit mail" in capsys.readouterr().err
+
+
 def test_other_names_and_usage(run, capsys):
     assert find("crsmtp") is rsmtp and find("crmail").__name__.endswith("rmail")
     assert run(b"", "x") == (64, [])
