@@ -7,6 +7,7 @@ form (RFC 5321, quoted where necessary), without angle brackets; ``""`` is the n
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
 # RFC 3461 4.1: the NOTIFY parameter, as bits; 0 = not given.
@@ -78,5 +79,22 @@ class Envelope:
     """For the log; as it stands in the header, printable."""
     warned: bool = False
     """The sender has been told of the delay (delay_warning_time)."""
+    expanded: str = ""
+    """Recipients of whom success was to be told, and in whose place a virtual alias has put others; until the sender is
+    told of that (see note_expanded)."""
     encoding: str = ""
     """MIME body encoding that was declared: "7bit", "8bit" or ""."""
+
+
+def note_expanded(envelope: Envelope, recipient: Recipient) -> None:
+    """Add to ``envelope.expanded``."""
+    known = json.loads(envelope.expanded) if envelope.expanded else []
+    envelope.expanded = json.dumps([*known, [recipient.address, recipient.original, recipient.orcpt]])
+
+
+def expanded_recipients(envelope: Envelope) -> list[Recipient]:
+    """Those in ``envelope.expanded``.  ValueError and TypeError for what is none."""
+    known = json.loads(envelope.expanded) if envelope.expanded else []
+    return [
+        Recipient(str(address), str(original), str(orcpt), NOTIFY_SUCCESS) for address, original, orcpt in known
+    ]

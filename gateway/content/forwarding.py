@@ -37,7 +37,7 @@ class Forwarder:
         old = entry.envelope
         left = [one for one, state in zip(old.recipients, entry.states, strict=True) if not state.done]
         envelope = _heir(old, old.sender, left)
-        envelope.arrival, envelope.content_filter = old.arrival, old.content_filter
+        envelope.arrival, envelope.content_filter, envelope.expanded = old.arrival, old.content_filter, old.expanded
         return await self._copy(entry, "pickup", received, envelope, DEFAULT)
 
     async def _copy(

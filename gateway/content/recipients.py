@@ -15,7 +15,7 @@ from typing import Protocol
 
 from gateway.addresses.forms import unquote
 from gateway.config import Settings
-from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, Recipient
+from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, Recipient, note_expanded
 
 BlindCopies = Callable[[str], Awaitable[str | None]]
 
@@ -74,7 +74,7 @@ class EnvelopeRewriter:
         """Change ``envelope`` in place.  ``copies`` false: no blind copies."""
         if envelope.sender:
             envelope.sender = await self._rewriting.envelope_sender(envelope.sender)
-        out = _Gathered(self._rules)
+        out = _Gathered(self._rules, envelope)
         if not envelope.recipients:
             return
         if copies and self._sender_bcc and envelope.sender and (copy := await self._sender_bcc(envelope.sender)):
@@ -98,7 +98,7 @@ class EnvelopeRewriter:
             envelope.recipients = [Recipient(address, first.original or first.address, orcpt, first.notify)]
             envelope.redirect = ""
             return
-        out = _Gathered(self._rules)
+        out = _Gathered(self._rules, envelope)
         for recipient in envelope.recipients:
             out.add(recipient)
         for copy in copies:
@@ -120,8 +120,9 @@ class EnvelopeRewriter:
     async def _expand(self, recipient: Recipient, out: _Gathered) -> None:
         address, notify = recipient.address, recipient.notify
         expanded = await self._rewriting.expand(address)
-        if len(expanded) > 1 and notify & NOTIFY_SUCCESS:
-            # RFC 3461 5.2.7.1 (c): success of one member is not success of the list.
+        if notify & NOTIFY_SUCCESS and expanded != [address]:
+            # RFC 3461 5.2.7.1 (c): the sender hears of the list, and not of its members.
+            note_expanded(out.envelope, recipient)
             notify = notify & ~NOTIFY_SUCCESS or NOTIFY_NEVER
         for member in expanded:
             out.add(Recipient(member, recipient.original, recipient.orcpt, notify))
@@ -141,7 +142,8 @@ def _original_recipient(address: str) -> str:
 class _Gathered:
     """Recipients without duplicates: equal in address and, if that is wanted, in what would be told of them."""
 
-    def __init__(self, rules: EnvelopeRules) -> None:
+    def __init__(self, rules: EnvelopeRules, envelope: Envelope) -> None:
+        self.envelope = envelope
         self.recipients: list[Recipient] = []
         self._rules = rules
         self._seen: set[tuple[str | int, ...]] = set()

@@ -47,7 +47,14 @@ from gateway.interfaces import (
 from gateway.notices import report
 from gateway.notices.report import Fact, Notice
 from gateway.notices.templates import load_templates
-from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_SUCCESS, Envelope, Recipient
+from spool.envelope import (
+    NOTIFY_DELAY,
+    NOTIFY_FAILURE,
+    NOTIFY_SUCCESS,
+    Envelope,
+    Recipient,
+    expanded_recipients,
+)
 from spool.interfaces import RecipientState, SpoolError
 
 PROGRAM = "bounce"
@@ -127,7 +134,8 @@ class Notices:
 
     async def success(self, entry: Entry, indexes: Sequence[int]) -> None:
         if entry.envelope.sender and not self._is_double_bounce(entry.envelope.sender):
-            await self._trace("success", entry, list(self._told_of_success(entry, indexes)))
+            facts = [*self._told_of_success(entry, indexes), *self._expanded(entry.envelope)]
+            await self._trace("success", entry, facts)
 
     async def verify(self, entry: Entry, indexes: Sequence[int]) -> None:
         if self.on_probe(entry) or not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
@@ -136,7 +144,7 @@ class Notices:
             _via(self._fact(recipient, state, _traced_action(state)), state)
             for recipient, state in _parts(entry, indexes)
         ]
-        await self._trace("verify", entry, facts)
+        await self._trace("verify", entry, [*facts, *self._expanded(entry.envelope)])
 
     async def refused(self, queue_id: str, envelope: Envelope, content: BinaryIO, why: Rejected) -> None:
         """Give back what cleanup did not take.  ``content`` stands at the message's first byte."""
@@ -226,6 +234,14 @@ class Notices:
             action = state.details.get("action") or "relayed"
             if state.status in _WELL and recipient.notify & NOTIFY_SUCCESS and action != "passed":
                 yield _via(self._fact(recipient, state, action), state)
+
+    def _expanded(self, envelope: Envelope) -> list[Fact]:
+        """Recipients in whose place a virtual alias has put others."""
+        diagnostic = f"X-{self._label}; alias expanded"
+        return [
+            Fact(one, "expanded", "2.0.0", "alias expanded", diagnostic=diagnostic)
+            for one in expanded_recipients(envelope)
+        ]
 
     # --- notices -------------------------------------------------------------------------------------------------
 

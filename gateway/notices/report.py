@@ -119,7 +119,7 @@ def _recipient_fields(notice: Notice, fact: Fact) -> Iterator[str]:
     yield f"Final-Recipient: {_typed(recipient.address)}"
     if recipient.orcpt:
         yield f"Original-Recipient: {_line(recipient.orcpt)}"
-    elif recipient.original:
+    elif recipient.original and recipient.original != recipient.address:
         yield f"Original-Recipient: {_typed(recipient.original).replace('; ', ';', 1)}"
     yield f"Action: {fact.action}"
     yield f"Status: {fact.status}"

@@ -516,7 +516,7 @@ class Scheduler:
         entry = message.entry
         if entry.envelope.trace:
             await self._notified(entry, range(len(entry.states)), self._notices.verify)
-            entry.envelope.trace = ""
+            entry.envelope.trace = entry.envelope.expanded = ""
             if deferred:
                 await self._spool.amend(entry.id, entry.envelope)
             return
@@ -525,10 +525,14 @@ class Scheduler:
             if recipient.notify & NOTIFY_SUCCESS and entry.states[index].done
             and TOLD not in entry.states[index].details
         ]
-        if ended and await self._notified(entry, ended, self._notices.success) and deferred:
+        told = entry.envelope.expanded
+        if (ended or told) and await self._notified(entry, ended, self._notices.success) and deferred:
             for index in ended:
                 entry.states[index].details = {**entry.states[index].details, TOLD: "success"}
             await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in ended])
+            if told:
+                entry.envelope.expanded = ""
+                await self._spool.amend(entry.id, entry.envelope)
 
     async def _notified(
         self, entry: Entry, indexes: Sequence[int], notice: Callable[[Entry, Sequence[int]], Awaitable[None]]

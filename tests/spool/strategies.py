@@ -31,6 +31,7 @@ envelopes = st.builds(
     redirect=text,
     inspected=st.booleans(),
     trace=text,
+    expanded=text,
     size=st.integers(0, 10**14),
     message_id=text,
     warned=st.booleans(),

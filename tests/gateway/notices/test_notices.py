@@ -16,6 +16,7 @@ from spool.envelope import (
     Client,
     Envelope,
     Recipient,
+    note_expanded,
 )
 from spool.interfaces import RecipientState, SpoolError
 from tests.gateway.content.support import NOW, Way, now
@@ -230,6 +231,21 @@ def test_success():
     assert "OLD: sender delivery status notification: QID1" in bounces.way.log.text
 
 
+def test_a_list_that_an_alias_stood_for_is_told_of_as_expanded():
+    bounces = Bounces()
+    entry = bounces.entry(states=[RecipientState(True, "sent", "2.0.0", "250 Ok", "host")])
+    note_expanded(entry.envelope, Recipient("list@gw.my.domain", "list", "rfc822;list@old.example", NOTIFY_SUCCESS))
+    note_expanded(entry.envelope, Recipient("other@gw.my.domain", "other@gw.my.domain"))
+    expected = [
+        ("rfc822; list@gw.my.domain", "rfc822;list@old.example", "expanded", "2.0.0", "X-Postfix; alias expanded"),
+        ("rfc822; other@gw.my.domain", None, "expanded", "2.0.0", "X-Postfix; alias expanded"),
+    ]
+    names = ("Final-Recipient", "Original-Recipient", "Action", "Status", "Diagnostic-Code")
+    for kind, others in (("success", 0), ("verify", 1)):
+        message = bounces.send(kind, entry)[-1]
+        assert [tuple(one.get(name) for name in names) for one in fields(message)[1 + others :]] == expected
+
+
 def test_reports_that_were_asked_for():
     bounces = Bounces()
     states = [
@@ -300,7 +316,7 @@ def test_members_of_whom_nobody_wants_to_hear():
 
 def test_smtputf8():
     bounces = Bounces()
-    entry = bounces.entry("ä@client.example", [Recipient("ü@remote.example", "ü@remote.example")], smtputf8=True)
+    entry = bounces.entry("ä@client.example", [Recipient("ü@remote.example", "ü@her.example")], smtputf8=True)
     (message,) = bounces.send("bounce", entry)
     (draft,) = bounces.drafts
     assert draft.envelope.smtputf8

@@ -10,7 +10,7 @@ from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import TransportQueue
-from spool.envelope import NOTIFY_SUCCESS, Envelope, Recipient
+from spool.envelope import NOTIFY_SUCCESS, Envelope, Recipient, note_expanded
 from spool.interfaces import SpoolError
 from spool.memory import MemorySpool
 
@@ -215,6 +215,19 @@ def test_success_is_told_when_it_comes_and_once():
     world.flush()
     world.smtp.answer(nexthop="three")
     assert world.notices.sent[2:] == [("success", queue_id, [2])]
+
+
+def test_the_sender_hears_once_that_an_alias_was_expanded():
+    world = World()
+    expanded = Envelope("x@y")
+    note_expanded(expanded, Recipient("list@here", notify=NOTIFY_SUCCESS))
+    queue_id = world.send("ann@there", expanded=expanded.expanded)
+    world.smtp.answer("deferred", "4.2.0", "later")
+    assert world.notices.sent == [("success", queue_id, [])]
+    assert world.queue()[queue_id].envelope.expanded == ""
+    world.flush()
+    world.smtp.answer()
+    assert world.notices.sent[1:] == [] and world.queue() == {}
 
 
 def test_a_transport_that_crashes_or_miscounts_defers():

@@ -40,7 +40,8 @@ SITE = {
 
 _NOTIFY = to(
     "list@my.domain NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;first@b.tld", "one@my.domain NOTIFY=NEVER",
-    "self@my.domain NOTIFY=SUCCESS", "pair@my.domain NOTIFY=DELAY", "list@my.domain NOTIFY=SUCCESS",
+    "self@my.domain NOTIFY=SUCCESS", "pair@my.domain NOTIFY=DELAY", "one@my.domain NOTIFY=SUCCESS,DELAY",
+    "one+x@my.domain NOTIFY=SUCCESS", "joe@my.domain NOTIFY=SUCCESS", "list@my.domain NOTIFY=SUCCESS",
 )  # fmt: skip
 _ALIASES = (
     "inline:{{list@my.domain=a@b.tld, c@b.tld, joe}, {one@my.domain=a@b.tld}, {pair@my.domain=a@b.tld, c@b.tld},"
