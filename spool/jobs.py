@@ -193,6 +193,42 @@ class Move(Job):
             self._note.close(files)
 
 
+class Unlink(Job):
+    """A message's name goes, not durably yet.  ``result``: False if there was no such message."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self.result = False
+
+    def place(self, files: Files) -> Iterable[str]:
+        try:
+            files.unlink(self._path)
+        except FileNotFoundError:
+            return ()
+        self.result = True
+        return ()
+
+
+class Settle(Job):
+    """What has gone from a folder is gone for good; after that the journal (None = there is none) is not needed any
+    more."""
+
+    def __init__(self, folder: str, journal: str | None) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._failed = False
+
+    def place(self, files: Files) -> Iterable[str]:
+        return (self._folder,)
+
+    def undo(self, files: Files) -> None:
+        self._failed = True
+
+    def close(self, files: Files) -> None:
+        if self._journal is not None and not self._failed:
+            forget(files, self._journal)
+
+
 class Remove(Job):
     """The end of a message.  Its journal (None = there is none) goes only after the message's going is durable: a
     message that a power cut brings back must not come without its journal.  ``result``: False if there was no such

@@ -37,9 +37,9 @@ What is on disk, and what a crash or power cut leaves
 record only the queue listing has less to tell.
 
 A message is in one folder at any time, for each change of folder is one rename.  Whatever must not happen twice is
-durable before it is reported, the end of a message as well: removals wait for one another, so that a sync of the folder
-serves all of a twentieth of a second.  So a crash or power cut can repeat a delivery that was going on, or had ended
-within that time and was told to nobody yet, and nothing else.
+durable before it is reported, the end of a message as well: one sync of the folder serves all of a twentieth of a
+second.  So a crash can repeat a delivery that was going on, a power cut also one that had just ended and was told to
+nobody yet, and nothing else.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ from spool.interfaces import (
     RecipientState,
     SpoolError,
 )
-from spool.jobs import Move, Note, Remove
+from spool.jobs import Move, Note, Settle, Unlink
 from spool.names import DEFERRED, HOLD, INCOMING, Place
 from spool.recent import FRESH, Contents, Settled
 from spool.shelf import Shelf
@@ -87,8 +87,8 @@ ALWAYS = 1e18
 
 PURGE_INTERVAL = 86_400.0
 
-REMOVALS_APART = 0.05
-"""Seconds between two batches of removals at least: nobody waits for them."""
+SYNCS_APART = 0.05
+"""Seconds at least between syncs of folders from which messages have gone: nobody waits for that."""
 
 ENDED_KEPT = 10_000
 """Messages whose lease was ended by hold() and whose delivery may still come to an end."""
@@ -141,7 +141,7 @@ class MaildirSpool:
             threads = self._own_threads = WorkerThreads()
         self._threads: Threads = threads
         self._group = Group(self.store.files, self._threads, reactor)
-        self._removals = Group(self.store.files, self._threads, reactor, 1, REMOVALS_APART)
+        self._settling = Group(self.store.files, self._threads, reactor, 1, SYNCS_APART)
         self._ids = ids.Generator(self._time_of_day, random)
         self._leases: dict[str, _Lease] = {}
         self._ended: OrderedDict[str, _Lease] = OrderedDict()
@@ -171,7 +171,7 @@ class MaildirSpool:
         """End when what has been asked for is done."""
         await self._claiming.run(lambda: None)
         await self._group.drained()
-        await self._removals.drained()
+        await self._settling.drained()
         if self._own_threads is not None:
             self._own_threads.stop()
 
@@ -403,11 +403,12 @@ class MaildirSpool:
         self._contents.drop(id)
         if lease is None:
             return
-        job = Remove(self.store.path(lease.place), self.store.journal(id) if lease.journal else None)
+        path, known = self.store.path(lease.place), self.store.journal(id) if lease.journal else None
         try:
-            if not await self._removals.submit(job):
+            if not await self._group.submit(Unlink(path)):
                 # Somebody else has moved it.
                 await in_thread(self._threads, self._reactor, change, self.store, "delete", [id])
+            await self._settling.submit(Settle(os.path.dirname(path), known))
         except SpoolError as error:
             self._report(f"{id}: cannot remove: {error}")
             self._unremoved.append(id)
