@@ -44,9 +44,8 @@ async def data(self: Conversation, tokens: list[Token]) -> str | None:
         intake = transaction.intake = await _begin(self, transaction)
     except (SpoolError, OSError) as error:
         return _write_error(self, error)
-    refusal = await milters.data(self)
+    refusal = await _may_begin(self, transaction)
     if refusal is not None:
-        _take_back(self, transaction)
         return refusal
     await self.reply("354 End data with <CR><LF>.<CR><LF>")
     self.session.where = "DATA content"
@@ -127,9 +126,8 @@ async def _may_send(self: Conversation, size: int, last: bool) -> str | None:
         transaction.intake = await _begin(self, transaction)
     except (SpoolError, OSError) as error:
         return _write_error(self, error)
-    refusal = await milters.data(self)
+    refusal = await _may_begin(self, transaction)
     if refusal is not None:
-        _take_back(self, transaction)
         return refusal
     watch = self.options.bare_newline == "reject"
     transaction.chunks = Chunks(self.lenient, self.options.replace_stray_cr, watch)
@@ -186,8 +184,31 @@ async def _about_all(self: Conversation, transaction: Transaction, check: Any) -
 # --- to cleanup ------------------------------------------------------------------------------------------------
 
 
+async def _may_begin(self: Conversation, transaction: Transaction) -> str | None:
+    """What milters, and the filter in front of the queue, say now that the content is to come: a refusal, or None."""
+    refusal = await milters.data(self)
+    if refusal is not None:
+        transaction.intake.abort()
+        transaction.intake = None
+        self.session.queue_id = ""
+    elif transaction.filtered is not None:
+        refusal = await transaction.filtered.data(_trace(self, transaction))
+    return refusal
+
+
+def _trace(self: Conversation, transaction: Transaction) -> list[bytes]:
+    """The lines in front of the message: ours, and those that restrictions have added."""
+    only = transaction.recipients[0].address if len(transaction.recipients) == 1 else ""
+    trace = received(self.options, self.session, only, transaction.arrival, transaction.parameters.smtputf8)
+    return [line.encode("utf-8", "replace") for line in self.session.decisions.prepend] + trace
+
+
 async def _begin(self: Conversation, transaction: Transaction) -> Any:
     session, options, decisions = self.session, self.options, self.session.decisions
+    if transaction.filtered is not None:
+        self.info(f"NOQUEUE: client={session.client}{_login(self)}{_origin(self)}")
+        transaction.take_room(self.service.with_.room)
+        return transaction.filtered
     parameters = transaction.parameters
     envelope = Envelope(
         transaction.sender,
@@ -202,10 +223,7 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
         redirect=decisions.redirect,
         encoding=parameters.encoding,
     )
-    only = transaction.recipients[0].address if len(transaction.recipients) == 1 else ""
-    trace = received(options, session, only, transaction.arrival, parameters.smtputf8)
-    if decisions.prepend:
-        trace = [line.encode("utf-8", "replace") for line in decisions.prepend] + trace
+    trace = _trace(self, transaction)
     intake_options = self.service.intake_options
     if self.chain is not None and intake_options.milters:
         intake_options = replace(intake_options, chain=self.chain)
@@ -218,12 +236,6 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
     session.queue_id = intake.id
     self.info(f"{intake.id}: client={session.client}{_login(self)}{_origin(self)}")
     return intake
-
-
-def _take_back(self: Conversation, transaction: Transaction) -> None:
-    """The message is refused before it comes; what was begun is given up."""
-    transaction.abort()
-    self.session.queue_id = ""
 
 
 def _login(self: Conversation) -> str:
@@ -308,7 +320,10 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
             refusal = await _about_all(self, transaction, self.service.evaluator.end_of_data)
             if refusal is not None:
                 return refusal
-            _late_decisions(self, intake)
+            if intake is not transaction.filtered:
+                _late_decisions(self, intake)
+        if intake is transaction.filtered:
+            return await _end_filtered(self, transaction)
         queue_id = await intake.finish()
         transaction.intake = None
         self.accepted()
@@ -325,6 +340,19 @@ async def _finish(self: Conversation, transaction: Transaction, bare_lf: bool, a
     finally:
         self.forget()
         self.fresh_start()
+
+
+async def _end_filtered(self: Conversation, transaction: Transaction) -> str:
+    """The filter's word is ours."""
+    reply = str(await transaction.filtered.finish())
+    good = reply[0] == "2"
+    if good:
+        self.accepted()
+    session = self.session
+    facts = f"from=<{session.sender}> to=<{transaction.recipients[0].address}> proto={session.protocol}"
+    what = f"proxy-{'accept' if good else 'reject'}: END-OF-MESSAGE: {reply}"
+    self.info(f"{what}; {facts}" + (f" helo=<{session.helo}>" if session.helo is not None else ""))
+    return reply
 
 
 def _lines(rejected: Rejected) -> str:

@@ -7,6 +7,7 @@ from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters, safe
+from gateway.smtpd.proxy_filter import Filtered
 from gateway.smtpd.tokens import Token
 from gateway.smtpd.transaction import Transaction
 from spool.envelope import Recipient
@@ -65,6 +66,8 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
             self.forget()
             return refusal
     self.transaction = Transaction(sender, parameters, time_of_day(self.service.with_.clock))
+    if self.service.proxy_filter is not None:
+        self.transaction.command = " ".join([f"MAIL FROM:<{sender}>", *(token.text for token in tokens[3:])])
     return "250 2.1.0 Ok"
 
 
@@ -123,6 +126,13 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
             refusal = await milters.rcpt(self, address, tokens, refusal)
         if refusal is not None:
             return refusal
+    proxy = self.service.proxy_filter
+    if proxy is not None:
+        filtered = transaction.filtered = transaction.filtered or Filtered(self, proxy)
+        command = " ".join([f"RCPT TO:<{address}>", *(token.text for token in tokens[3:])])
+        refusal = await filtered.rcpt(transaction.command, command)
+        if refusal is not None:
+            return str(refusal)
     orcpt = parameters.orcpt or _as_received(tokens[2].text)
     transaction.recipients.append(Recipient(address, "", orcpt, parameters.notify))
     session.recipient_count += 1

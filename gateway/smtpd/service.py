@@ -23,6 +23,7 @@ from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.login import Login
 from gateway.smtpd.milters import Milters
 from gateway.smtpd.options import Options
+from gateway.smtpd.proxy_filter import ProxyFilter
 from gateway.smtpd.tls import ServerTLS, server_tls
 from gateway.tables import AddressList, Maps, StringList, Tables
 from gateway.tables.requests import Reach
@@ -96,6 +97,7 @@ class Service:
     tls: ServerTLS | None
     login: Login | None = None
     milters: Milters | None = None
+    proxy_filter: ProxyFilter | None = None
     stand_alone: bool = False
     """sendmail -bs: the client is a user of this machine, no restrictions apply."""
 
@@ -154,6 +156,7 @@ class Service:
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
             tls=_server_tls(settings, tables, options, with_, program) if wants_tls else None,
             login=Login.of(settings, tables, reach, with_.log, program, with_.in_thread),
+            proxy_filter=None if stand_alone else ProxyFilter.of(settings, reach),
             milters=None if stand_alone else Milters.of(settings, tables, reach, with_.log, program),
             stand_alone=stand_alone,
         )

@@ -20,6 +20,10 @@ class Transaction:
     recipients: list[Recipient] = field(default_factory=list)
     intake: Any = None
     """An IIntake, from DATA or the first BDAT on."""
+    command: str = ""
+    """MAIL as the filter in front of the queue gets it, if there is one."""
+    filtered: Any = None
+    """The message on its way through that filter."""
     chunks: Chunks | None = None
     """BDAT has begun."""
     failed: bool = False
@@ -38,6 +42,9 @@ class Transaction:
         if self.room is not None:
             self.room.messages -= 1
             self.room = None
+        if self.filtered is not None:
+            self.filtered.abort()
+            self.filtered = None
         if self.intake is not None:
             self.intake.abort()
             self.intake = None
