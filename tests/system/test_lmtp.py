@@ -85,10 +85,11 @@ def test_a_server_that_is_away(gateway, dovecot):
     assert len(dovecot.messages("joe")) == 1
 
 
-def test_as_the_mailbox_of_local_users(gateway, dovecot):
-    """mailbox_transport: aliases and .forward files are the gateway's, mailboxes Dovecot's."""
-    gateway.set(mydestination=DOMAIN, myorigin=DOMAIN, relay_domains="", local_recipient_maps="",
-                mailbox_transport=f"lmtp:unix:{dovecot.socket}")
+def test_as_the_mailbox_of_local_users(either, dovecot):
+    """The example dovecot: aliases and .forward files are the gateway's, mailboxes Dovecot's."""
+    gateway = either("dovecot")
+    gateway.replace("main.cf", "/run/dovecot/lmtp", str(dovecot.socket))
+    gateway.set(mydestination=DOMAIN, myorigin=DOMAIN, local_recipient_maps="")
     gateway.append("aliases", "team: joe, ann\n")
     gateway.start()
     gateway.send([f"team@{DOMAIN}", f"nobody-here@{DOMAIN}"])
