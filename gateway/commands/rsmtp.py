@@ -24,15 +24,12 @@ from gateway.config.builtin import load_configuration
 from gateway.content import submission
 from gateway.content.submission import Submission, SubmissionError
 from gateway.uucp.batch import CutOff, Transaction, transactions
+from gateway.uucp.giving_back import TOO_LARGE, remembered, turned_away
 from gateway.uucp.way import site_name
 
 SUMMARY = "take batched SMTP from a UUCP neighbour (run by uuxqt; also as crsmtp, gsmtp, bsmtp …)"
 
 EX_USAGE, EX_DATAERR, EX_TEMPFAIL = 64, 65, 75
-
-TOO_LARGE = "5.3.4 the message is larger than the size limit of this site"
-KEPT = 16384
-"""Bytes of a message that is too large which go back to its sender."""
 
 
 class _TooLarge(Exception):
@@ -94,20 +91,15 @@ def _stage(queue: Path, one: Transaction, neighbour: str, limit: int) -> str:
     try:
         submission.validate(said)
     except SubmissionError as error:
-        said.turned_away += said.recipients
-        said.reasons += [f"5.1.3 {error}"] * len(said.recipients)
-        said.recipients, said.notifies, said.orcpts = [], [], []
+        said = turned_away(said, f"5.1.3 {error}")
         submission.validate(said)
     kept = bytearray()
     try:
-        return submission.stage(queue, said, _limited(one.content, limit, kept))
+        return submission.stage(queue, said, _limited(remembered(one.content, kept), limit))
     except _TooLarge:
-        said.turned_away += said.recipients
-        said.reasons = [TOO_LARGE] * len(said.turned_away)
-        said.recipients, said.notifies, said.orcpts = [], [], []
         for _ in one.content:
             pass
-        return submission.stage(queue, said, [bytes(kept)])
+        return submission.stage(queue, turned_away(said, TOO_LARGE), [bytes(kept)])
 
 
 def _submission(one: Transaction, neighbour: str) -> Submission:
@@ -127,11 +119,10 @@ def _submission(one: Transaction, neighbour: str) -> Submission:
     )
 
 
-def _limited(blocks: Iterable[bytes], limit: int, kept: bytearray) -> Iterator[bytes]:
+def _limited(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     size = 0
     for block in blocks:
         size += len(block)
-        kept += block[: KEPT - len(kept)]
         if size > limit > 0:
             raise _TooLarge
         yield block

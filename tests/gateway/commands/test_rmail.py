@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from gateway.commands import rmail
+from gateway.compression import packed
 from gateway.content import submission
+from gateway.uucp.giving_back import TOO_LARGE
 
 
 @pytest.fixture
@@ -85,3 +87,24 @@ def test_trouble_here_is_temporary(run, tmp_path, capsys):
 
 def test_a_dot_is_a_line_like_any_other(run):
     assert run(b"From a b\n\nx\n.\ny\n")[1] == b"\nx\n.\ny\n"
+
+
+def test_a_message_that_is_too_large_goes_back(run, tmp_path):
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write("message_size_limit = 500\n")
+    said, content = run(b"From a@b.example Thu\nSubject: x\n\n" + b"y" * 600 + b"\n", machine="beta")
+    assert (said.sender, said.recipients, said.turned_away) == ("a@b.example", [], ["joe@gw.my.domain"])
+    assert said.reasons == [TOO_LARGE] and said.neighbour == "beta"
+    assert content.startswith(b"Subject: x\n\nyyy")
+
+
+def test_packed_mail(run):
+    packed_mail = b"".join(packed([b"From a b\n\nx\n"], "xz"))
+    assert run(packed_mail)[1] == b"\nx\n"
+    assert run(packed_mail[:-4]) == 65
+
+
+def test_mail_that_goes_round(run, tmp_path):
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write("hopcount_limit = 3\n")
+    assert run(b"From a b remote from c\n" * 4 + b"\nx\n") == 65

@@ -9,6 +9,7 @@ from gateway.commands import rsmtp
 from gateway.commands.main import find
 from gateway.compression import packed
 from gateway.content import submission
+from gateway.uucp.giving_back import TOO_LARGE
 
 ONE = b"MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nSubject: one\n\nx\n.\n"
 TWO = b"MAIL FROM:<e@f>\nRCPT TO:<g@h>\nDATA\nSubject: two\n\ny\n.\n"
@@ -71,7 +72,7 @@ def test_a_message_that_is_too_large_goes_back_and_the_others_on(run):
     status, found = run(large + TWO)
     assert status == 0
     (back, content), (other, _) = found
-    assert (back.recipients, back.turned_away, back.reasons) == ([], ["c@d"], [rsmtp.TOO_LARGE])
+    assert (back.recipients, back.turned_away, back.reasons) == ([], ["c@d"], [TOO_LARGE])
     assert content.startswith(b"Subject: one\n\nxxx")
     assert other.recipients == ["g@h"]
 
