@@ -4,7 +4,7 @@
     2. sender_canonical_maps, recipient_canonical_maps
     3. canonical_maps
     4. masquerade_domains
-    5. plug-ins, appended to ``steps``
+    5. address_rewriters: plug-ins
     6. recipients of the envelope: virtual_alias_maps (``expand``)
 
 Addresses go in and come out in external form; "" is the null sender.  Raises TableError when a table is away, and when
@@ -29,6 +29,7 @@ from gateway.addresses.qualify import Qualifier, Rules
 from gateway.addresses.virtual import Limits, VirtualAliases
 from gateway.config import Settings
 from gateway.interfaces import IAddressRewriter, Log, Place
+from gateway.plugins import Rewriter, configured
 
 ALL_PLACES = frozenset(Place)
 _SENDER, _RECIPIENT = Place.ENVELOPE_SENDER, Place.ENVELOPE_RECIPIENT
@@ -115,6 +116,7 @@ class Rewriting:
         if domains := settings.words("masquerade_domains"):
             exceptions = basis.names("masquerade_exceptions")
             steps.append(Masquerade(domains, exceptions, _places(settings, "masquerade_classes")))
+        steps += map(Rewriter, configured(IAddressRewriter, "address_rewriters", settings))
         aliases = basis.address_map("virtual_alias_maps", PROGRAM, "virtual")
         return cls(
             basis.qualify,
@@ -132,14 +134,14 @@ class Rewriting:
         )
 
     async def envelope_sender(self, address: str) -> str:
-        """MAILER-DAEMON of this site is nobody: the null sender."""
-        address = self._local(address)
+        """MAILER-DAEMON of this site is nobody: the null sender.  So is "" in quotes."""
+        address = "" if address == '""' else self._local(address)
         if address[:1] in "mM" and address.lower() == self._mailer_daemon:
             address = ""
         return await self._through(address, _SENDER) if self._further(_SENDER) else address
 
     async def envelope_recipient(self, address: str) -> str:
-        address = self._local(address or self._empty_address)
+        address = self._local(self._empty_address if address in ("", '""') else address)
         return await self._through(address, _RECIPIENT) if self._further(_RECIPIENT) else address
 
     async def expand(self, address: str) -> list[str]:

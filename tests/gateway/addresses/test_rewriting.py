@@ -33,6 +33,8 @@ def test_envelope() -> None:
     made = rewriting()
     assert now(made.envelope_sender("joe")) == "joe@my.domain"
     assert now(made.envelope_sender("")) == ""
+    assert now(made.envelope_sender('""')) == ""
+    assert now(made.envelope_recipient('""')) == "MAILER-DAEMON@my.domain"
     assert now(made.envelope_sender("joe@far.tld")) == "joe@far.tld"
     assert now(made.envelope_recipient("x%far.tld")) == "x@far.tld"
     assert now(made.envelope_recipient("")) == "MAILER-DAEMON@my.domain"

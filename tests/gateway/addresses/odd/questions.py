@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ANSWERS = Path(__file__).parent / "answers.json"
+SUBMITTED = Path(__file__).parent / "submitted.json"
 
 _PLAIN = r"""
 joe

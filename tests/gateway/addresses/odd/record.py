@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import smtplib
@@ -17,13 +18,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.gateway.addresses.odd.questions import ADDRESSES, MAIL_PARAMETERS, SITE, SITES, Answers, message, save
+from tests.gateway.addresses.odd.questions import (
+    ADDRESSES,
+    MAIL_PARAMETERS,
+    SITE,
+    SITES,
+    SUBMITTED,
+    Answers,
+    message,
+    save,
+)
 
 PORT = 24725
 _MASTER = f"""\
 127.0.0.1:{PORT} inet n - n - - smtpd
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
+pickup unix n - n 1 1 pickup
 rewrite unix - - n - - trivial-rewrite
 bounce unix - - n - 0 bounce
 defer unix - - n - 0 bounce
@@ -47,7 +58,38 @@ def main() -> None:
             with postfix(Path(folder) / "site", {**SITE, **settings}) as queue:
                 answers[name] = _ask(queue, MAIL_PARAMETERS.get(name, ""))
             print(name, sum(answers[name][one] != answers["plain"][one] for one in answers[name]), "differ")
+        with postfix(Path(folder) / "site", SITE) as queue:
+            SUBMITTED.write_text(json.dumps(_submit(queue.parent / "conf", queue), indent=0) + "\n")
     save(answers)
+
+
+def _submit(conf: Path, queue: Path) -> dict[str, list[Any]]:
+    """For each address: what becomes of it as an argument of sendmail (and of its -f), and as To of sendmail -t.  Exit
+    status, sender and recipients, the last as they are in the envelope and with their original forms."""
+    answers: dict[str, list[Any]] = {}
+    command: list[Any] = ["/usr/sbin/sendmail", "-C", conf, "-i"]
+    waiting = 0
+    for number, address in enumerate(ADDRESSES):
+        answer = answers[address.decode("latin-1")] = []
+        asked: list[tuple[list[Any], bytes]] = [
+            (["-f", address, "--", address], b""), (["-f", "s@x.tld", "-t"], b"To: %b\n" % address)
+        ]
+        for way, (arguments, header) in enumerate(asked):
+            content = b"X-Number: %d.%d\n%b\nbody\n" % (number, way, header)
+            status = subprocess.run([*command, *arguments], input=content, capture_output=True).returncode
+            answer.append([status])
+            waiting += status == 0
+    for _ in range(100):
+        time.sleep(0.1)
+        if len(list((queue / "hold").iterdir())) == waiting:
+            break
+    for path in (queue / "hold").iterdir():
+        sender, recipients, content = records(path)
+        found = re.search(rb"X-Number: (\d+)\.(\d)", content)
+        assert found, path
+        text = ADDRESSES[int(found[1])].decode("latin-1")
+        answers[text][int(found[2])] += [sender, [one[:2] for one in recipients]]
+    return answers
 
 
 @contextmanager
