@@ -106,6 +106,7 @@ class Pickup:
         self._again = False
         self._stopped = False
         self._left_alone: set[str] = set()
+        self._told: set[str] = set()
 
     def start(self) -> None:
         self._timer.start(INTERVAL)
@@ -169,8 +170,9 @@ class Pickup:
             intake = await self._cleanup.begin(PROGRAM, envelope, received, self._options_of(judged))
             self._log.info(PROGRAM, f"{intake.id}: uid={taken.uid} from=<{taken.submission.sender}>")
             try:
-                if judged.refused:
+                if judged.refused and name not in self._told:
                     await self._turn_away(intake.id, taken, judged)
+                    self._told.add(name)  # if the rest cannot be queued now, they are not told each minute
                 if envelope.recipients:
                     await self._pass(intake, taken)
                 else:
@@ -185,6 +187,7 @@ class Pickup:
         finally:
             taken.file.close()
         await self._in_thread(os.unlink, self._folder / name)
+        self._told.discard(name)
 
     async def _pass(self, intake: Any, taken: Taken) -> None:
         block = taken.block

@@ -357,3 +357,17 @@ def test_when_all_are_refused_nothing_is_queued(tmp_path):
     place.drop(neighbour="alpha", turned_away=["x"], reasons=["5.1.3 bad"])
     place.pickup.poke()
     assert len(returned) == 1 and place.stored == [] and place.names == []
+
+
+def test_a_notice_is_sent_once_however_long_the_rest_waits(tmp_path):
+    place, returned = from_uucp(tmp_path, Neighbourhood(os.getuid(), refused=["no@b.example"]))
+    place.drop("no@b.example", "yes@b.example", neighbour="alpha")
+    place.way.spool.trouble = SpoolError("full", no_room=True)
+    place.pickup.poke()
+    place.pickup.poke()
+    assert len(returned) == 1 and place.stored == [] and len(place.names) == 1
+    place.way.spool.trouble = None
+    place.pickup.poke()
+    assert len(returned) == 1 and place.names == []
+    (draft,) = place.stored
+    assert [one.address for one in draft.envelope.recipients] == ["yes@b.example"]
