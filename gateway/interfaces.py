@@ -90,11 +90,12 @@ class IMessageFilter(Interface):
 
     name = Attribute("For the log")
 
-    def header(name: str, value: bytes) -> Awaitable[Any]:
-        """An action for one logical header field, or None."""
+    def header(name: str, value: bytes) -> Awaitable[str | None]:
+        """An action for one logical header field, or None: "REJECT text", "HOLD", "PREPEND field" … as in
+        header_checks(5).  Folded lines of the value are joined by LF.  Raises TableError."""
 
-    def body(line: bytes) -> Awaitable[Any]:
-        """An action for one line of the body, or None."""
+    def body(line: bytes) -> Awaitable[str | None]:
+        """An action for one line of the body, without its line end, or None; as in body_checks(5)."""
 
 
 # --- routing and delivery --------------------------------------------------------------------------------------
@@ -202,6 +203,14 @@ class ITransport(Interface):
 
     def stop() -> Awaitable[None]:
         """End what is idle (cached connections); deliveries in flight finish by themselves."""
+
+
+class IUsesContent(Interface):
+    """What a transport of another package may provide as well: it is given the way to the messages."""
+
+    def use_content(source: Any) -> None:
+        """Called once, before the first delivery, with an IContentSource: ``await source.content(entry.id)`` opens the
+        message of ``request.entry``."""
 
 
 class IDescribes(Interface):
@@ -329,6 +338,6 @@ __all__ = [
     "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Client",
     "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "IBearerToken", "ICleanup", "IContentSource",
     "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver",
-    "IRestriction", "IRouter", "ITransport", "Log", "Place", "Recipient", "Rejected", "Request", "Result", "Route",
-    "TableError",
+    "IRestriction", "IRouter", "ITransport", "IUsesContent", "Log", "Place", "Recipient", "Rejected", "Request",
+    "Result", "Route", "TableError",
 ]

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from gateway import uucp_services
+from gateway import plugins, uucp_services
 from gateway.addresses.basis import Basis
 from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
@@ -33,7 +33,7 @@ from gateway.content.received import local_received
 from gateway.content.verification import Verifier
 from gateway.content.verification_store import open_store
 from gateway.dns import DNSResolver
-from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, Log
+from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, IUsesContent, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
 from gateway.pickup import Pickup, authorized_users
@@ -464,8 +464,18 @@ def _discard(parts: Parts, service: Service, settings: Settings, others: Mapping
     return made
 
 
+def _python(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
+    """A transport of another package: "… python NAME" or "… python NAME:ARGUMENT"."""
+    if len(service.arguments) != 1:
+        raise ValueError(f"{service.path}, line {service.line}: need the name of one plug-in behind python")
+    made: ITransport = plugins.make(ITransport, service.arguments[0], settings)
+    if IUsesContent.providedBy(made):
+        made.use_content(parts.spool)
+    return made
+
+
 # What makes a delivery service, by its command in master.cf.
 MAKERS: dict[str, Maker] = {
     "smtp": _smtp, "lmtp": _smtp, "pipe": _pipe, "local": _local, "virtual": _virtual, "error": _error,
-    "discard": _discard, "uucp": uucp_services.make,
+    "discard": _discard, "python": _python, "uucp": uucp_services.make,
 }

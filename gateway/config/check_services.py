@@ -14,12 +14,12 @@ from gateway.config.settings import Settings
 
 COMMANDS = {
     "smtpd", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard", "cleanup", "qmgr", "pickup", "bounce",
-    "trivial-rewrite", "flush", "verify", "showq", "uucp",
+    "trivial-rewrite", "flush", "verify", "showq", "uucp", "python",
 }  # fmt: skip
 """Commands with a meaning here."""
 WITHOUT_EFFECT = {"oqmgr", "nqmgr", "proxymap", "tlsmgr", "anvil", "scache", "postlogd", "tlsproxy", "dnsblog"}
 """Helpers of the other program: accepted, nothing to start."""
-NOT_YET = {"postscreen", "python", "qmqpd", "spawn"}
+NOT_YET = {"postscreen", "qmqpd", "spawn"}
 """Known, not served."""
 PIPE_ATTRIBUTES = {"argv", "chroot", "directory", "eol", "flags", "null_sender", "size", "user"}
 PIPE_FLAGS = set("BDFORXhqu.>")

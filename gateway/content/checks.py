@@ -8,13 +8,14 @@ IGNORE, BCC, WARN, INFO, DUNNO, OK.  What is done, and to what line, goes to the
 A header is looked up as one logical line, folded lines joined by LF; a body line without its LF, and only within the
 first body_checks_size_limit bytes of each part.  Which table a header is looked up in depends on where it stands:
 fields about MIME and whatever heads a part in mime_header_checks, the header of a message in a message in
-nested_header_checks.  TableError passes through: the message is not accepted now.
+nested_header_checks.  What the tables have no answer for is asked of the plug-ins in message_filters, whose answers are
+actions, too.  TableError passes through: the message is not accepted now.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -22,7 +23,8 @@ from gateway.addresses.basis import Tables
 from gateway.config import Settings
 from gateway.content.header_scan import Field, is_field
 from gateway.content.mime_structure import Kind, MimeLimits, Structure, TooDeep
-from gateway.interfaces import Log, Rejected
+from gateway.interfaces import IMessageFilter, Log, Rejected
+from gateway.plugins import Filter, configured
 from spool.envelope import Envelope
 
 PROGRAM = "cleanup"
@@ -54,14 +56,18 @@ class Checks:
     def of(cls, settings: Settings, tables: Tables) -> Checks | None:
         """What header_checks, body_checks and the like say; None if they say nothing."""
 
+        filters = [Filter(inner) for inner in configured(IMessageFilter, "message_filters", settings)]
+
         def lookup(parameter: str) -> Lookup | None:
             maps = tables.maps(settings.words(parameter), settings, title=parameter, program=PROGRAM)
-            if not maps:
+            if not maps and not filters:
                 return None
 
             async def find(line: str) -> str | None:
                 match = await maps.find(line)
-                return match.value if match else None
+                if match or not filters:
+                    return match.value if match else None
+                return await _ask_filters(filters, line, parameter == "body_checks")
 
             return find
 
@@ -79,6 +85,17 @@ class Checks:
     def headers(self) -> bool:
         """Whether there is a table for headers of any kind."""
         return bool(self.header or self.mime or self.nested)
+
+
+async def _ask_filters(filters: Sequence[Filter], line: str, body: bool) -> str | None:
+    """The first answer of message_filters."""
+    raw = line.encode("utf-8", "surrogateescape")
+    name, _, value = raw.partition(b":")
+    for one in filters:
+        answer = await (one.body(raw) if body else one.header(name.decode("ascii", "replace"), value.lstrip(b" ")))
+        if answer is not None:
+            return answer
+    return None
 
 
 class Message(Protocol):

@@ -16,12 +16,13 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from gateway import plugins
 from gateway.addresses.recipients import Destination, Recipients
 from gateway.config import Settings
 from gateway.interfaces import IResolver, IRestriction, Log
 from gateway.policy.evaluator import Item
 from gateway.policy.session import Session
-from gateway.policy.verdict import Verdict, then
+from gateway.policy.verdict import Verdict, refuse, then
 from gateway.tables import Tables
 
 
@@ -151,8 +152,11 @@ def _always(name: str, verdict: Verdict) -> IRestriction:
 
 def _by_table(tools: Toolbox, arguments: Arguments, word: str, default: str) -> IRestriction:
     kind, _, name = word.partition(":")
-    if kind == "python" and name in tools.plugins:
-        return tools.plugins[name](tools.settings, name)
+    if kind == "python":
+        if name in tools.plugins:
+            return tools.plugins[name](tools.settings, name)
+        if plugins.find(IRestriction, name.partition(":")[0]) is not None:
+            return _by_plugin(tools, word, name)
     if not default:
         raise RestrictionError(
             f"{arguments.list_name}: specify one of (check_client_access, check_helo_access, check_sender_access, "
@@ -160,6 +164,26 @@ def _by_table(tools: Toolbox, arguments: Arguments, word: str, default: str) -> 
         )
     arguments.back()
     return RESTRICTIONS[default](tools, arguments)
+
+
+def _by_plugin(tools: Toolbox, word: str, name: str) -> IRestriction:
+    try:
+        made = plugins.make(IRestriction, name, tools.settings)
+    except plugins.PluginError as error:
+        raise RestrictionError(str(error)) from error
+
+    async def ask(session: Session) -> Verdict:
+        try:
+            verdict = await made.check(session)
+        except Exception as error:
+            tools.log.warning("smtpd", f"{word}: {type(error).__name__}: {error}")
+            return refuse(451, "4.3.5", "Server configuration error", serious=True)
+        if not isinstance(verdict, Verdict):
+            tools.log.warning("smtpd", f"{word}: the answer is no Verdict")
+            return refuse(451, "4.3.5", "Server configuration error", serious=True)
+        return verdict
+
+    return Asking(word, ask)
 
 
 def _class(tools: Toolbox, name: str) -> Sequence[Item] | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.plugin import getPlugins
-
-from gateway.interfaces import IGatewayPlugin, ILookupTable, TableError
+from gateway.interfaces import ILookupTable, TableError
+from gateway.plugins import PluginError, make
 from gateway.tables.base import Environment, Spec, Table
 
 
@@ -15,17 +14,10 @@ class PluginTable(Table):
 
     def __init__(self, spec: Spec, environment: Environment) -> None:
         super().__init__(spec.name)
-        name, _, argument = spec.argument.partition(":")
-        plugins: Any = getPlugins(IGatewayPlugin)
-        plugin = next((known for known in plugins if known.name == name and known.kind is ILookupTable), None)
-        if plugin is None:
-            raise TableError(f'no plug-in "{name}" for lookup tables is installed')
         try:
-            self._table = plugin.make(spec.settings, argument)
-        except Exception as error:
-            raise TableError(f'plug-in "{name}": {error}') from error
-        if not ILookupTable.providedBy(self._table):
-            raise TableError(f'plug-in "{name}" makes something that is no ILookupTable')
+            self._table: Any = make(ILookupTable, spec.argument, spec.settings)
+        except PluginError as error:
+            raise TableError(str(error)) from error
         self.folds_case = self._table.folds_case
         self.whole_keys = self._table.whole_keys
 

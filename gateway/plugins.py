@@ -1,0 +1,105 @@
+"""Providers of other packages, by their IGatewayPlugin drop-ins (twisted.plugin), and what keeps the gateway from harm.
+
+    plugin = find(ILookupTable, "holidays")        # None: no such plug-in
+    table = make(ILookupTable, "holidays:/etc/away", settings)
+
+The configuration names one as NAME or NAME:ARGUMENT.  PluginError (a ValueError) has one clear line.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.plugin import getPlugins
+from zope.interface import implementer
+
+from gateway.interfaces import IAddressRewriter, IGatewayPlugin, IMessageFilter, Place, TableError
+
+
+class PluginError(ValueError):
+    """There is no such plug-in, or it makes nothing that can be used."""
+
+
+def find(kind: Any, name: str) -> Any:
+    """The drop-in, or None."""
+    plugins: Any = getPlugins(IGatewayPlugin)
+    return next((known for known in plugins if known.name == name and known.kind is kind), None)
+
+
+def make(kind: Any, word: str, settings: Any) -> Any:
+    """What the plug-in makes, and it provides ``kind``."""
+    name, _, argument = word.partition(":")
+    plugin = find(kind, name)
+    if plugin is None:
+        raise PluginError(f'no plug-in "{name}" for {_KINDS.get(kind.__name__, kind.__name__)} is installed')
+    try:
+        made = plugin.make(settings, argument)
+    except Exception as error:
+        raise PluginError(f'plug-in "{name}": {error}') from error
+    if not kind.providedBy(made):
+        raise PluginError(f'plug-in "{name}" makes something that is no {kind.__name__}')
+    return made
+
+
+_KINDS = {
+    "ILookupTable": "lookup tables", "IRestriction": "restrictions", "IAddressRewriter": "address rewriting",
+    "IMessageFilter": "message filters", "ITransport": "delivery",
+}  # fmt: skip
+
+
+def configured(kind: Any, parameter: str, settings: Any) -> list[Any]:
+    """The providers that a parameter lists as python:NAME or python:NAME:ARGUMENT.  Raises PluginError."""
+    found: list[Any] = []
+    for word in settings.words(parameter):
+        type, _, name = word.partition(":")
+        if type != "python" or not name:
+            raise PluginError(f'{parameter}: need python:NAME, not "{word}"')
+        found.append(make(kind, name, settings))
+    return found
+
+
+@implementer(IAddressRewriter)
+class Rewriter:
+    """A plug-in's rewriter; whatever it raises is a TableError: mail is deferred, and who wrote it hears why."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.name = str(inner.name)
+        self.places = frozenset(inner.places)
+
+    async def rewrite(self, address: str, place: Place) -> str:
+        try:
+            rewritten = await self._inner.rewrite(address, place)
+        except TableError:
+            raise
+        except Exception as error:
+            raise TableError(f"{self.name}: {type(error).__name__}: {error}") from error
+        if not isinstance(rewritten, str):
+            raise TableError(f"{self.name}: the answer is no text")
+        return rewritten
+
+
+@implementer(IMessageFilter)
+class Filter:
+    """A plug-in's message filter; see Rewriter."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.name = str(inner.name)
+
+    async def header(self, name: str, value: bytes) -> str | None:
+        return await self._answer(self._inner.header, name, value)
+
+    async def body(self, line: bytes) -> str | None:
+        return await self._answer(self._inner.body, line)
+
+    async def _answer(self, ask: Any, *arguments: Any) -> str | None:
+        try:
+            answer = await ask(*arguments)
+        except TableError:
+            raise
+        except Exception as error:
+            raise TableError(f"{self.name}: {type(error).__name__}: {error}") from error
+        if answer is not None and not isinstance(answer, str):
+            raise TableError(f"{self.name}: the answer is no text")
+        return answer
