@@ -24,7 +24,7 @@ from gateway.addresses.resolve import Router
 from gateway.addresses.rewriting import Generic, Rewriting, blind_copies
 from gateway.clock import time_of_day
 from gateway.config import ConfigError, Configuration, Service, Settings
-from gateway.config.networks import own_interfaces
+from gateway.config.networks import own_interfaces, proxy_addresses
 from gateway.content.checks import Checks
 from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
@@ -172,8 +172,8 @@ class Parts:
 
     @cached_property
     def own_addresses(self) -> frozenset[str]:
-        proxies = self.settings.words("proxy_interfaces")
-        return frozenset([*(str(one.ip) for one in own_interfaces(self.settings)), *proxies])
+        own = [str(one.ip) for one in own_interfaces(self.settings)]
+        return frozenset([*own, *proxy_addresses(self.settings)])
 
     @cached_property
     def resolver(self) -> DNSResolver:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import json
 import sys
 from collections.abc import Iterator
@@ -40,12 +41,11 @@ def main(arguments: list[str], directory: Path | None) -> int:
         parser.error("no address given")
     if chosen.sender == "<>":
         chosen.sender = ""
-    configuration = load_configuration(Path(chosen.directory) if chosen.directory else directory)
     try:
-        return _run(configuration, chosen)
-    except OSError as error:
-        print(f"mailgateway explain: {error}", file=sys.stderr)
-        return 1
+        chosen.client = str(ipaddress.ip_address(chosen.client)) if chosen.client else ""
+    except ValueError:
+        parser.error(f"--client: {chosen.client} is not an IP address")
+    return _run(load_configuration(Path(chosen.directory) if chosen.directory else directory), chosen)
 
 
 def _addresses(chosen: argparse.Namespace) -> Iterator[str]:
@@ -65,24 +65,28 @@ def _run(configuration: Any, chosen: argparse.Namespace) -> int:
     from gateway.explain import Explainer, Mail
 
     status = 0
-    trouble: OSError | None = None
+    trouble: Exception | None = None
 
     async def work() -> None:
-        nonlocal status, trouble
+        nonlocal trouble
         explainer = Explainer(configuration, reactor)
         try:
-            for address in _addresses(chosen):
-                mail = Mail(
-                    address, chosen.sender, chosen.client, chosen.client_name, chosen.helo, chosen.service, chosen.login
-                )
-                steps, warnings = await explainer.explain(mail)
-                _print(address, steps, warnings, chosen.json)
-                if not all(step.good for step in steps):
-                    status = 1
-        except OSError as error:
+            await each(explainer)
+        except Exception as error:  # as it is, past the reactor
             trouble = error
         finally:
             explainer.close()
+
+    async def each(explainer: Explainer) -> None:
+        nonlocal status
+        for address in _addresses(chosen):
+            mail = Mail(
+                address, chosen.sender, chosen.client, chosen.client_name, chosen.helo, chosen.service, chosen.login
+            )
+            steps, warnings = await explainer.explain(mail)
+            _print(address, steps, warnings, chosen.json)
+            if not all(step.good for step in steps):
+                status = 1
 
     try:
         react(lambda ignored: Deferred.fromCoroutine(work()), (), reactor)

@@ -94,6 +94,17 @@ def own_interfaces(settings: Settings, system: Iterable[Interface] | None = None
     return list(chosen)
 
 
+def proxy_addresses(settings: Settings) -> list[str]:
+    """The addresses by which others reach this machine (proxy_interfaces).  Raises ConfigError."""
+    found: list[str] = []
+    for word in settings.words("proxy_interfaces"):
+        addresses = _resolve(word)
+        if not addresses:
+            raise settings.error("proxy_interfaces", f"proxy_interfaces: no such host: {word}", "name an IP address")
+        found += map(str, addresses)
+    return found
+
+
 def _versions(settings: Settings) -> set[int]:
     words = settings.words("inet_protocols")
     versions = {4} if "ipv4" in words else set()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Settings, networks
+from gateway.config import ConfigError, Settings, networks
 from tests.gateway.config.postfix import needs_postfix, postconf
 
 SYSTEM = [
@@ -56,3 +56,11 @@ def test_as_postfix(tmp_path: Path, style: str, interfaces: str) -> None:
     (tmp_path / "master.cf").write_text("")
     ours = mynetworks(mynetworks_style=style, inet_interfaces=interfaces)
     assert ours.split() == postconf(tmp_path, "-hx", "mynetworks").split()
+
+
+def test_proxies_are_addresses_or_names() -> None:
+    settings = Settings({"proxy_interfaces": "192.0.2.77, [2001:db8::7] localhost"})
+    found = networks.proxy_addresses(settings)
+    assert found[:2] == ["192.0.2.77", "2001:db8::7"] and {"127.0.0.1", "::1"} & set(found)
+    with pytest.raises(ConfigError, match="proxy_interfaces: no such host: no.such.invalid"):
+        networks.proxy_addresses(Settings({"proxy_interfaces": "no.such.invalid"}))
