@@ -73,3 +73,15 @@ def test_no_more_than_the_limit(kind):
     with pytest.raises(PackError, match="more than 100000 bytes"):
         unpacked(io.BytesIO(bomb), 100_000).read()
     assert len(unpacked(io.BytesIO(bomb), 5_000_000).read()) == 5_000_000
+
+
+MARKS = [b"\x1f\x9d\x90", b"\x1f\x8b\x08", b"BZh9", b"\xfd7zXZ\x00", b""]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(MARKS), st.binary(max_size=300))
+def test_any_bytes_are_unpacked_or_refused(mark, data):
+    try:
+        unpacked(io.BytesIO(mark + data), 100_000).read()
+    except PackError:
+        pass

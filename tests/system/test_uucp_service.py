@@ -28,10 +28,10 @@ ATTRIBUTES = "size=10M daily=100M grade=d grades=10k:C,200k:N\n  argv=uux "
 def world(make_gateway, make_sink, folder):
     """``world(attributes)``: the gateway beside the site "near", its service now one of the command ``uucp``."""
 
-    def build(attributes="", tcp=False, line=(), **parameters):
+    def build(attributes="", tcp=False, line=(), user=None, **parameters):
         (folder / "uucp").mkdir()
         sites, sink = Sites(folder / "uucp", tcp=tcp, line=line), make_sink()
-        gateway = make_gateway("uucp-gateway")
+        gateway = make_gateway("uucp-gateway", **({"user": user} if user else {}))
         gateway.replace("master.cf", ATTRIBUTES, f"{attributes}\n  argv=uux -I {sites.config('near')} ")
         gateway.set(uucp_client_restrictions="")
         gateway.replace("transport", ":uucp-host", ":far")
@@ -159,6 +159,18 @@ def test_jobs_are_remembered_over_a_crash(world):
     gateway.wait_for(rf"job {job} was sent to far")
     # What was being delivered when the gateway was killed may come a second time.
     poll(lambda: any("was sent to far" in " ".join(one.data.decode().split()) for one in sink.received), "no notice")
+
+
+def test_all_in_one_process_and_over_a_reload(world):
+    gateway, sites, sink = world("follow=1s", user="uucp")
+    send_and_ask_for_success(gateway)
+    wait_until_handed_over(gateway, 1)
+    gateway.run("reload", check=True)
+    gateway.wait_for("reload finished")
+    assert len(gateway.queue()) == 1
+    sites.call("near", "far")
+    gateway.wait_for(r"job far\.N\w+ was sent to far")
+    assert gateway.queue() == [] and len(sink.wait(2)) == 2
 
 
 def test_limits_are_told_in_the_dialogue(world):

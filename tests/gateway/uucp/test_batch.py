@@ -70,3 +70,21 @@ def test_any_content_comes_out_as_it_went_in(messages):
     found, notes = read(batch)
     assert [one[3] for one in found] == [b"".join(line + b"\n" for line in lines) for lines in messages]
     assert notes == []
+
+
+COMMANDS = st.sampled_from([
+    b"MAIL FROM:<a@b>\n", b"RCPT TO:<c@d>\n", b"DATA\n", b".\n", b"MAIL FROM:", b"RCPT TO:", b"<", b">", b'"',
+    b" SIZE=x", b" NOTIFY=NEVER", b"RSET\n", b"\n", b"\0", b"\xff", b"\r",
+])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(COMMANDS | st.binary(max_size=5), max_size=30))
+def test_whatever_comes_nothing_raises_and_no_control_character_passes(parts):
+    try:
+        found, notes = read(b"".join(parts))
+    except CutOff:
+        return
+    for sender, recipients, turned_away, _ in found:
+        texts = [sender, *recipients, *(text for pair in turned_away for text in pair), *notes]
+        assert not any(character < " " or character == "\x7f" for text in texts for character in text)
