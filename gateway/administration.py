@@ -2,7 +2,7 @@
 
 Everybody may list the queue and flush it (authorized_mailq_users, authorized_flush_users); everything else is for root
 and the mail owner.  Changes go through the spool, and the scheduler is told, so that they are safe while mail is being
-delivered: what is in flight ends by itself, and nothing of it is recorded.
+delivered: what is in flight ends by itself; of a message that was put on hold what was delivered is on record.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ class Scheduler:
         return changes.count
 
     def forget(self, queue_id: str) -> None:
-        """An administrator removed or held a message: nothing of it is recorded any more."""
+        """An administrator removed or held a message: what is in flight is recorded as far as there is a record."""
         self._active.pop(queue_id, None)
 
     def is_active(self, queue_id: str) -> bool:
