@@ -364,6 +364,16 @@ async def test_success_of_a_list_is_told_and_that_of_its_members_not(local: Loca
 
 
 @ensureDeferred
+async def test_members_elsewhere_wait_for_those_that_are_tried_again(local: LocalMaker) -> None:
+    """Else each attempt would send them the mail once more."""
+    here = local({"team": 'a@remote.example, "|exit 75"', "sound": 'a@remote.example, "|exit 67"'})
+    assert await here.said("team") == [(DEFERRED, "4.3.0", "temporary failure")]
+    assert here.forwarder.copies == []
+    assert [said[0] for said in await here.said("sound")] == [BOUNCED, SENT]
+    assert len(here.forwarder.copies) == 1
+
+
+@ensureDeferred
 async def test_aliases_that_go_round(local: LocalMaker) -> None:
     here = local({"ping": "pong", "pong": "ping", "joe": "joe, jane"})
     (result,) = await here.deliver("ping")

@@ -11,6 +11,7 @@ from email.utils import formatdate
 
 from gateway.addresses.forms import quote, unquote
 from gateway.clock import time_of_day
+from gateway.interfaces import DEFERRED
 from spool.envelope import Recipient
 from spool.interfaces import SpoolError
 from transports.local.place import Delivery, Place
@@ -30,7 +31,10 @@ def add(delivery: Delivery, place: Place, address: str) -> None:
 
 
 async def finish(delivery: Delivery, place: Place) -> None:
-    """Queue the messages, and say so: one result each."""
+    """Queue the messages, and say so: one result each.  Not while something else is to be tried again: then the whole
+    list is, and who is elsewhere would get the mail at each attempt."""
+    if any(part.status == DEFERRED for part in delivery.parts):
+        return
     for (delivered, sender), recipients in delivery.forwards.items():
         try:
             queue_id = await delivery.tools.forwarder.forward(

@@ -18,6 +18,7 @@ async def pass_on(delivery: Delivery, place: Place, destination: str) -> None:
         delivery.failed(place, "4.3.0", "mail transport unavailable")
         return
     recipient = place.known
+    delivery.tools.log.info("local", f"{request.entry.id}: passing <{recipient.address}> to transport={service}")
     entry = replace(request.entry, envelope=replace(request.entry.envelope, recipients=[recipient]))
     inner = Request(entry, service, nexthop or place.domain, [0], [recipient.address])
     try:
