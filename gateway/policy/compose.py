@@ -13,9 +13,9 @@ from gateway.policy import (
     clients,
     dns_lists,
     host_access,
-    later,
     links,
     mail_addresses,
+    mx_backup,
     sender_logins,
     service,
     verification,
@@ -25,7 +25,8 @@ from gateway.policy.mail_addresses import unlisted_recipient, unlisted_sender
 from gateway.policy.registry import Arguments, Maker, RestrictionError, Toolbox, compile_list
 
 PROVIDERS = (
-    access, basic, clients, dns_lists, host_access, later, links, mail_addresses, sender_logins, service, verification,
+    access, basic, clients, dns_lists, host_access, links, mail_addresses, mx_backup, sender_logins, service,
+    verification,
 )  # fmt: skip
 """The modules that register restrictions; importing them is what counts."""
 

@@ -101,9 +101,8 @@ class Conversation:
         options = self.options
         if options.soft_bounce and text[0] == "5":
             text = f"4{text[1:4]}4{text[5:]}" if text[4:6] == "5." else f"4{text[1:]}"
-        if options.reject_footer and text[0] in "45":
-            now = time_of_day(self.service.with_.clock)
-            text = with_footer(text, options.reject_footer, self.session, options.hostname, now)
+        if self.service.has_footers and text[0] in "45":
+            text = await self._with_footer(text)
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             self.channel.flush()
             await deferLater(self.service.with_.clock, options.error_sleep)
@@ -116,6 +115,21 @@ class Conversation:
             self.channel.write("\r\n".join(lines).encode("ascii") + b"\r\n")
         if text.startswith(("421", "521")):
             self.hangup = True
+
+    async def _with_footer(self, text: str) -> str:
+        """smtpd_reject_footer_maps, smtpd_reject_footer."""
+        footer, maps = self.options.reject_footer, self.service.footer_maps
+        if maps:
+            try:
+                found = await maps.find(text)
+            except TableError as error:
+                self.warning(f"smtpd_reject_footer_maps: {error}")
+            else:
+                footer = found.value if found is not None else footer
+        if not footer:
+            return text
+        now = time_of_day(self.service.with_.clock)
+        return with_footer(text, footer, self.session, self.options.hostname, now)
 
     def forget(self) -> None:
         """The transaction, if there is one, is over."""

@@ -81,3 +81,13 @@ def test_without_a_limit_nobody_is_asked() -> None:
     client = rig.connect()
     client.say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>")
     assert rig.others.asked == 0
+
+
+def test_only_named_clients_may_ask_for_verp() -> None:
+    rig = Rig(0, smtpd_authorized_verp_clients="192.0.2.8")
+    assert "XVERP" not in rig.connect().say("EHLO x")[0]
+    client = rig.connect("192.0.2.8")
+    assert "250-XVERP" in client.say("EHLO x")[0]
+    client.say("MAIL FROM:<a@b.test> XVERP=-=", "RCPT TO:<joe@gw.test>", "DATA")
+    client.send("x\r\n.\r\n")
+    assert rig.cleanup.stored[0].envelope.verp == "-="

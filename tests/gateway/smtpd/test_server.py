@@ -449,6 +449,17 @@ def test_reject_footer(footer: str, reply: str) -> None:
     assert client.say("XYZZY", "NOOP") == [reply, "250 2.0.0 Ok"]
 
 
+def test_reject_footer_by_reply(tmp_path: Path) -> None:
+    table = tmp_path / "footers"
+    table.write_text("/^550 5.1.1 /  call $$server_name\n")
+    client = Rig(smtpd_reject_footer_maps=f"pcre:{table}", smtpd_reject_footer="sorry").connect()
+    assert client.say("EHLO x", "MAIL FROM:<>", "RCPT TO:<nobody@gw.test>", "BLAH")[2:] == [
+        "550-5.1.1 <nobody@gw.test>: Recipient address rejected: User unknown in local recipient table\n"
+        "550 5.1.1 call gw.test",
+        "500-5.5.2 Error: command not recognized\n500 5.5.2 sorry",
+    ]
+
+
 def test_per_request_deadline() -> None:
     rig = Rig(smtpd_per_request_deadline="yes", smtpd_timeout="10", smtpd_min_data_rate="10")
     client = rig.connect()

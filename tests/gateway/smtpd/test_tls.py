@@ -265,3 +265,19 @@ async def test_a_login_that_is_bound_to_the_channel(tmp_path: Path) -> None:
 
     assert (await with_client(rig, talk)).startswith(b"235 ")
     assert (await with_client(rig, lambda client: talk(client, b"another channel"))).startswith(b"535 ")
+
+
+@ensureDeferred
+async def test_new_sessions_are_limited(tmp_path: Path) -> None:
+    rig = tls_rig(tmp_path, smtpd_client_new_tls_session_rate_limit="1")
+    assert (await with_client(rig, mail))[0].startswith(b"250")
+
+    def refused(port: int) -> bytes:
+        caller = Caller(port)
+        answers = [caller.ask(data) for data in (b"", b"EHLO x\r\n", b"STARTTLS\r\n")]
+        caller.socket.close()
+        return answers[-1]
+
+    with served(rig) as port:
+        answer = await deferToThread(refused, port)
+    assert answer == b"454 4.7.0 Error: too many new TLS sessions from 127.0.0.1\r\n"
