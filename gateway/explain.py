@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from gateway.addresses.rewriting import blind_copies
 from gateway.clock import time_of_day
-from gateway.config import Configuration, Service
+from gateway.config import Configuration, Service, Settings
 from gateway.content.options import IntakeOptions
 from gateway.interfaces import (
     SENT,
@@ -137,19 +137,21 @@ class Explainer:
         self._hits.clear()
 
     async def _run(self, mail: Mail) -> None:
-        options = IntakeOptions()
+        options, settings = IntakeOptions(), self._parts.settings
         if mail.client:
             name = self._smtpd(mail)
             if name is None or not await self._restrictions(name, mail):
                 return
-            service = next(one for one in self._parts.configuration.services if one.name == name)
-            options = IntakeOptions.of(self._parts.configuration.service_settings(service))
-        rewriting = self._parts.rewriting if options.address_mappings else self._parts.rewriting.without_mappings()
+            configuration = self._parts.configuration
+            service = next(one for one in configuration.services if one.name == name and one.type == "inet")
+            settings = configuration.service_settings(service)
+            options = IntakeOptions.of(settings)
+        rewriting = self._parts.cleanup_for(settings).ways[options.address_mappings].rewriting
         sender = await self._rewritten(rewriting, mail.sender, Place.ENVELOPE_SENDER)
         recipient = await self._rewritten(rewriting, mail.recipient, Place.ENVELOPE_RECIPIENT)
         members = await self._expanded(rewriting, recipient)
         if options.address_mappings:
-            for copy in await self._copies(sender, recipient):
+            for copy in await self._copies(self._parts.cleanup_settings(settings), sender, recipient):
                 members += await self._expanded(rewriting, await rewriting.envelope_recipient(copy))
         for member in members:
             await self._routed(sender, member, mail.recipient)
@@ -274,23 +276,23 @@ class Explainer:
         self._hits.clear()
         return members
 
-    async def _copies(self, sender: str, recipient: str) -> list[str]:
+    async def _copies(self, settings: Settings, sender: str, recipient: str) -> list[str]:
         parts, found = self._parts, []
         for parameter, address in (("sender_bcc_maps", sender), ("recipient_bcc_maps", recipient)):
-            ask = blind_copies(parameter, parts.settings, parts.tables, parts.own_addresses)
+            ask = blind_copies(parameter, settings, parts.tables, parts.own_addresses)
             if ask is not None and address and (copy := await ask(address)):
                 self._add("copy", parameter, f"to {copy}")
                 found.append(copy)
-        if always := parts.settings.text("always_bcc"):
-            self._add("copy", self._parameter("always_bcc"), f"to {always}")
+        if always := settings.text("always_bcc"):
+            self._add("copy", self._parameter("always_bcc", settings), f"to {always}")
             found.append(always)
         return found
 
     # --- routing and delivery ------------------------------------------------------------------------------------
 
-    def _parameter(self, name: str) -> str:
+    def _parameter(self, name: str, settings: Settings | None = None) -> str:
         """With the place where it is set."""
-        place = self._parts.settings.place(name)
+        place = (settings or self._parts.settings).place(name)
         return f"{name} ({place.file}:{place.line})" if place.file else name
 
     async def _routed(self, sender: str, recipient: str, original: str) -> None:

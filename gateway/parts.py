@@ -133,6 +133,7 @@ class Parts:
         self.is_executor = is_executor
         self._scheduler_link = scheduler_link
         self._forwarder = forwarder
+        self._cleanups: dict[str, Cleanup] = {}
         self._verify = verify
         self._receivers = receivers
         self._together = together
@@ -188,10 +189,6 @@ class Parts:
         return Basis.of(self.settings, self.tables, self.own_addresses)
 
     @cached_property
-    def rewriting(self) -> Rewriting:
-        return Rewriting.from_settings(self.settings, self.tables, self.own_addresses, self.log)
-
-    @cached_property
     def router(self) -> Router:
         return Router.from_settings(self.settings, self.tables, self.own_addresses, self.log)
 
@@ -199,12 +196,35 @@ class Parts:
 
     @cached_property
     def cleanup(self) -> Cleanup:
+        return self.cleanup_for(self.settings)
+
+    def cleanup_for(self, client: Settings) -> Cleanup:
+        """The cleanup service that a service with these settings hands mail to.  Raises ConfigError."""
+        name = client.text("cleanup_service_name")
+        made = self._cleanups.get(name)
+        if made is None:
+            made = self._cleanups[name] = self._make_cleanup(self.cleanup_settings(client))
+        return made
+
+    def cleanup_settings(self, client: Settings) -> Settings:
+        """Its settings: main.cf's, and those of its own line in master.cf, without which "cleanup" can do."""
+        name = client.text("cleanup_service_name")
+        service = self.configuration.service(name)
+        if service is not None and service.command.rpartition("/")[2] == "cleanup":
+            return self.configuration.service_settings(service)
+        if name != "cleanup":
+            raise client.error("cleanup_service_name", f"master.cf has no service {name} with the command cleanup")
+        return self.settings
+
+    def _make_cleanup(self, settings: Settings) -> Cleanup:
+        surroundings = settings, self.tables, self.own_addresses
         return Cleanup(
-            self.settings, self.spool, self.rewriting, self.log, self.reactor, notify=self.notify,
-            checks=Checks.of(self.settings, self.tables),
-            sender_bcc=blind_copies("sender_bcc_maps", self.settings, self.tables, self.own_addresses),
-            recipient_bcc=blind_copies("recipient_bcc_maps", self.settings, self.tables, self.own_addresses),
-            filters=Filters(self.settings, self.tables, Reach(self.reactor, self.resolver), self.log),
+            settings, self.spool, Rewriting.from_settings(*surroundings, self.log), self.log, self.reactor,
+            notify=self.notify,
+            checks=Checks.of(settings, self.tables),
+            sender_bcc=blind_copies("sender_bcc_maps", *surroundings),
+            recipient_bcc=blind_copies("recipient_bcc_maps", *surroundings),
+            filters=Filters(settings, self.tables, Reach(self.reactor, self.resolver), self.log),
         )
 
     @cached_property
@@ -226,8 +246,10 @@ class Parts:
 
     @cached_property
     def pickup(self) -> Pickup:
+        service = self.configuration.service("pickup")
+        settings = self.settings if service is None else self.configuration.service_settings(service)
         return Pickup(
-            self.settings, self.queue_directory, self.cleanup, self.log, self.reactor, self.in_thread,
+            settings, self.queue_directory, self.cleanup_for(settings), self.log, self.reactor, self.in_thread,
             refused=self.notices.refused,
             authorized=authorized_users(self.settings, self.tables, self.in_thread),
             neighbours=self.neighbours,
@@ -260,7 +282,7 @@ class Parts:
                 continue
             own = self.configuration.service_settings(service)
             collaborators = Collaborators(
-                cleanup=self.cleanup,
+                cleanup=self.cleanup_for(own),
                 addresses=Recipients.from_settings(own, self.tables, self.own_addresses, self.log),
                 tables=self.tables,
                 resolver=self.resolver,

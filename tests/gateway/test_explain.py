@@ -163,6 +163,20 @@ def test_the_data_stage_and_a_login(explained, tmp_path):
     assert steps[-1].outcome.startswith("refused: 554 5.7.1 <DATA>: Data command rejected")
 
 
+def test_a_cleanup_service_of_its_own(explained, tmp_path):
+    """As before a content filter: addresses are mapped and copied on the way back only."""
+    changed(tmp_path, "always_bcc = x@some.domain\n")
+    with (tmp_path / "master.cf").open("a") as file:
+        file.write("10026 inet n - n - - smtpd -o cleanup_service_name=before\n"
+                   "before unix n - n - 0 cleanup -o always_bcc= -o virtual_alias_maps=\n")  # fmt: skip
+    facts = {"client": "10.1.2.3", **CLIENT}
+    mapped = explained("list@my.domain", service="2525", **facts)
+    assert [step.part for step in mapped if step.part in ("expansion", "copy")] == ["expansion", "copy"]
+    (tmp_path / "transport").write_text("my.domain error:not here\n")
+    steps = explained("list@my.domain", service="10026", **facts)
+    assert not [step for step in steps if step.part in ("expansion", "copy")]
+
+
 def test_generic_addresses_on_the_way_out(explained, tmp_path):
     changed(tmp_path, "smtp_generic_maps = inline:{joe@my.domain=joe@isp.example}\n")
     steps = explained("ann@fixed.example", sender="joe@my.domain")

@@ -29,6 +29,7 @@ def test_a_good_configuration_passes(tmp_path):
         ("smtpd_recipient_restrictions = permit_mynetworks, reject_nonsense", "", "unknown smtpd restriction"),
         ("smtpd_tls_security_level = may\nsmtpd_tls_cert_file = /nonexistent", "", "/nonexistent"),
         ("default_destination_concurrency_positive_feedback = 1/nothing", "", "1/nothing"),
+        ("", "2526 inet n - n - - smtpd -o cleanup_service_name=pre\n", "no service pre with the command cleanup"),
         ("", "fax unix - n n - 1 pipe flags=Z user=nobody argv=/bin/true\n", 'unknown flag "Z"'),
     ],
 )
