@@ -6,14 +6,16 @@ import io
 import random
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from gateway.compression import unpacked
 from gateway.uucp.batch import transactions
-from tests.system.gateway import BIN, poll
+from tests.system.gateway import BIN, environment, poll
 from tests.system.uucp import Sites
+from tests.transports.test_uucp_attachments import BIG, message
 
 pytestmark = [
     pytest.mark.system,
@@ -195,6 +197,20 @@ def test_limits_are_told_in_the_dialogue(world):
         assert code == 452 and b"4.4.5" in text and b"more bytes today" in text
     gateway.send("u1@some.domain", "Subject: x\n\n" + ("x" * 70 + "\n") * 260, "ann@b.example")
     gateway.wait_for(r"dsn=4\.4\.5, status=deferred \(the link to far has used up the 30000 bytes of today\)")
+
+
+def test_an_attachment_that_stays_and_is_retrieved(world):
+    gateway, sites, _ = world("attachments=2k follow=1s")
+    gateway.send("u1@some.domain", message(BIG).as_bytes(), "ann@b.example")
+    wait_until_handed_over(gateway, 1)
+    sites.call("near", "far")
+    sites.execute("far")
+    (kept,) = sites.kept("far")
+    token = re.search(rb"\n Token: (\w+\.\d+)\n", kept.data)[1].decode()
+    assert len(kept.data) < 3000 and b"Name: file 0.pdf" in kept.data
+    command = [BIN / "mailgateway", "uucp-retrieve", "-c", gateway.directory, token]
+    done = subprocess.run(command, capture_output=True, env=environment())
+    assert (done.returncode, done.stdout, done.stderr) == (0, BIG, b"")
 
 
 def test_a_call_after_queueing(world):

@@ -33,12 +33,13 @@ class Queues:
     def __init__(self) -> None:
         self.count = 0
         self.result = SENT
+        self.shrunk = ""
         self.stopped = False
 
     async def deliver(self, one: Any) -> list[Result]:
         self.count += 1
         site = one.nexthop.partition("!")[0]
-        details = {"action": "relayed"}
+        details = {"action": "relayed"} | ({"uucp_size": self.shrunk} if self.shrunk else {})
         if self.result == SENT:
             details |= {"uucp_job": f"{site}.N{self.count}", "uucp_site": site, "uucp_data": f"D.{self.count:04}"}
         return [Result(self.result, "2.0.0", "text", details=details)] * len(one.indexes)
@@ -312,6 +313,37 @@ async def test_what_was_not_queued_does_not_count(tmp_path: Path) -> None:
     await world.deliver(size=900)
     world.queues.result = SENT
     assert (await world.deliver(size=900))[0].status == SENT
+
+
+@ensureDeferred
+async def test_what_is_left_out_is_kept_for_a_while(tmp_path: Path) -> None:
+    world = World(tmp_path, "attachments=1k", "size=1k", "daily=1k", "kept=7d")
+    kept = tmp_path / "uucp" / "kept"
+    world.queues.shrunk = "300"
+    (result,) = await world.deliver(size=9000)
+    assert result.details == {"action": "relayed"}
+    assert (kept / "ID").read_bytes() == MESSAGE and (kept / "ID").stat().st_mode & 0o777 == 0o600
+    assert published(world)["left"] == {"beta": 700} and published(world)["size"] == 0
+    (record,) = world.register.records.values()
+    assert record.size == 300
+    world.queues.shrunk = ""
+    await world.deliver(id="LARGE", size=9000)  # has none: it has gone whole
+    assert os.listdir(kept) == ["ID"]
+    (result,) = await world.deliver(id="LARGE", size=9000)
+    assert result.status == DEFERRED
+    os.utime(kept / "ID", (NOON - 8 * 86400,) * 2)
+    await world.keeper.look()
+    assert os.listdir(kept) == []
+
+
+@ensureDeferred
+async def test_nothing_is_left_out_that_cannot_be_kept(tmp_path: Path) -> None:
+    world = World(tmp_path, "attachments=1k")
+    (tmp_path / "uucp").mkdir()
+    (tmp_path / "uucp" / "kept").write_text("no folder")
+    (result,) = await world.deliver(size=9000)
+    assert (result.status, result.reason) == (DEFERRED, "large attachments cannot be kept here now")
+    assert world.queues.count == 0
 
 
 @ensureDeferred

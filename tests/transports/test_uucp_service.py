@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -20,6 +20,7 @@ from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport
 from gateway.log import MemoryLog
 from tests.transports.support import Contents, request
+from tests.transports.test_uucp_attachments import message
 from transports.process import Runner
 from transports.programs import Guards
 from transports.uucp.addressing import Hop, bang_sender
@@ -298,3 +299,18 @@ async def test_calls(call: str, option: str, runner: Runner, anybodys: Path) -> 
     assert (anybodys / "called").read_text() == f"-I {anybodys}/config {option} beta "
     await world.transport.stop()
     assert clock.getDelayedCalls() == []
+
+
+@ensureDeferred
+async def test_large_attachments_stay_here(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "attachments=1k")
+    data = message(b"x" * 5000).as_bytes()
+    world.transport._contents = Contents({"ID": data})
+    world.transport.jobs.in_thread = maybeDeferred
+    (result,) = await world.deliver("u@b", size=len(data))
+    sent = world.input().partition(b"\n")[2]
+    assert b" Token: ID.3\n" in sent and len(sent) < 2000
+    assert result.details["uucp_size"] == str(len(sent))
+    assert f"ID: large attachments are kept here: {len(data)} bytes became {len(sent)}" in world.log.text
+    (result,) = await world.deliver("u@b", size=999)
+    assert "uucp_size" not in result.details and world.input(2).endswith(data)

@@ -42,7 +42,7 @@ class Jobs:
     def __init__(self, service: UucpService, runner: Runner, in_thread: InThread) -> None:
         self._service = service
         self._runner = runner
-        self._in_thread = in_thread
+        self.in_thread = in_thread
 
     async def answer(self, value: Any) -> dict[str, Any]:
         """Raises ValueError, Unknown."""
@@ -51,7 +51,7 @@ class Jobs:
             return await self._list()
         if what == "trace":
             asked = [_traced(one) for one in value.get("jobs", ())]
-            return {"found": await self._in_thread(trace, self._service.taylor.log, asked)}
+            return {"found": await self.in_thread(trace, self._service.taylor.log, asked)}
         if what == "kill":
             job = _checked(value, "job", JOB.match)
             outcome = await self._run("uustat", ["-k", job])
@@ -96,7 +96,7 @@ class Jobs:
 
     async def data_of(self, site: str, job: str) -> str:
         """What the Log calls a job's data; "" if it cannot be told."""
-        return str(await self._in_thread(read_data_name, self._service.taylor.job_file(site, job)))
+        return str(await self.in_thread(read_data_name, self._service.taylor.job_file(site, job)))
 
 
 def _is_data(text: str) -> bool:

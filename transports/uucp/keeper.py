@@ -43,6 +43,7 @@ from transports import message
 from transports.uucp.limits import Limits, read_part, write_part
 from transports.uucp.register import Record, Register
 from transports.uucp.service import UucpService
+from transports.uucp.shelf import Shelf
 
 Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 InThread = Callable[..., Awaitable[Any]]
@@ -86,6 +87,7 @@ class UucpKeeper:
         self._ask = ask
         self._register = register
         self._limits = Limits(service)
+        self._shelf = Shelf(register.folder, in_thread)
         self._contents = contents
         self._tell = tell
         self._log = log
@@ -133,15 +135,29 @@ class UucpKeeper:
         site, now = request.nexthop.partition("!")[0], time_of_day(self._clock)
         if envelope.trace == "verify":
             return list(await self._inner.deliver(request))
-        if refusal := self._limits.take(site, envelope.size, now):
+        may_shrink = 0 < service.attachments < envelope.size
+        size = 0 if may_shrink else envelope.size
+        if refusal := self._limits.take(site, size, now):
             return [refusal.verdict().result(service.name, sent="", action="")] * count
         results: list[Result] = []
         try:
+            if may_shrink:
+                try:
+                    await self._shelf.keep(request, self._contents)
+                except (OSError, SpoolError) as error:
+                    self._log.warning(self.program, f"{request.entry.id}: large attachments cannot be kept: {error}")
+                    text = "large attachments cannot be kept here now"
+                    return [Result(DEFERRED, "4.3.0", text, service.name)] * count
             results = list(await self._inner.deliver(request))
         finally:
             if not any(result.status == SENT for result in results):
-                self._limits.give_back(site, envelope.size, now)
-        await self._remember(request, results)
+                self._limits.give_back(site, size, now)
+        shrunk = next((result.details["uucp_size"] for result in results if "uucp_size" in result.details), "")
+        if may_shrink:
+            self._limits.count(site, int(shrunk or envelope.size), now)
+            if not shrunk:
+                await self._shelf.forget(request)
+        await self._remember(request, results, int(shrunk or envelope.size))
         if self._limits.any:
             await self._publish()
         return results
@@ -161,11 +177,12 @@ class UucpKeeper:
             lines.append(f"{len(waiting)} messages, {size} bytes, wait for {site}, the first since {_moment(since)}")
         return lines
 
-    async def _remember(self, request: Request, results: Sequence[Result]) -> None:
+    async def _remember(self, request: Request, results: Sequence[Result], size: int) -> None:
         """Register the job of those that were queued; afterwards the results look like any others."""
         envelope, recipients, job, data, site = request.entry.envelope, [], "", "", ""
         for recipient, result in zip(request.recipients, results, strict=True):
             found = result.details.pop("uucp_job", "")
+            result.details.pop("uucp_size", "")
             where, what = result.details.pop("uucp_site", ""), result.details.pop("uucp_data", "")
             if result.status == SENT:
                 job, site, data = found or job, where or site, what or data
@@ -174,6 +191,7 @@ class UucpKeeper:
             return
         now = time_of_day(self._clock)
         record = Record.of(self._service.name, site, job, data, request.entry.id, now, envelope, recipients)
+        record.size = size
         try:
             kept = await self._kept(request)
             await self._register.add(record, kept)
@@ -206,6 +224,8 @@ class UucpKeeper:
 
     async def look(self) -> None:
         """Ask what has become of the jobs.  Never raises."""
+        if self._service.attachments:
+            await self._shelf.clear(time_of_day(self._clock) - self._service.kept)
         try:
             await self._register.load()  # a scheduler that was replaced may have added some
             records = self._own()

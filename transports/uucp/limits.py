@@ -39,7 +39,8 @@ class Limits:
         self._service = service
         self._use: dict[str, Use] = {}
         limits = (service.pipe.size, service.daily, service.queued)
-        self._largest = min((limit for limit in limits if limit), default=0)
+        # What attachments stay here of a message is not known before.
+        self._largest = 0 if service.attachments else min((limit for limit in limits if limit), default=0)
 
     @property
     def any(self) -> bool:
@@ -69,6 +70,12 @@ class Limits:
         use.today += size
         use.waiting += size
         return None
+
+    def count(self, site: str, size: int, now: float) -> None:
+        """More of what was taken."""
+        use = self._of(site, now)
+        use.today += size
+        use.waiting += size
 
     def give_back(self, site: str, size: int, now: float) -> None:
         use = self._of(site, now)

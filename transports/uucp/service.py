@@ -29,8 +29,8 @@ PACKING = {
 """What a far command's name says of its input, by custom; packing= says otherwise."""
 
 ATTRIBUTES = frozenset({
-    "addresses", "batch_size", "batch_wait", "bulk_grade", "call", "command", "daily", "follow", "grade", "grades",
-    "lifetime", "packing", "queued", "uucico", "urgent_grade",
+    "addresses", "attachments", "batch_size", "batch_wait", "bulk_grade", "call", "command", "daily", "follow", "grade",
+    "grades", "kept", "lifetime", "packing", "queued", "uucico", "urgent_grade",
 })
 """Those that pipe does not have."""
 
@@ -74,6 +74,10 @@ class UucpService:
     uucico: str = UUCICO
     batch_wait: float = 0.0
     batch_size: int = 1_000_000
+    attachments: int = 0
+    """Larger ones stay here; 0 = none does."""
+    kept: float = 2_592_000.0
+    host: str = ""
     lifetime: float = 432_000.0
     warn_after: float = 0.0
     follow: float = 60.0
@@ -127,6 +131,9 @@ class UucpService:
             uucico=given.get("uucico", UUCICO),
             batch_wait=_seconds(given, "batch_wait", 0.0, wrong),
             batch_size=_amount(given, "batch_size", 1_000_000, wrong),
+            attachments=_amount(given, "attachments", 0, wrong),
+            kept=_seconds(given, "kept", 2_592_000.0, wrong),
+            host=settings.text("myhostname"),
             lifetime=_seconds(given, "lifetime", settings.seconds("maximal_queue_lifetime"), wrong),
             warn_after=settings.seconds("delay_warning_time"),
             follow=max(_seconds(given, "follow", 60.0, wrong), 1.0),

@@ -24,11 +24,13 @@ from zope.interface import implementer
 from gateway.addresses.forms import quote, unquote
 from gateway.clock import time_of_day
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IContentSource, IDescribes, ITransport, Log, Request, Result
+from spool.interfaces import Content
 from transports.guard import Refusal
 from transports.macros import expand
 from transports.pipe import folded
 from transports.process import Command, Runner
 from transports.uucp.addressing import Hop
+from transports.uucp.attachments import reduce_content
 from transports.uucp.guard import UuxGuard
 from transports.uucp.jobs import Jobs
 from transports.uucp.letters import Letter, batch_input, grade_of, rmail_input
@@ -103,12 +105,29 @@ class UucpTransport:
         going = [word for word in words if isinstance(word, str)]
         sent = Result(BOUNCED, "5.3.0", "nobody is left")
         if going:
-            content = await self._contents.content(request.entry.id, request.entry.where)
-            try:
-                sent = await self._queue(Letter(request, sender, going, content), hop)
-            finally:
-                content.close()
+            sent = await self._send(request, sender, going, hop)
         return [sent if isinstance(word, str) else word.verdict().result(name, sent="", action="") for word in words]
+
+    async def _send(self, request: Request, sender: str, going: list[str], hop: Hop) -> Result:
+        """The message, or what is left of it without large attachments."""
+        service, size = self._service, request.entry.envelope.size
+        content = await self._contents.content(request.entry.id, request.entry.where)
+        smaller: Content | None = None
+        try:
+            if 0 < service.attachments < size:
+                smaller = await self.jobs.in_thread(
+                    reduce_content, content, service.attachments, request.entry.id, service.host
+                )
+            result = await self._queue(Letter(request, sender, going, smaller or content), hop)
+            if smaller is not None and result.status == SENT:
+                result.details |= {"uucp_size": str(smaller.size)}
+                about = f"{size} bytes became {smaller.size}"
+                self._log.info(self.program, f"{request.entry.id}: large attachments are kept here: {about}")
+            return result
+        finally:
+            content.close()
+            if smaller is not None:
+                smaller.close()
 
     def _form(self, address: str, hop: Hop) -> str | Refusal:
         """A recipient as the neighbour gets it."""
