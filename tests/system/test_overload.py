@@ -143,6 +143,31 @@ def test_restarts_under_load_cut_nobody(either, make_sink):
     assert [pid for pid, words in processes() if "gateway.role" in words and str(gateway.directory) in words] == []
 
 
+@pytest.mark.root
+def test_programs_that_run_during_reloads_and_restarts_run_once(make_gateway):
+    gateway = make_gateway("twistd")
+    done = gateway.folder / "done"
+    done.touch()
+    done.chmod(0o666)
+    script = gateway.folder / "keep"
+    script.write_text(f'#!/bin/sh\ncat >/dev/null\nsleep 0.3\necho "$1" >>{done}\n')
+    script.chmod(0o755)
+    gateway.append("master.cf", f"keep unix - n n - - pipe user=games argv={script} ${{user}}\n")
+    gateway.set(transport_maps="inline:{far.example=keep:}", keep_destination_recipient_limit="1")
+    gateway.start()
+    with Load(gateway, "far.example", pause=0.3) as load:
+        for number in range(max(RELOADS // 5, 3)):
+            seen = gateway.log.count(" finished --")
+            gateway.run("restart" if number % 3 == 2 else "reload", check=True)
+            poll(lambda seen=seen: gateway.log.count(" finished --") > seen, gateway.last_words)
+    gateway.wait_until_empty()
+    counts = Counter(done.read_text().split())
+    print(f"{len(load.accepted)} accepted, {len(counts)} delivered")
+    assert load.troubles == []
+    assert len(counts) == len(load.accepted) and set(counts.values()) == {1}
+    assert "status=deferred" not in gateway.log
+
+
 def takes_mail(gateway):
     try:
         gateway.send("nobody@localhost")
