@@ -91,6 +91,8 @@ class Service:
     """smtpd_discard_ehlo_keyword_address_maps."""
     footer_maps: Maps
     """smtpd_reject_footer_maps."""
+    has_footers: bool
+    """Refusals may get something added."""
     rewrite_words: list[str]
     """local_header_rewrite_clients."""
     rewrite_tables: Sequence[ILookupTable]
@@ -155,6 +157,7 @@ class Service:
             footer_maps=tables.maps(
                 settings.words("smtpd_reject_footer_maps"), settings, title="smtpd_reject_footer_maps", program=program
             ),
+            has_footers=bool(options.reject_footer or settings.words("smtpd_reject_footer_maps")),
             rewrite_words=[word.lower() for word in words],
             rewrite_tables=rewrite_tables,
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
@@ -165,10 +168,6 @@ class Service:
             milters=None if stand_alone else Milters.of(settings, tables, reach, with_.log, program),
             stand_alone=stand_alone,
         )
-
-    @property
-    def has_footers(self) -> bool:
-        return bool(self.options.reject_footer or self.footer_maps)
 
     @property
     def log(self) -> Log:
