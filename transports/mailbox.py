@@ -38,7 +38,7 @@ BLOCK = 65536
 _DSN = {
     errno.EFBIG: "5.2.2",
     errno.EDQUOT: "5.2.2",
-    errno.ENOSPC: "4.3.1",
+    errno.ENOSPC: "4.3.0",
 }
 """A full mailbox is the recipient's affair, a full disk ours; whatever else goes wrong may go away."""
 
@@ -118,24 +118,24 @@ def _open(spec: Spec) -> int:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise _not_opened("cannot create file exclusively", error, spec) from None
+                raise _not_opened("cannot create file exclusively", error) from None
         except OSError as error:
-            raise _not_opened("cannot open file", error, spec) from None
+            raise _not_opened("cannot open file", error) from None
         trusted_link = stat.S_ISLNK(found.st_mode) and found.st_uid == 0
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
         try:
             descriptor = os.open(path, flags)
-        except FileNotFoundError:
-            continue
         except OSError as error:
-            raise _not_opened("cannot open file", error, spec) from None
+            if isinstance(error, FileNotFoundError) and not trusted_link:
+                continue
+            raise _not_opened("cannot open file", error) from None
         opened = os.fstat(descriptor)
         same = trusted_link or (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
         if same and (opened.st_nlink == 1 or not stat.S_ISREG(opened.st_mode)):
             return descriptor
         os.close(descriptor)
         if same:
-            raise Refused("4.2.0", f"file {path} has {opened.st_nlink} hard links")
+            raise Refused("5.2.0", f"file has {opened.st_nlink} hard links")
     raise Refused("4.2.0", f"file {path} keeps changing")
 
 
@@ -183,7 +183,7 @@ def _dot_lock(spec: Spec) -> Iterator[None]:
                 return
             raise _trouble(f"unable to create lock file {lock}", error) from None
     else:
-        raise Refused("4.2.0", f"unable to lock for exclusive access: file {lock} exists")
+        raise Refused("4.2.0", f"unable to create lock file {lock}: File exists")
     try:
         yield
     finally:
@@ -350,10 +350,10 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _not_opened(what: str, error: OSError, spec: Spec) -> Refused:
-    """A file that a list names and that cannot be is the list's fault; a user's mailbox will be there in the end."""
+def _not_opened(what: str, error: OSError) -> Refused:
+    """What must not or cannot be is returned; of other trouble a server may be the cause."""
     trouble = _trouble(what, error)
-    if spec["lenient"] and error.errno in (*_LASTING, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+    if error.errno in (*_LASTING, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
         trouble.dsn = "5.2.0"
     return trouble
 

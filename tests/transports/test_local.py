@@ -256,7 +256,7 @@ async def test_troubles_with_mailboxes(local: LocalMaker) -> None:
         f"cannot update mailbox {here.folder}/mail/joe for user joe. error writing message: File too large"))]
     (here.folder / "mail" / "jane.lock").touch()
     ((status, dsn, reason),) = await here.said("jane")
-    assert (status, dsn) == (DEFERRED, "4.2.0") and "unable to lock for exclusive access" in reason
+    assert (status, dsn) == (DEFERRED, "4.2.0") and "unable to create lock file" in reason
 
 
 @ensureDeferred
