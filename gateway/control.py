@@ -11,8 +11,8 @@ one after the other.
 The client side (Control) uses plain sockets and loads nothing of Twisted, so that commands start fast; ControlFactory,
 the server, imports it when it is made.
 
-Requests: list, flush, flush-site {"site"}, flush-id {"id"}, poke, status, reload, restart, stop; delete, hold, release, requeue,
-expire {"ids": [ID…] or null for all, "queues": [NAME…]} → {"count", "ids"} (see spool.interfaces.Changes).
+Requests: list, flush, flush-site {"site"}, flush-id {"id"}, poke, status, reload, restart, stop; delete, hold, release,
+requeue, expire {"ids": [ID…] or null for all, "queues": [NAME…]} → {"count", "ids"} (see spool.interfaces.Changes).
 """
 
 from __future__ import annotations
