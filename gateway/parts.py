@@ -45,6 +45,7 @@ from gateway.scheduler.transport_queue import Done, TransportQueue
 from gateway.smtpd.limits import ClientLimits, Room, Together
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
+from gateway.tables.databases.served import Elsewhere
 from gateway.tables.registry import Tables
 from gateway.tables.requests import Reach
 from gateway.uucp.neighbours import Neighbours
@@ -117,6 +118,7 @@ class Parts:
         verify: Callable[[str], Awaitable[Sequence[str]]] | None = None,
         receivers: int = 1,
         together: Together | None = None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self.configuration = configuration
         self.settings = configuration.settings
@@ -137,6 +139,7 @@ class Parts:
         self._verify = verify
         self._receivers = receivers
         self._together = together
+        self._elsewhere = elsewhere
         self._pool = ThreadPool(0, BLOCKING_THREADS, "blocking")
 
     def start(self) -> None:
@@ -182,7 +185,9 @@ class Parts:
 
     @cached_property
     def tables(self) -> Tables:
-        return Tables(clock=self.reactor, log=self.log, reactor=self.reactor, resolver=self.resolver)
+        return Tables(
+            clock=self.reactor, log=self.log, reactor=self.reactor, resolver=self.resolver, elsewhere=self._elsewhere
+        )
 
     @cached_property
     def basis(self) -> Basis:

@@ -21,7 +21,7 @@ from gateway.administration import Administration
 from gateway.capacity import capacity, complaint, raise_limit
 from gateway.config import Configuration
 from gateway.interfaces import Envelope
-from gateway.link import LinkClient, LinkServer
+from gateway.link import LinkClient, LinkError, LinkServer
 from gateway.log import MailLog
 from gateway.parts import EXECUTED, Parts
 from gateway.pickup import Pokes
@@ -30,6 +30,7 @@ from gateway.scheduler.scheduler import HEARTBEAT, Scheduler
 from gateway.smtpd.limits import Room
 from gateway.smtpd.server import SmtpdFactory
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE, UNABLE
+from gateway.tables.databases.served import LOOK_UP, Served, elsewhere
 from gateway.unix_port import UnixPort
 from spool import format
 from transports.executor import DELIVER, FORWARD, PASS, Executor, ForwardDoor, RemoteForwarder
@@ -140,6 +141,7 @@ class Receiver(Role):
         self.parts = Parts(
             configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, verify=self._verify,
             receivers=len(os.sched_getaffinity(0)), together=self._together,
+            elsewhere=elsewhere(self.scheduler.call, LinkError, reactor),
         )
         self.room = make_room(log)
         self.factories = self.parts.smtpd_factories(self.room)
@@ -198,6 +200,7 @@ class SchedulerRole(Role):
             configuration, reactor, log, notify=self._notify, flush_site=self._flush_site, executor=self.executor
         )
         self.scheduler = self.parts.scheduler()
+        self.served = Served(self.parts.tables, configuration)
         self._door = ForwardDoor(self.parts.forwarder)
         own = {one.name for one in configuration.services if one.command.rpartition("/")[2] not in EXECUTED}
         self._services = Executor({name: one for name, one in self.parts.transports.items() if name in own})
@@ -258,7 +261,11 @@ class SchedulerRole(Role):
         with open(descriptors["held"]) as file:
             self.parts.spool.others_hold(json.load(file))
         self.receivers = LinkServer(
-            self.reactor, allowed, calls={FLUSH_SITE: self._flush_site, VERIFY: self._verify, COUNTED: self._counted},
+            self.reactor, allowed,
+            calls={
+                FLUSH_SITE: self._flush_site, VERIFY: self._verify, COUNTED: self._counted,
+                LOOK_UP: self.served.answer,
+            },
             notes={QUEUED: self._queued},
         )
         self.listen(descriptors["scheduler"], socket.AF_UNIX, self.receivers)

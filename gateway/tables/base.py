@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.interfaces import Log
     from gateway.tables.databases.pool import Databases
+    from gateway.tables.databases.served import Elsewhere
     from gateway.tables.matcher import Matcher
 
 T = TypeVar("T")
@@ -54,6 +55,8 @@ class Environment:
     """Where patterns are tried that may take long; None = there is no reactor, so try them and block."""
     databases: Callable[[], Databases] | None = None
     """Connections to databases, shared; None = each table has its own, and blocks."""
+    elsewhere: Elsewhere | None = None
+    """Another role that asks databases for this one: see gateway.tables.databases.served."""
     resolver: Any = None
     """An IResolver for host names in tcp: and socketmap:; None = the system's, blocking."""
 

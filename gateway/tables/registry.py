@@ -25,6 +25,7 @@ from gateway.tables.types import make_table
 if TYPE_CHECKING:
     from gateway.config.settings import Settings
     from gateway.interfaces import Log
+    from gateway.tables.databases.served import Elsewhere
 
 MAX_THREADS = 3
 MAX_DEPTH = 20
@@ -36,7 +37,7 @@ _AnyList = TypeVar("_AnyList", bound=PatternList)
 
 class Tables:
     """``reactor``: for threads and connections; None = look-ups may block (commands).  ``resolver``: IResolver for
-    the host names of table servers."""
+    the host names of table servers.  ``elsewhere``: another role that has the connections to databases."""
 
     def __init__(
         self,
@@ -47,8 +48,11 @@ class Tables:
         resolver: Any = None,
         wall: Callable[[], float] = time.time,
         choose: Callable[[Sequence[str]], str] = random.choice,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
-        self._environment = Environment(clock, log, wall, choose, reactor=reactor, resolver=resolver)
+        self._environment = Environment(
+            clock, log, wall, choose, reactor=reactor, resolver=resolver, elsewhere=elsewhere
+        )
         self._pool: Any = None
         self._matcher: Any = None
         self._databases: Any = None

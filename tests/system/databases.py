@@ -98,8 +98,15 @@ class Postgres(Server):
         assert self._sql(f"CREATE TABLE aliases (name TEXT, target TEXT); INSERT INTO aliases VALUES {values}")
 
     def _sql(self, text: str) -> bool:
+        return self._psql(text).returncode == 0
+
+    def _psql(self, text: str) -> subprocess.CompletedProcess[str]:
         place = f"postgresql://mail:secret@127.0.0.1:{self.port}/postgres"
-        return subprocess.run([program("psql") or "", "-q", "-c", text, place], capture_output=True).returncode == 0
+        return subprocess.run([program("psql") or "", "-qAt", "-c", text, place], capture_output=True, text=True)
+
+    def connections(self) -> int:
+        """Of gateways."""
+        return int(self._psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mailgateway'").stdout)
 
     def table(self) -> str:
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import smtplib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,23 @@ def test_queries_and_mail(gateway, server: Server, kind: str) -> None:  # type: 
             return bool(client.rcpt("joe@a.example")[0] == 250)
 
     poll(accepted, "the table has healed")
+
+
+@pytest.mark.parametrize("kind", ["pgsql"], indirect=True)
+def test_all_receivers_share_the_connections(gateway, server: Postgres, kind: str) -> None:  # type: ignore[no-untyped-def]
+    query = server.table().replace("SELECT target", "SELECT target || (pg_sleep(0.05)::text)")
+    (gateway.directory / "table.cf").write_text(query)
+    gateway.start()
+    most: list[int] = []
+
+    def ask(number: int) -> int:
+        with gateway.client() as client:
+            client.ehlo()
+            client.mail("ann@b.example")
+            code = client.rcpt("joe@a.example")[0]
+            most.append(server.connections())
+            return int(code)
+
+    with ThreadPoolExecutor(12) as clients:
+        assert set(clients.map(ask, range(24))) == {250}
+    assert 1 <= max(most) <= 2

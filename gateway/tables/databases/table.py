@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table
 from gateway.tables.databases.pool import Databases, Limits
+from gateway.tables.databases.served import SHARED
 from gateway.tables.databases.source import Parameters
 from gateway.tables.databases.template import Template
 from gateway.tables.lists import Source, StringList
@@ -26,6 +27,7 @@ class DatabaseTable(Table):
         self._domains: StringList | None = None
         if words:
             self._domains = StringList(words, Source(spec.open, spec.settings, environment, "postmap"), "domain")
+        self._elsewhere = environment.elsewhere if spec.type in SHARED else None
         self.databases = environment.databases() if environment.databases else Databases(None)
         self.limits = Limits(
             timeout=parameters.number("timeout", 10),
@@ -44,6 +46,12 @@ class DatabaseTable(Table):
             local, at, domain = key.rpartition("@")
             if not at or not local or not await self._domains.match(domain):
                 return None
+        if self._elsewhere is not None:
+            status, *answer = await self._elsewhere(self.name, key)
+            if status == "found":
+                return answer[0] if isinstance(answer[0], str) else None
+            if status == "error":
+                raise TableError(str(answer[0]))
         try:
             return await self.ask_database(key)
         except TableError as problem:

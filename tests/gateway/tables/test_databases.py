@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import sys
 import threading
@@ -17,11 +18,13 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, gatherResults
 
-from gateway.config import Settings
+from gateway.config import Settings, from_texts
 from gateway.interfaces import TableError
 from gateway.log import MemoryLog
 from gateway.tables import Tables, Unavailable
 from gateway.tables.databases import pool as pools
+from gateway.tables.databases import served
+from gateway.tables.databases import table as table_module
 from gateway.tables.databases.caches import _memcache_reply, _redis_replies
 from gateway.tables.databases.ldap import quote_dn, quote_filter
 from gateway.tables.databases.pool import Databases, Host, Limits, Lost, Refused
@@ -354,3 +357,70 @@ def test_caches_are_not_for_what_names_commands(tmp_path: Path, type: str) -> No
     opened = tables.open(f"{type}:{tmp_path}/x.cf", Settings({}), substitution=False)
     assert isinstance(opened, Unavailable) and "not allowed for security sensitive data" in opened.why
     assert not isinstance(tables.open(f"{type}:{tmp_path}/x.cf", Settings({})), Unavailable)
+
+
+# --- one role asks for another -------------------------------------------------------------------------------------
+
+
+class Gone(Exception):
+    pass
+
+
+def config(folder: Path, text: str) -> Any:
+    return from_texts(f"compatibility_level = 3.6\nalias_maps =\n{text}", "", folder)
+
+
+@pytest.fixture
+def told_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite files have no limit of connections; here they stand for databases that have."""
+    monkeypatch.setattr(table_module, "SHARED", frozenset({"sqlite"}))
+    monkeypatch.setattr(served, "_SPEC", re.compile(r"\bsqlite:[^\s,{}]+"))
+
+
+@ensureDeferred
+async def test_another_role_asks(folder: Path, told_shared: None) -> None:
+    spec = cf(folder, QUERY)
+    asked: list[list[str]] = []
+    configuration = config(folder, f"virtual_alias_maps = pipemap:{{proxy:{spec}, static:x}}\n")
+    serving = served.Served(Tables(clock=reactor, log=MemoryLog(), reactor=None), configuration)
+
+    async def call(name: str, value: list[str]) -> Any:
+        asked.append(value)
+        return await serving.answer(value)
+
+    ask = served.elsewhere(call, Gone, reactor)
+    table = Tables(clock=reactor, log=MemoryLog(), elsewhere=ask).open(spec, configuration.settings)
+    assert await table.lookup("root") == "jane"
+    assert await table.lookup("none") is None
+    assert asked == [[spec, "root"], [spec, "none"]]
+    (folder / "db").unlink()
+    with pytest.raises(TableError, match="No such file"):
+        await table.lookup("root")
+    assert await serving.answer(["sqlite:/other", "x"]) == ["unknown"]
+
+
+@ensureDeferred
+async def test_without_the_other_role_it_asks_itself(folder: Path, told_shared: None) -> None:
+    async def call(name: str, value: Any) -> Any:
+        raise Gone
+
+    ask = served.elsewhere(call, Gone, reactor)
+    settings = Settings({}, directory=folder)
+    table = Tables(clock=reactor, log=MemoryLog(), elsewhere=ask).open(cf(folder, QUERY), settings)
+    assert await table.lookup("root") == "jane"
+
+
+@ensureDeferred
+async def test_an_answer_that_does_not_come_defers(
+    folder: Path, told_shared: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "PATIENCE", 0.05)
+
+    async def call(name: str, value: Any) -> Any:
+        await Deferred()
+
+    ask = served.elsewhere(call, Gone, reactor)
+    settings = Settings({}, directory=folder)
+    table = Tables(clock=reactor, log=MemoryLog(), elsewhere=ask).open(cf(folder, QUERY), settings)
+    with pytest.raises(TableError, match="no answer within 0.05 s"):
+        await table.lookup("root")
