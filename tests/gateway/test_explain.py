@@ -183,6 +183,15 @@ def test_generic_addresses_on_the_way_out(explained, tmp_path):
     assert ("service smtp", "generic: joe@my.domain becomes joe@isp.example") in outcomes(steps, "delivery")
 
 
+def test_no_address_is_probed(explained, tmp_path):
+    changed(tmp_path, "smtpd_recipient_restrictions = reject_unverified_recipient\n")
+    steps = explained("joe@some.domain", sender="a@my.domain", client="10.1.2.3", **CLIENT)
+    assert ("address verification", "joe@some.domain would be probed; here it counts as deliverable") in outcomes(
+        steps, "restriction"
+    )
+    assert ("smtpd service 2525", "accepted") in outcomes(steps, "restriction")
+
+
 def test_services_that_are_not_there(explained, tmp_path):
     (step,) = explained("x@some.domain", client="10.1.2.3", service="smtps")
     assert step.outcome == "no smtpd service smtps: nobody listens"
