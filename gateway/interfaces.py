@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from twisted.cred.credentials import ICredentials
 from zope.interface import Attribute, Interface
 
 from spool.envelope import Client, Envelope, Recipient
@@ -308,17 +307,6 @@ class IResolver(Interface):
         """The rdata objects of dnspython for any other type; [] = no data."""
 
 
-# --- logins ----------------------------------------------------------------------------------------------------
-
-
-class IBearerToken(ICredentials):
-    """What a client has that logs in by OAUTHBEARER or XOAUTH2; a checker that takes these has it among its
-    credentialInterfaces."""
-
-    username = Attribute("Whom the client says it is; may be empty")
-    token = Attribute("The bearer token, text")
-
-
 # --- plug-ins --------------------------------------------------------------------------------------------------
 
 
@@ -336,7 +324,7 @@ class IGatewayPlugin(Interface):
 
 __all__ = [
     "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Client",
-    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "IBearerToken", "ICleanup", "IContentSource",
+    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "ICleanup", "IContentSource",
     "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver",
     "IRestriction", "IRouter", "ITransport", "IUsesContent", "Log", "Place", "Recipient", "Rejected", "Request",
     "Result", "Route", "TableError",

@@ -13,7 +13,8 @@ ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "uucp", 
 FREE = {
     "reactor",
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_files", "control",
-    "control_server", "sending", "plugins", "unix_port", "capacity", "clock", "succession", "compression",
+    "control_server", "sending", "plugins", "credentials", "unix_port", "capacity", "clock", "succession",
+    "compression",
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "uucp_services"}

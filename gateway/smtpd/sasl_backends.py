@@ -20,7 +20,8 @@ from twisted.plugin import getPlugins
 from zope.interface import implementer
 
 from gateway.config import Settings
-from gateway.interfaces import IBearerToken, IGatewayPlugin
+from gateway.credentials import IBearerToken
+from gateway.interfaces import IGatewayPlugin
 from gateway.smtpd.sasl_mechanisms import Unavailable, cram_digest
 from gateway.smtpd.sasl_passwords import Entry, PasswordFile, PasswordsError
 from gateway.smtpd.sasl_scram import Keys, invented

@@ -19,7 +19,7 @@ from zope.interface import implementer
 
 from gateway.commands import passwd
 from gateway.config import ConfigError
-from gateway.interfaces import IBearerToken
+from gateway.credentials import IBearerToken
 from gateway.policy.session import Tls
 from gateway.smtpd import sasl_backends
 from gateway.smtpd.sasl_passwords import PasswordsError, line_for, parse
