@@ -1,4 +1,4 @@
-"""A real Dovecot for tests, as an ordinary user: LMTP on a TCP port and on a UNIX socket, mail in Maildirs.
+"""A real Dovecot for tests, as an ordinary user: LMTP on a TCP port and a UNIX socket, logins on another; Maildirs.
 
 Users joe and ann have room, "full" has a kilobyte, others do not exist; extensions (joe+x) count.
 """
@@ -49,6 +49,13 @@ userdb {{
   driver = passwd-file
   args = {folder}/users
 }}
+auth_mechanisms = plain login cram-md5 scram-sha-256
+service auth {{
+  user = {user}
+  unix_listener {folder}/auth {{
+    mode = 0666
+  }}
+}}
 service anvil {{
   chroot =
 }}
@@ -77,6 +84,7 @@ class Dovecot:
         self.folder = folder
         self.port = free_port()
         self.socket = folder / "lmtp"
+        self.auth = folder / "auth"
         account = pwd.getpwnam(USER) if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
         for name in ("run", "mail"):
             (folder / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Logins with a file of passwords, by swaks and smtplib, in clear and within TLS; what a login may do."""
+"""Logins with a file of passwords, and with a real Dovecot, by swaks and smtplib; what a login may do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.system.dovecot import Dovecot
 from tests.system.gateway import environment
 
 pytestmark = pytest.mark.system
@@ -58,3 +59,20 @@ def test_strangers_may_not_relay_and_nobody_logs_in_in_clear(gateway):
         assert client.docmd("AUTH PLAIN AGpvZQBzZWNyZXQ=")[0] == 503
         with pytest.raises(smtplib.SMTPRecipientsRefused):
             client.sendmail("a@b.example", ["joe@far.example"], "Subject: x\n\nx\n")
+
+
+@pytest.mark.programs("dovecot", package="dovecot-core")
+def test_dovecot_says_who_may(gateway, folder):
+    with Dovecot(folder / "dovecot") as dovecot:
+        gateway.set(smtpd_sasl_type="dovecot", smtpd_sasl_path=str(dovecot.auth))
+        gateway.start()
+        for mechanism in ("CRAM-MD5", "PLAIN", "LOGIN"):
+            with gateway.client() as client:
+                assert {"SCRAM-SHA-256", mechanism} <= set(client.esmtp_features["auth"].split())
+                client.esmtp_features["auth"] = mechanism
+                client.login("joe", "secret")
+                client.sendmail("joe@b.example", ["joe@far.example"], "Subject: x\n\nx\n")
+            gateway.wait_for(f"sasl_method={mechanism}, sasl_username=joe")
+        with gateway.client() as client, pytest.raises(smtplib.SMTPAuthenticationError):
+            client.login("joe", "wrong")
+        gateway.sink.wait(3)
