@@ -104,7 +104,7 @@ class HeaderEditor:
 
     async def _take_addresses(self, field: Field) -> None:
         label, _, value = field.raw.partition(b":")
-        value = value.strip()
+        value = value.lstrip().removesuffix(b"\n")  # blanks at the end may be in a quotation that is never closed
         new = await self._rewriting.header(_ADDRESS_FIELDS[field.name], value, self._context)
         self._put(field.raw if new is value else b"%s: %s\n" % (label, new))
 

@@ -347,3 +347,9 @@ def test_aborting():
     intake.abort()
     intake.abort()
     assert way.spool.drafts[0].aborted and way.spool.stored == {}
+
+
+def test_blanks_at_the_end_of_an_address_field_may_be_quoted():
+    draft = Way().receive(b'To: joe, "not closed  \nCc: ann  \n\n')
+    assert b'To: joe@gw.my.domain, "not closed  "@gw.my.domain\n' in draft.data
+    assert b"Cc: ann@gw.my.domain\n" in draft.data
