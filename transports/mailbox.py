@@ -61,6 +61,7 @@ class Refused(Exception):
 def append_mbox(spec: Spec, message: Source, sink: Sink) -> Answer:
     """spec: path; locks (fcntl, flock, dotlock), attempts, delay, stale; limit (bytes of the mailbox, 0 = none);
     devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made);
+    unusable: the code for a file that cannot be opened as it is;
     owner: uid that the file must have, or None; user: (uid, gid) that owns a new file and writes, when run as root."""
     try:
         with _dot_lock(spec):
@@ -118,9 +119,9 @@ def _open(spec: Spec) -> int:
             except FileExistsError:
                 continue
             except OSError as error:
-                raise _not_opened("cannot create file exclusively", error) from None
+                raise _not_opened("cannot create file exclusively", error, spec) from None
         except OSError as error:
-            raise _not_opened("cannot open file", error) from None
+            raise _not_opened("cannot open file", error, spec) from None
         trusted_link = stat.S_ISLNK(found.st_mode) and found.st_uid == 0
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
         try:
@@ -128,14 +129,14 @@ def _open(spec: Spec) -> int:
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not trusted_link:
                 continue
-            raise _not_opened("cannot open file", error) from None
+            raise _not_opened("cannot open file", error, spec) from None
         opened = os.fstat(descriptor)
         same = trusted_link or (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
         if same and (opened.st_nlink == 1 or not stat.S_ISREG(opened.st_mode)):
             return descriptor
         os.close(descriptor)
         if same:
-            raise Refused("5.2.0", f"file has {opened.st_nlink} hard links")
+            raise Refused(spec["unusable"], f"file has {opened.st_nlink} hard links")
     raise Refused("4.2.0", f"file {path} keeps changing")
 
 
@@ -350,11 +351,11 @@ def _write(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _not_opened(what: str, error: OSError) -> Refused:
-    """What must not or cannot be is returned; of other trouble a server may be the cause."""
+def _not_opened(what: str, error: OSError, spec: Spec) -> Refused:
+    """What must not or cannot be has the code that spec says; of other trouble a server may be the cause."""
     trouble = _trouble(what, error)
     if error.errno in (*_LASTING, errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
-        trouble.dsn = "5.2.0"
+        trouble.dsn = spec["unusable"]
     return trouble
 
 

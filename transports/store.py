@@ -30,6 +30,8 @@ class Box:
     """mbox: bytes of the file; Maildir: of a message; 0 = no limit."""
     lenient: bool = False
     """mbox: go on without a dot lock that may not be made; and take what is no regular file."""
+    unusable: str = "5.2.0"
+    """mbox: the code for one that cannot be opened as it is."""
     owner: int | None = None
     """mbox: the uid that it must have; None = any."""
     user: tuple[int, int] | None = None
@@ -85,7 +87,7 @@ class Store:
         spec |= {
             "locks": self._locking.styles, "attempts": self._locking.attempts, "delay": self._locking.delay,
             "stale": self._locking.stale, "devices": box.lenient, "lenient": box.lenient, "owner": box.owner,
-            "user": box.user,
+            "user": box.user, "unusable": box.unusable,
         }
         waiting = self._waiting.get(box.path)
         if waiting is None:

@@ -123,16 +123,21 @@ class VirtualTransport:
         path = await self._lookup(tables.mailboxes, recipient)
         if path is None:
             return Failure("5.1.1", f'unknown user: "{quote(recipient).lower()}"')
-        uid = _number(await self._lookup(tables.uids, recipient))
-        gid = _number(await self._lookup(tables.gids, recipient))
-        if uid < max(1, config.minimum_uid) or gid < 1:
-            self._log.warning("virtual", f"recipient {quote(recipient)}: bad or no uid or gid in virtual_*id_maps")
-            return _MISCONFIGURED
+        numbers = []
+        for kind, asked, least in (("uid", tables.uids, max(1, config.minimum_uid)), ("gid", tables.gids, 1)):
+            text = await self._lookup(asked, recipient)
+            number = _number(text)
+            if number < least:
+                why = "not found" if text is None else f"bad {kind} {text}"
+                self._log.warning("virtual", f"recipient {quote(recipient)}: {why} in virtual_{kind}_maps")
+                return _MISCONFIGURED
+            numbers.append(number)
+        uid, gid = numbers
         if ".." in path.split("/"):
             self._log.warning("virtual", f'recipient {quote(recipient)}: ".." in virtual_mailbox_maps')
             return _MISCONFIGURED
         owner = uid if config.strict_owner else None
-        return Box(f"{config.base}/{path}", Identity(uid, gid), config.limit, owner=owner)
+        return Box(f"{config.base}/{path}", Identity(uid, gid), config.limit, unusable="4.2.0", owner=owner)
 
     async def _lookup(self, tables: Sequence[ILookupTable], recipient: str) -> str | None:
         """By address, by the address without extension, by @domain."""

@@ -89,7 +89,8 @@ def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str
     """Each kind, at each step: the mailbox is as it was, and the verdict is right."""
     (anybodys / "joe").write_text("before\n")
     spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl", "dotlock"], "attempts": 1, "delay": 0,
-            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None}
+            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None,
+            "unusable": "5.2.0"}
     real = getattr(os, call)
     calls = 0
 
@@ -116,7 +117,8 @@ def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str
 def test_a_message_without_its_end_is_cut_off(anybodys: Path) -> None:
     """As if the gateway had died while it was writing."""
     spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl"], "attempts": 1, "delay": 0,
-            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None}
+            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None,
+            "unusable": "5.2.0"}
     (anybodys / "joe").write_text("before\n")
     cut = {"dsn": "4.3.0", "text": "the message was cut short"}
     assert mailbox.append_mbox(spec, broken_off(), lambda data: None) == cut

@@ -86,3 +86,12 @@ async def test_limit(runner: Runner, anybodys: Path) -> None:
 async def test_verify(runner: Runner, anybodys: Path) -> None:
     (result,) = await virtual(runner, anybodys).deliver(request("ann@box.tld", trace="verify"))
     assert result.reason == "delivers to mailbox" and not (anybodys / "ann").exists()
+
+
+@ensureDeferred
+async def test_a_mailbox_that_cannot_be_opened_will_be_one_day(runner: Runner, anybodys: Path) -> None:
+    """As with Postfix, and unlike with local users."""
+    (anybodys / "ann").mkdir()
+    (result,) = await virtual(runner, anybodys).deliver(request("ann@box.tld"))
+    assert (result.status, result.dsn, result.reason) == (
+        DEFERRED, "4.2.0", f"delivery failed to mailbox {anybodys}/ann: cannot open file: Is a directory")
