@@ -1,8 +1,9 @@
 """Processes that deliver to mailboxes, kept while there is work for the same identity: this end of transports.worker.
 
 A worker is started by the spawner like a program, takes on one identity for good, and does one task at a time.  When
-it has done one it waits a while for the next of the same identity; root's do one and end.  One that takes longer than
-a task may is killed; one whose message cannot be read on sees its input end, and takes back what it has written.
+it has done one it waits a while for the next of the same identity; one of root's that has read a file ends, as it may
+have laid down its rights.  One that takes longer than a task may is killed; one whose message cannot be read on sees
+its input end, and takes back what it has written.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ MOST_IDLE = 10
 """Workers of one identity that may wait."""
 _NUMBER = struct.Struct("!I")
 _BLOCK = 65536
+_AGAIN = ("mbox", "maildir")
+"""Tasks after which root's process is what it was."""
 
 Answered = Callable[[dict[str, Any], bytes], None]
 """Called with a task's answer and what it has read."""
@@ -60,7 +63,7 @@ class Workers:
     def put_back(self, worker: Worker) -> None:
         """It has nothing to do."""
         idle = self._idle.setdefault(worker.identity, [])
-        if worker.identity.uid == 0 or len(idle) >= MOST_IDLE:
+        if worker.changed or len(idle) >= MOST_IDLE:
             worker.close()
             return
         reactor = self._runner.reactor
@@ -102,6 +105,8 @@ class Worker:
     """One process.  ``number``: as the spawner knows it."""
 
     number = 0
+    changed = False
+    """Whether its task may have laid down its rights for good."""
     idle_since = 0.0
 
     def __init__(self, workers: Workers, runner: Runner, channel: socket.socket, identity: Identity) -> None:
@@ -120,6 +125,7 @@ class Worker:
 
     def run(self, command: Command, answered: Answered, failed: Failed) -> None:
         self._answered, self._failed = answered, failed
+        self.changed = self.identity.uid == 0 and command.task not in _AGAIN
         self._frames = frames(command)
         if command.time_limit is not None:
             self._timer = self._runner.reactor.callLater(command.time_limit, self._time_is_over)

@@ -250,11 +250,18 @@ async def test_owner(runner: Runner, anybodys: Path) -> None:
 async def test_in_a_folder_of_roots(runner: Runner, anybodys: Path) -> None:
     anybodys.chmod(0o755)
     mailbox_of = Box(str(anybodys / "joe"), Identity(0, 0), owner=NOBODY.uid, user=(NOBODY.uid, NOBODY.gid))
-    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"x"])) == 0
-    assert await Store(runner, QUICK).keep(mailbox_of, iter([b"y"])) == 1
+    another = Box(str(anybodys / "ann"), Identity(0, 0), owner=54321, user=(54321, 54322))
+    tight = Box(str(anybodys / "ann"), Identity(0, 0), 1, owner=54321, user=(54321, 54322))
+    store = Store(runner, QUICK)
+    assert await store.keep(mailbox_of, iter([b"x"])) == 0
+    assert await store.keep(another, iter([b"z"])) == 0
+    assert isinstance(await store.keep(tight, iter([b"z"])), Failure)
+    assert await store.keep(mailbox_of, iter([b"y"])) == 1
     found = (anybodys / "joe").stat()
     assert (found.st_uid, found.st_gid, found.st_size) == (NOBODY.uid, NOBODY.gid, 2)
-    assert os.listdir(anybodys) == ["joe"]
+    found = (anybodys / "ann").stat()
+    assert (found.st_uid, found.st_gid, found.st_size) == (54321, 54322, 1)
+    assert sorted(os.listdir(anybodys)) == ["ann", "joe"]
 
 
 @ensureDeferred
