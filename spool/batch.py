@@ -20,6 +20,9 @@ from spool.interfaces import SpoolError
 MOST = 64
 """Jobs in one batch."""
 
+SLOW = 0.003
+"""Seconds a job from which on the disk counts as slow."""
+
 
 class Job:
     """A change of the spool.  ``result`` is what its Deferred gives in the end."""
@@ -87,8 +90,10 @@ class Threads(Protocol):
 
 
 class Group:
-    """Takes jobs and runs them in batches, at most ``workers`` batches at a time, each ``apart`` seconds from the last
-    one's beginning at least.
+    """Takes jobs and runs them in batches, each ``apart`` seconds from the last one's beginning at least.
+
+    Two batches at a time would take the interpreter from each other at every step and cost more than they gain, unless
+    it is the disk that everybody waits for: then there are up to ``workers``, whose syncs the disk does together.
 
     ``reactor``: seconds, callLater, callFromThread.  All methods are for the reactor's thread.
     """
@@ -99,7 +104,10 @@ class Group:
         self._files = files
         self._threads = threads
         self._reactor = reactor
-        self._idle = self._workers = workers
+        self._workers = workers
+        self._running = 0
+        self._pace = 0.0
+        """Seconds that a job has taken lately."""
         self._watchers: list[Deferred[None]] = []
         self._waiting: deque[tuple[Job, Deferred[Any]]] = deque()
         self._apart = apart
@@ -114,11 +122,15 @@ class Group:
         return done
 
     def _call(self) -> None:
-        if self._waiting and self._idle and not self._called:
+        if self._waiting and self._may_start and not self._called:
             # What else comes in this turn of the reactor goes along.
             self._called = True
             pause = max(self._not_before - self._reactor.seconds(), 0.0) if self._apart else 0.0
             self._reactor.callLater(pause, self._start)
+
+    @property
+    def _may_start(self) -> bool:
+        return self._running < (self._workers if self._pace > SLOW else 1)
 
     def drained(self) -> Deferred[None]:
         """Fires when nothing is waiting or being done."""
@@ -128,7 +140,7 @@ class Group:
         return done
 
     def _tell(self) -> None:
-        if not self._waiting and self._idle == self._workers:
+        if not self._waiting and not self._running:
             watchers, self._watchers = self._watchers, []
             for done in watchers:
                 done.callback(None)
@@ -137,22 +149,25 @@ class Group:
         self._called = False
         if self._apart:
             self._not_before = self._reactor.seconds() + self._apart
-        while self._idle and self._waiting:
+        while self._waiting and self._may_start:
             batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-            self._idle -= 1
-            self._threads.callInThread(self._work, batch)
+            self._running += 1
+            self._threads.callInThread(self._work, batch, self._reactor.seconds())
 
-    def _work(self, batch: list[tuple[Job, Deferred[Any]]]) -> None:
+    def _work(self, batch: list[tuple[Job, Deferred[Any]]], started: float) -> None:
         errors: list[Any]
         try:
             errors = list(run(self._files, [job for job, _ in batch]))
         except Exception as error:
             # A mistake of ours: nobody may wait for ever because of it.
             errors = [SpoolError(f"internal error: {error!r}")] * len(batch)
-        self._reactor.callFromThread(self._ended, batch, errors)
+        self._reactor.callFromThread(self._ended, batch, errors, started)
 
-    def _ended(self, batch: list[tuple[Job, Deferred[Any]]], errors: list[SpoolError | None]) -> None:
-        self._idle += 1
+    def _ended(
+        self, batch: list[tuple[Job, Deferred[Any]]], errors: list[SpoolError | None], started: float
+    ) -> None:
+        self._running -= 1
+        self._pace += ((self._reactor.seconds() - started) / len(batch) - self._pace) / 8
         if self._apart and len(self._waiting) < MOST:
             self._call()
         else:
