@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from gateway.addresses.forms import unquote
 from gateway.clock import time_of_day
 from gateway.interfaces import (
     BOUNCED,
@@ -367,8 +368,8 @@ class Scheduler:
         entry = message.entry
         groups: dict[tuple[str, str], Group] = {}
         failed: list[int] = []
-        if len(todo) > 1:  # one order for all next hops, as qmgr(8) has it
-            todo.sort(key=lambda index: entry.envelope.recipients[index].address)
+        if len(todo) > 1:  # one order for all next hops, as qmgr(8) has it: that of the addresses without quotes
+            todo.sort(key=lambda index: unquote(entry.envelope.recipients[index].address))
         for index in todo:
             state = entry.states[index]
             if state.status == BOUNCED:  # the record of an attempt whose notice could not be sent

@@ -452,8 +452,8 @@ def test_a_message_that_cannot_be_requeued_stays():
 
 def test_recipients_are_taken_in_the_order_of_their_addresses():
     world = World()
-    world.send("c@there", "a@there", "b@elsewhere")
-    assert world.smtp.take("there")[0].addresses == ["a@there", "c@there"]
+    world.send('"x y"@there', "c@there", "a@there", "b@elsewhere")
+    assert world.smtp.take("there")[0].addresses == ["a@there", "c@there", '"x y"@there']
 
 
 def test_the_log_has_the_recipient_as_it_was_resolved():
