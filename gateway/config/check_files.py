@@ -107,7 +107,8 @@ def _folder(path: Path, name: str, owners: set[int | None]) -> Iterator[Finding]
     if not stat.S_ISDIR(status.st_mode):
         yield Finding(ERROR, str(path), 0, f"{name} is not a directory", "remove or rename what is there")
         return
-    if status.st_uid not in owners:
+    known = owners - {None}  # a mail_owner that does not exist is told of elsewhere
+    if known and status.st_uid not in known:
         wanted = ", ".join(sorted(_name(uid) for uid in owners if uid is not None))
         what = f"{name} is owned by {_name(status.st_uid)}, not by {wanted}"
         yield Finding(ERROR, str(path), 0, what, f"chown it to {wanted}")

@@ -43,6 +43,7 @@ class Configuration:
 
 def read(directory: Path, *, services: bool = True) -> Configuration:
     """Everything that can be read.  ``services=False`` leaves master.cf alone (commands that need only main.cf)."""
+    directory = directory.absolute()  # $config_directory stands in file names, which are looked for in this directory
     main_text, main_path = _text(directory / "main.cf")
     if services:
         return from_texts(main_text, _text(directory / "master.cf")[0], directory)

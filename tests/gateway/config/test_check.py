@@ -180,6 +180,11 @@ def test_mail_owner_must_exist(directory: Path) -> None:
     assert found[-1].line == BASE_LINES + 1
 
 
+def test_a_mail_owner_that_does_not_exist_is_told_of_once(directory: Path) -> None:
+    (directory / "data").mkdir()
+    assert [finding for finding in findings(directory, "mail_owner = no-such-user\n") if "owned" in finding.what] == []
+
+
 def test_modes_and_owners(directory: Path) -> None:
     findings(directory)
     (directory / "main.cf").chmod(0o666)

@@ -56,3 +56,12 @@ def test_from_texts() -> None:
     service = found.service("a")
     assert service is not None
     assert found.service_settings(service).text("relayhost") == "y"
+
+
+def test_the_directory_may_be_given_as_it_is_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "main.cf").write_text("alias_maps = hash:$config_directory/aliases\n")
+    (tmp_path / "etc" / "master.cf").write_text("")
+    monkeypatch.chdir(tmp_path)
+    configuration = load(Path("etc"))
+    assert configuration.settings.words("alias_maps") == [f"hash:{tmp_path}/etc/aliases"]
