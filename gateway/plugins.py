@@ -8,12 +8,15 @@ The configuration names one as NAME or NAME:ARGUMENT.  PluginError (a ValueError
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from twisted.plugin import getPlugins
 from zope.interface import implementer
 
 from gateway.interfaces import IAddressRewriter, IGatewayPlugin, IMessageFilter, Place, TableError
+
+NO_TEXT = "the answer is no text"
 
 
 class PluginError(ValueError):
@@ -43,7 +46,7 @@ def make(kind: Any, word: str, settings: Any) -> Any:
 
 _KINDS = {
     "ILookupTable": "lookup tables", "IRestriction": "restrictions", "IAddressRewriter": "address rewriting",
-    "IMessageFilter": "message filters", "ITransport": "delivery",
+    "IMessageFilter": "message filters", "ITransport": "delivery", "ICredentialsChecker": "logins",
 }  # fmt: skip
 
 
@@ -58,9 +61,23 @@ def configured(kind: Any, parameter: str, settings: Any) -> list[Any]:
     return found
 
 
+async def answer(name: str, ask: Callable[..., Awaitable[Any]], *arguments: Any) -> str | None:
+    """What a method of a plug-in answers.  Whatever it raises is a TableError: mail is deferred, and who wrote it hears
+    why; so is an answer that is neither text nor None."""
+    try:
+        found = await ask(*arguments)
+    except TableError:
+        raise
+    except Exception as error:
+        raise TableError(f"{name}: {type(error).__name__}: {error}") from error
+    if found is not None and not isinstance(found, str):
+        raise TableError(f"{name}: {NO_TEXT}")
+    return found
+
+
 @implementer(IAddressRewriter)
 class Rewriter:
-    """A plug-in's rewriter; whatever it raises is a TableError: mail is deferred, and who wrote it hears why."""
+    """A plug-in's rewriter; see answer."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -68,38 +85,22 @@ class Rewriter:
         self.places = frozenset(inner.places)
 
     async def rewrite(self, address: str, place: Place) -> str:
-        try:
-            rewritten = await self._inner.rewrite(address, place)
-        except TableError:
-            raise
-        except Exception as error:
-            raise TableError(f"{self.name}: {type(error).__name__}: {error}") from error
-        if not isinstance(rewritten, str):
-            raise TableError(f"{self.name}: the answer is no text")
+        rewritten = await answer(self.name, self._inner.rewrite, address, place)
+        if rewritten is None:
+            raise TableError(f"{self.name}: {NO_TEXT}")
         return rewritten
 
 
 @implementer(IMessageFilter)
 class Filter:
-    """A plug-in's message filter; see Rewriter."""
+    """A plug-in's message filter; see answer."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
         self.name = str(inner.name)
 
     async def header(self, name: str, value: bytes) -> str | None:
-        return await self._answer(self._inner.header, name, value)
+        return await answer(self.name, self._inner.header, name, value)
 
     async def body(self, line: bytes) -> str | None:
-        return await self._answer(self._inner.body, line)
-
-    async def _answer(self, ask: Any, *arguments: Any) -> str | None:
-        try:
-            answer = await ask(*arguments)
-        except TableError:
-            raise
-        except Exception as error:
-            raise TableError(f"{self.name}: {type(error).__name__}: {error}") from error
-        if answer is not None and not isinstance(answer, str):
-            raise TableError(f"{self.name}: the answer is no text")
-        return answer
+        return await answer(self.name, self._inner.body, line)

@@ -229,28 +229,21 @@ class Settle(Job):
             forget(files, self._journal)
 
 
-class Remove(Job):
+class Remove(Settle):
     """The end of a message.  Its journal (None = there is none) goes only after the message's going is durable: a
     message that a power cut brings back must not come without its journal.  ``result``: False if there was no such
     message."""
 
     def __init__(self, path: str, journal: str | None) -> None:
-        self._path = path
-        self._journal = journal
-        self._failed = False
+        super().__init__(os.path.dirname(path), journal)
+        self._unlink = Unlink(path)
         self.result = False
 
     def place(self, files: Files) -> Iterable[str]:
-        try:
-            files.unlink(self._path)
-        except FileNotFoundError:
-            return ()
-        self.result = True
-        return (os.path.dirname(self._path),)
-
-    def undo(self, files: Files) -> None:
-        self._failed = True
+        self._unlink.place(files)
+        self.result = self._unlink.result
+        return super().place(files) if self.result else ()
 
     def close(self, files: Files) -> None:
-        if self._journal is not None and self.result and not self._failed:
-            forget(files, self._journal)
+        if self.result:
+            super().close(files)

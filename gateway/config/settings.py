@@ -221,6 +221,20 @@ class Settings:
             raise self.error(name, f"{name}: {problem}", "balance the braces") from None
 
 
+def split_service(word: str) -> tuple[str, list[tuple[str, str, str | None]]]:
+    """A server with options of its own: SERVER, or {SERVER, name=value, {name = value} …}.  The server ("" = there is
+    none), and of each option how it is written, its name, and its value (None = there is no "=").  ValueError for
+    braces that don't match."""
+    if not word.startswith("{"):
+        return word, []
+    server, *options = split_words(word[1:-1]) or [""]
+    found: list[tuple[str, str, str | None]] = []
+    for option in options:
+        name, equals, value = option.removeprefix("{").removesuffix("}").partition("=")
+        found.append((option, name.strip(), value.strip() if equals else None))
+    return server, found
+
+
 def split_words(text: str, separators: str = _SEPARATORS) -> list[str]:
     """Split at commas and blanks; {…} stays whole, its braces included.  ValueError for braces that don't match."""
     if "{" not in text and "}" not in text:

@@ -19,7 +19,7 @@ from twisted.internet.task import deferLater
 
 from gateway.addresses.syntax import unquote
 from gateway.config import ConfigError, Settings
-from gateway.config.settings import split_words
+from gateway.config.settings import split_service
 from gateway.interfaces import IRestriction, TableError
 from gateway.policy.answers import Answers
 from gateway.policy.evaluator import PROGRAM
@@ -181,16 +181,12 @@ def make(tools: Toolbox, arguments: Arguments) -> IRestriction:
 
 def _taken_apart(word: str) -> tuple[str, dict[str, str]]:
     """The server, and the parameters that are set for it."""
-    if not word.startswith("{"):
-        return word, {}
-    words = split_words(word[1:-1])
+    server, options = split_service(word)
     own: dict[str, str] = {}
-    for option in words[1:]:
-        name, equals, value = option.removeprefix("{").removesuffix("}").partition("=")
-        name = name.strip()
-        if not equals:
+    for option, name, value in options:
+        if value is None:
             raise ValueError(f"malformed option: missing '=' after attribute name: \"{option}\"")
         if name not in _OPTIONS:
             raise ValueError(f'bad attribute name: "{name}" (choose from {", ".join(_OPTIONS)})')
-        own[PARAMETERS + name] = value.strip()
-    return (words[0] if words else ""), own
+        own[PARAMETERS + name] = value
+    return server, own

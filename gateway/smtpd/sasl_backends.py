@@ -16,12 +16,11 @@ from twisted.cred.checkers import ICredentialsChecker
 from twisted.cred.credentials import CramMD5Credentials, IUsernameHashedPassword, IUsernamePassword, UsernamePassword
 from twisted.cred.error import LoginFailed, UnauthorizedLogin
 from twisted.internet.defer import maybeDeferred
-from twisted.plugin import getPlugins
 from zope.interface import implementer
 
 from gateway.config import Settings
 from gateway.credentials import IBearerToken
-from gateway.interfaces import IGatewayPlugin
+from gateway.plugins import make
 from gateway.smtpd.sasl_mechanisms import Unavailable, cram_digest
 from gateway.smtpd.sasl_passwords import Entry, PasswordFile, PasswordsError
 from gateway.smtpd.sasl_scram import Keys, invented
@@ -136,15 +135,4 @@ class CheckerBackend:
 
 def load_checker(name: str, settings: Settings) -> CheckerBackend:
     """Raises ValueError."""
-    name, _, argument = name.partition(":")
-    plugins: Any = getPlugins(IGatewayPlugin)
-    plugin = next((one for one in plugins if one.name == name and one.kind is ICredentialsChecker), None)
-    if plugin is None:
-        raise ValueError(f'no plug-in "{name}" for logins is installed')
-    try:
-        checker = plugin.make(settings, argument)
-    except Exception as error:
-        raise ValueError(f'plug-in "{name}": {error}') from error
-    if not ICredentialsChecker.providedBy(checker):
-        raise ValueError(f'plug-in "{name}" makes something that is no ICredentialsChecker')
-    return CheckerBackend(checker)
+    return CheckerBackend(make(ICredentialsChecker, name, settings))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.interfaces import ILookupTable, TableError
-from gateway.plugins import PluginError, make
+from gateway.plugins import PluginError, answer, make
 from gateway.tables.base import Environment, Spec, Table
 
 
@@ -22,15 +22,7 @@ class PluginTable(Table):
         self.whole_keys = self._table.whole_keys
 
     async def lookup(self, key: str) -> str | None:
-        try:
-            value = await self._table.lookup(key)
-        except TableError:
-            raise
-        except Exception as error:
-            raise TableError(f"{self.name}: {type(error).__name__}: {error}") from error
-        if value is not None and not isinstance(value, str):
-            raise TableError(f"{self.name}: the answer is no text")
-        return value
+        return await answer(self.name, self._table.lookup, key)
 
     def source(self, key: str) -> str | None:
         source = getattr(self._table, "source", None)

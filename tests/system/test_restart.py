@@ -10,19 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.system.gateway import BIN, answers, environment, free_port, hand_in, poll, processes
-from tests.system.test_reload import MESSAGE, greeting, noted, slow
+from tests.system.test_reload import MESSAGE, gateway, greeting, noted, slow
 
-__all__ = ["slow"]
+__all__ = ["gateway", "slow"]
 
 pytestmark = pytest.mark.system
-
-
-@pytest.fixture
-def gateway(either):
-    made = either("twistd")
-    made.set(local_transport="discard:", smtpd_banner="$myhostname ESMTP first")
-    made.start()
-    return made
 
 
 def restart(gateway):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.config import Settings
-from gateway.config.settings import split_words
+from gateway.config.settings import split_service
 from gateway.content.milter import protocol
 from gateway.tables.requests import Place, service_place
 
@@ -111,16 +111,12 @@ def _milter(settings: Settings, word: str) -> MilterConfig:
 
 def _taken_apart(word: str) -> tuple[str, dict[str, str]]:
     """The milter, and the parameters that are set for it."""
-    if not word.startswith("{"):
-        return word, {}
-    words = split_words(word[1:-1])
+    server, options = split_service(word)
     own: dict[str, str] = {}
-    for option in words[1:]:
-        name, equals, value = option.removeprefix("{").removesuffix("}").partition("=")
-        name = name.strip()
-        if not equals or name not in _OWN:
+    for option, name, value in options:
+        if value is None or name not in _OWN:
             raise ValueError(f'bad attribute "{option}" (choose from {", ".join(_OWN)})')
-        own[f"milter_{name}"] = value.strip()
-    if not words:
+        own[f"milter_{name}"] = value
+    if not server:
         raise ValueError("an empty pair of braces")
-    return words[0], own
+    return server, own

@@ -17,11 +17,11 @@ from twisted.cred.checkers import ICredentialsChecker, InMemoryUsernamePasswordD
 from twisted.cred.error import UnauthorizedLogin
 from zope.interface import implementer
 
+from gateway import plugins
 from gateway.commands import passwd
 from gateway.config import ConfigError
 from gateway.credentials import IBearerToken
 from gateway.policy.session import Tls
-from gateway.smtpd import sasl_backends
 from gateway.smtpd.sasl_passwords import PasswordsError, line_for, parse
 from gateway.smtpd.sasl_scram import Keys, Scram, ScramError
 from tests.gateway.smtpd.rig import Client, Rig
@@ -265,7 +265,7 @@ class Plugin:
 
 
 def with_checker(monkeypatch: pytest.MonkeyPatch, make: Any) -> Rig:
-    monkeypatch.setattr(sasl_backends, "getPlugins", lambda interface: [Plugin("ours", make)])
+    monkeypatch.setattr(plugins, "getPlugins", lambda interface: [Plugin("ours", make)])
     return Rig(smtpd_sasl_auth_enable="yes", smtpd_sasl_type="python", smtpd_sasl_path="ours:argument")
 
 
