@@ -107,9 +107,9 @@ def _folder(path: Path, name: str, owners: set[int | None]) -> Iterator[Finding]
     if not stat.S_ISDIR(status.st_mode):
         yield Finding(ERROR, str(path), 0, f"{name} is not a directory", "remove or rename what is there")
         return
-    known = owners - {None}  # a mail_owner that does not exist is told of elsewhere
+    known = [uid for uid in owners if uid is not None]  # a mail_owner that does not exist is told of elsewhere
     if known and status.st_uid not in known:
-        wanted = ", ".join(sorted(_name(uid) for uid in owners if uid is not None))
+        wanted = ", ".join(sorted(map(_name, known)))
         what = f"{name} is owned by {_name(status.st_uid)}, not by {wanted}"
         yield Finding(ERROR, str(path), 0, what, f"chown it to {wanted}")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
