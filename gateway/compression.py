@@ -1,8 +1,11 @@
-"""Packed data in and out: gzip, bzip2, xz, and compress(1), which is what old neighbours mean by "crsmtp".
+"""Packed data in and out: gzip, bzip2, xz, zstd, and compress(1), which is what old neighbours mean by "crsmtp".
 
 ``unpacked(stream)`` looks at the first bytes and gives a stream of what is behind them, the stream itself if it is not
 packed.  ``packed(blocks, kind)`` packs blocks as they come.  Broken or cut-off data raises PackError, and so does more
-than ``limit`` bytes of result: a small message must not fill the disk.
+than ``limit`` bytes of result: a small message must not fill the disk.  Nor may it fill the memory: the windows that xz
+and zstd announce are limited.
+
+zstd is Python's own from 3.14 on, before that the package backports.zstd; where neither is there, NoLibrary is raised.
 
 compress(1)'s format: the bytes 1F 9D, a byte with the largest code width (at most 16 bits) and bit 80 for "block mode"
 (code 256 forgets the table), then codes of growing width, lowest bit first; at each change of width, the rest of a
@@ -12,21 +15,45 @@ group of eight codes is skipped.
 from __future__ import annotations
 
 import bz2
+import importlib
 import io
 import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-KINDS = ("none", "compress", "gzip", "bzip2", "xz")
+KINDS = ("none", "compress", "gzip", "bzip2", "xz", "zstd")
 
 BLOCK = 65536
-_FIRST_BYTES = {b"\x1f\x9d": "compress", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+_FIRST_BYTES = {
+    b"\x1f\x9d": "compress", b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd",
+}
+_WINDOW_LOG = 27
+"""128 MB, which is what `xz -9` and `zstd --ultra -22` want at most."""
 _CLEAR, _FIRST_FREE, _WIDEST, _NARROWEST = 256, 257, 16, 9
 
 
 class PackError(ValueError):
     """The data is not what it says, or too much."""
+
+
+class NoLibrary(Exception):
+    """What packs and unpacks a kind is not installed."""
+
+
+def require(kind: str) -> None:
+    """Raises NoLibrary if that kind cannot be packed and unpacked here."""
+    if kind == "zstd":
+        _zstd()
+
+
+def _zstd() -> Any:
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise NoLibrary("zstd wants Python 3.14, or the Python package backports.zstd")
 
 
 class Readable(Protocol):
@@ -81,20 +108,17 @@ class _Blocks(io.RawIOBase):
         return count
 
 
-def _by_library(make: Callable[[], Any], errors: tuple[type[Exception], ...]) -> Callable[..., Iterator[bytes]]:
+def _by_library(make: Callable[[], Any]) -> Callable[..., Iterator[bytes]]:
     """An unpacker of the standard library's; several packed streams may follow one another."""
 
     def unpack(blocks: Iterable[bytes]) -> Iterator[bytes]:
         machine = make()
-        try:
-            for block in blocks:
-                while block:
-                    if machine.eof:
-                        machine = make()
-                    yield from _pieces(machine, block)
-                    block = machine.unused_data
-        except errors as error:
-            raise PackError(f"broken packed data: {error}") from None
+        for block in blocks:
+            while block:
+                if machine.eof:
+                    machine = make()
+                yield from _pieces(machine, block)
+                block = machine.unused_data
         if not machine.eof:
             raise PackError("packed data that is cut off")
 
@@ -103,12 +127,22 @@ def _by_library(make: Callable[[], Any], errors: tuple[type[Exception], ...]) ->
 
 def _pieces(machine: Any, block: bytes) -> Iterator[bytes]:
     """What a block unpacks to, in pieces: a thousandfold of it must not lie in memory."""
-    piece = machine.decompress(block, BLOCK)
+    piece = _unpack(machine, block)
     while piece:
         yield piece
         if machine.eof:
             return
-        piece = machine.decompress(getattr(machine, "unconsumed_tail", b""), BLOCK)
+        piece = _unpack(machine, getattr(machine, "unconsumed_tail", b""))
+
+
+def _unpack(machine: Any, block: bytes) -> bytes:
+    try:
+        piece: bytes = machine.decompress(block, BLOCK)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own
+        raise PackError(f"broken packed data: {error}") from None
+    return piece
 
 
 def _uncompress(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -181,10 +215,15 @@ class _Uncompressing:
 _UNPACKERS: dict[str, Callable[[Iterator[bytes]], Iterator[bytes]]] = {
     "none": lambda blocks: blocks,
     "compress": _uncompress,
-    "gzip": _by_library(lambda: zlib.decompressobj(zlib.MAX_WBITS | 16), (zlib.error,)),
-    "bzip2": _by_library(bz2.BZ2Decompressor, (OSError, ValueError)),
-    "xz": _by_library(lzma.LZMADecompressor, (lzma.LZMAError,)),
+    "gzip": _by_library(lambda: zlib.decompressobj(zlib.MAX_WBITS | 16)),
+    "bzip2": _by_library(bz2.BZ2Decompressor),
+    "xz": _by_library(lambda: lzma.LZMADecompressor(memlimit=1 << _WINDOW_LOG)),
+    "zstd": _by_library(lambda: _unzstd(_zstd())),
 }
+
+
+def _unzstd(library: Any) -> Any:
+    return library.ZstdDecompressor(options={library.DecompressionParameter.window_log_max: _WINDOW_LOG})
 
 
 # --- packing -------------------------------------------------------------------------------------------------------
@@ -268,4 +307,5 @@ _PACKERS: dict[str, Callable[[], Any]] = {
     "gzip": lambda: zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16),
     "bzip2": bz2.BZ2Compressor,
     "xz": lzma.LZMACompressor,
+    "zstd": lambda: _zstd().ZstdCompressor(level=19),
 }

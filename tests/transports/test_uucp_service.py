@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 from pathlib import Path
@@ -16,6 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
+from gateway.compression import KINDS, unpacked
 from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport
 from gateway.log import MemoryLog
@@ -245,6 +247,14 @@ async def test_letters_that_come_while_one_is_queued_share_a_job(runner: Runner,
         + MESSAGE.replace(b".. dot", b"... dot") + b".\n"
     assert world.input(1) == b"HELO here\n" + letter % 0 + b"QUIT\n"
     assert world.input(2) == b"HELO here\n" + letter % 1 + letter % 2 + letter % 3 + b"QUIT\n"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "none"])
+@ensureDeferred
+async def test_a_batch_however_it_is_packed(kind: str, runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "command=rsmtp", f"packing={kind}")
+    await world.deliver("u@b")
+    assert unpacked(io.BytesIO(world.input())).read().endswith(MESSAGE.replace(b".. dot", b"... dot") + b".\nQUIT\n")
 
 
 @ensureDeferred

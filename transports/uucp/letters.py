@@ -1,13 +1,15 @@
 """What stands in a job: one message for rmail, or several as batched SMTP.
 
 ``Letter`` is a message on its way to one neighbour; ``rmail_input`` and ``batch_input`` give the bytes for uux's
-standard input, ``grade_of`` the job's grade.
+standard input, which ``packed_file`` packs, ``grade_of`` the job's grade.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from gateway.addresses.forms import quote
 from gateway.compression import packed
@@ -16,6 +18,8 @@ from spool.interfaces import Content
 from transports import message
 from transports.uucp.addressing import bang_sender
 from transports.uucp.service import Grades, UucpService
+
+IN_MEMORY = 1_000_000
 
 _DOTTED = message.Form(stuff_dots=True)
 _URGENT = frozenset(("urgent", "high", "1", "special-delivery", "first-class"))
@@ -45,14 +49,10 @@ def rmail_input(service: UucpService, letter: Letter, now: float) -> Iterator[by
         top = message.from_line(letter.sender or service.pipe.null_sender, now)
     if "R" in flags:
         top += message.return_path(letter.sender or service.pipe.null_sender)
-    return packed(message.encode(letter.content, top, form), service.packing)
+    return message.encode(letter.content, top, form)
 
 
 def batch_input(service: UucpService, letters: Sequence[Letter]) -> Iterator[bytes]:
-    return packed(_commands(service, letters), service.packing)
-
-
-def _commands(service: UucpService, letters: Sequence[Letter]) -> Iterator[bytes]:
     yield b"HELO " + _text(service.taylor.node) + b"\n"
     for letter in letters:
         sender = bang_sender(letter.sender) if service.bang else letter.sender
@@ -64,6 +64,19 @@ def _commands(service: UucpService, letters: Sequence[Letter]) -> Iterator[bytes
         yield from message.encode(letter.content, b"", _DOTTED)
         yield b".\n"
     yield b"QUIT\n"
+
+
+def packed_file(blocks: Iterable[bytes], kind: str) -> IO[bytes]:
+    """For a thread: packing well takes a while."""
+    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+    try:
+        for block in packed(blocks, kind):
+            file.write(block)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def grade_of(grades: Grades, letters: Sequence[Letter]) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from gateway.compression import KINDS
+from gateway.compression import KINDS, NoLibrary, require
 from gateway.config import ConfigError, Service, Settings
 from transports.macros import Template
 from transports.pipe import PipeService
@@ -111,6 +111,10 @@ class UucpService:
         packing = given.get("packing", PACKING.get(command, "none"))
         if packing not in KINDS:
             raise wrong(f"packing={packing} is not known", f"use one of {', '.join(KINDS)}")
+        try:
+            require(packing)
+        except NoLibrary as error:
+            raise wrong(f"packing={packing} cannot be done here", str(error)) from None
         call = given.get("call", "no")
         if call not in ("yes", "no", "allowed"):
             raise wrong(f"call={call} is not known", "use yes, no or allowed")

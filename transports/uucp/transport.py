@@ -13,8 +13,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,15 +29,16 @@ from spool.interfaces import Content
 from transports.guard import Refusal
 from transports.macros import expand
 from transports.pipe import folded
-from transports.process import Command, Runner
+from transports.process import Command, Outcome, Runner
 from transports.uucp.addressing import Hop
 from transports.uucp.attachments import reduce_content
 from transports.uucp.guard import UuxGuard
 from transports.uucp.jobs import Jobs
-from transports.uucp.letters import Letter, batch_input, grade_of, rmail_input
+from transports.uucp.letters import Letter, batch_input, grade_of, packed_file, rmail_input
 from transports.uucp.service import UucpService
 from transports.verdict import Verdict, judge
 
+BLOCK = 65536
 MOST_IN_BATCH = 200
 CALL_AFTER = 3.0
 """Seconds between queueing and a call, in which more may be queued."""
@@ -154,12 +156,7 @@ class UucpTransport:
             blocks = batch_input(service, letters)
         else:
             blocks = rmail_input(service, letters[0], time_of_day(self._clock))
-        pipe = service.pipe
-        outcome = await self._runner.run(
-            Command(
-                argv, pipe.identity, pipe.environment, pipe.base, pipe.directory, pipe.chroot, blocks, pipe.time_limit
-            )
-        )
+        outcome = await self._run(argv, blocks)
         verdict = self._guard.judge(outcome, judge(outcome, argv[0]))
         if verdict.status == SENT:
             await self._guard.settle()
@@ -175,6 +172,16 @@ class UucpTransport:
             result.details |= {"uucp_job": job, "uucp_site": hop.site, "uucp_data": data}
             self._call_soon(hop.site)
         return result
+
+    async def _run(self, argv: list[str], blocks: Iterator[bytes]) -> Outcome:
+        pipe, packing = self._service.pipe, self._service.packing
+        command = Command(
+            argv, pipe.identity, pipe.environment, pipe.base, pipe.directory, pipe.chroot, blocks, pipe.time_limit
+        )
+        if packing == "none":
+            return await self._runner.run(command)
+        with await self.jobs.in_thread(packed_file, blocks, packing) as file:
+            return await self._runner.run(replace(command, stdin=iter(partial(file.read, BLOCK), b"")))
 
     def _argv(self, letters: Sequence[Letter], hop: Hop, grade: str) -> list[str] | Refusal:
         service, first = self._service, letters[0].request

@@ -34,7 +34,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("kind", ["none", "compress", "gzip", "bzip2", "xz"])
+@pytest.mark.parametrize("kind", ["none", "compress", "gzip", "bzip2", "xz", "zstd"])
 @pytest.mark.parametrize("head", [b"", b"#! crsmtp\n"])
 def test_a_batch_however_it_is_packed(run, kind, head):
     status, found = run(head + b"".join(packed([ONE, TWO, b"QUIT\n"], kind)))
