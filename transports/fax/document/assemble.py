@@ -109,7 +109,9 @@ def _document(folder: Path, report: dict[str, Any], wish: Wish) -> Document:
             os.close(_open(path, wish.max_bytes))
         pages = int(report["pages"])
         parts = tuple(
-            Part(*(_printable(one[name]) if name != "pages" else int(one[name]) for name in Part.__dataclass_fields__))
+            Part(
+                _printable(one["name"]), int(one["pages"]), _printable(one["left_out"]), _printable(one["trouble"])
+            )
             for one in report["parts"]
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
