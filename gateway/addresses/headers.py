@@ -7,14 +7,12 @@
 
 A field in which no address changes comes back as the very bytes that came in, whatever is in it.  One in which an
 address changes is written anew, as Postfix does it: comments behind the address they stood in, a blank behind each
-comma, lines folded before column 70.  Nothing raises; a field with more tokens than ``limit``
-(header_address_token_limit) is left alone.
+comma, lines folded before column 70; no more of it than ``limit`` tokens (header_address_token_limit).  Nothing raises.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from gateway.addresses.tokens import Address, external_list, parse, scan
 
@@ -31,7 +29,6 @@ RECIPIENT_FIELDS = frozenset(
 )
 """Fields (lower case) whose addresses are rewritten as those of recipients are."""
 
-_EXTRACTED = frozenset(("to", "cc", "bcc", "resent-to", "resent-cc", "resent-bcc"))
 _FOLD_AT = 70
 _ATOM = rb"[0-9A-Za-z_+=~/&{}'*#$^?-]++"
 _MAILBOX = rb"%b(?>(?:\.%b)*)@[0-9A-Za-z_-]++(?>(?:\.[0-9A-Za-z_-]++)+)" % (_ATOM, _ATOM)
@@ -52,14 +49,12 @@ def simple_addresses(value: bytes) -> list[str]:
 
 
 class AddressField:
-    """The value of one field.  ``limit``: how many tokens it may have."""
+    """The value of one field.  ``limit``: how many tokens of it count; 0 = all."""
 
     def __init__(self, value: bytes, limit: int = 10240) -> None:
         self._value = value
-        self._nodes = parse(value.decode("utf-8", "surrogateescape"), limit + 1)
+        self._nodes = parse(value.decode("utf-8", "surrogateescape"), limit)
         self._found = [node for node in self._nodes if isinstance(node, Address)]
-        if sum(len(node.tokens) if isinstance(node, Address) else 1 for node in self._nodes) > limit:
-            self._found = []
         self.addresses = [node.written() for node in self._found]
         """In external form, as they are quoted."""
         self._changed = False
@@ -94,17 +89,3 @@ def _folded(text: str, indent: int) -> str:
             lines.append(line)
             used += len(line)
     return "\n\t".join(line for line in lines)
-
-
-def extract_recipients(fields: Sequence[tuple[str, bytes]], limit: int = 10240) -> list[str]:
-    """The recipients that "sendmail -t" finds: all in To, Cc and Bcc; those in Resent-To, Resent-Cc and Resent-Bcc
-    instead if there is any such field.  ``fields``: name in lower case and value.  In external form."""
-    plain: list[str] = []
-    resent: list[str] = []
-    is_resent = False
-    for name, value in fields:
-        if name in _EXTRACTED:
-            again = name.startswith("resent-")
-            is_resent = is_resent or again
-            (resent if again else plain).extend(AddressField(value, limit).addresses)
-    return resent if is_resent else plain

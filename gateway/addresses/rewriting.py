@@ -156,7 +156,7 @@ class Rewriting:
         if place is None or qualify is None:
             return value
         known: dict[str, str] = {}
-        if is_simple(value):
+        if is_simple(value) and (len(value) <= self._token_limit or not self._token_limit):
             if not self._further(place):
                 return value
             known = {address: await self._through(address, place) for address in simple_addresses(value)}
@@ -186,9 +186,8 @@ class Rewriting:
 class Generic:
     """generic(5): addresses of this site as the outside knows them, put in on the way out by the SMTP client."""
 
-    def __init__(self, mapping: AddressMap, token_limit: int, log: Log | None = None) -> None:
+    def __init__(self, mapping: AddressMap, log: Log | None = None) -> None:
         self._mapping = mapping
-        self._token_limit = token_limit
         self._log = log
 
     @classmethod
@@ -202,7 +201,7 @@ class Generic:
     ) -> Generic | None:
         """None when there are no such tables.  ``settings``: those of the service."""
         mapping = Basis.of(settings, tables, own_addresses).address_map(parameter, "smtp", "generic")
-        return cls(mapping, settings.number("header_address_token_limit"), log) if mapping else None
+        return cls(mapping, log) if mapping else None
 
     async def address(self, address: str) -> str:
         """An address of the envelope.  Raises TableError."""
@@ -217,7 +216,7 @@ class Generic:
         """The value of a header field; the same object if nothing changes.  Raises TableError."""
         if name.lower() not in _HEADER_PLACES:
             return value
-        field = AddressField(value, self._token_limit)
+        field = AddressField(value, limit=0)
         field.replace([await self.address(address) for address in field.addresses])
         return field.render(name)
 
