@@ -27,7 +27,7 @@ ENDS_ATTEMPT = frozenset({"delete", "hold"})
 
 
 class Jobs(Protocol):
-    """Mail that has been handed on and waits elsewhere: gateway.uucp_services.Keepers."""
+    """Mail that has been handed on and waits elsewhere: gateway.following.Keepers."""
 
     def listing(self) -> Iterable[dict[str, Any]]: ...
 

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from gateway import plugins, uucp_services
+from gateway import following, plugins, uucp_services
 from gateway.addresses.basis import Basis
 from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
@@ -55,6 +55,7 @@ from transports.comsat import Comsat
 from transports.discard import DiscardTransport
 from transports.error import ErrorTransport
 from transports.executor import PASS, RemoteTransport
+from transports.following import Register
 from transports.local import LocalConfig, LocalTransport, Tools
 from transports.pipe import PipeService, PipeTransport
 from transports.process import Runner
@@ -62,11 +63,13 @@ from transports.programs import Guards
 from transports.smtp import SMTPTransport
 from transports.smtp.login import Logins
 from transports.store import Locking, Store
-from transports.uucp.register import Register
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
 # What runs as root in split mode, because each delivery runs as somebody else.
 EXECUTED = frozenset({"pipe", "local", "virtual", "uucp"})
+
+# Those whose mail goes on waiting elsewhere: a keeper of theirs is beside the queue.
+FOLLOWED = frozenset({uucp_services.COMMAND})
 
 BLOCKING_THREADS = 4
 
@@ -136,6 +139,7 @@ class Parts:
         self._scheduler_link = scheduler_link
         self._forwarder = forwarder
         self._cleanups: dict[str, Cleanup] = {}
+        self._registers: dict[str, Register] = {}
         self._verify = verify
         self._receivers = receivers
         self._together = together
@@ -344,7 +348,7 @@ class Parts:
             command = service.command.rpartition("/")[2]
             if service.type == "inet" or command not in MAKERS:
                 continue
-            if command in EXECUTED and command != uucp_services.COMMAND and self.executor is not None:
+            if command in EXECUTED - FOLLOWED and self.executor is not None:
                 made[service.name] = RemoteTransport(self.executor, program_of(service, self.configuration))
             elif command not in EXECUTED and self._scheduler_link is not None:
                 program = program_of(service, self.configuration)
@@ -353,13 +357,15 @@ class Parts:
                 made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
         return made
 
-    @cached_property
-    def uucp_register(self) -> Register:
-        return Register(self.queue_directory, self.in_thread)
+    def register(self, folder: str) -> Register:
+        """Of a medium's jobs that are followed."""
+        if folder not in self._registers:
+            self._registers[folder] = Register(self.queue_directory / folder, self.in_thread)
+        return self._registers[folder]
 
     @cached_property
-    def uucp_keepers(self) -> uucp_services.Keepers:
-        return uucp_services.Keepers(self)
+    def keepers(self) -> following.Keepers:
+        return following.Keepers(self)
 
     def scheduler(self) -> Scheduler:
         """A new scheduler on the spool.  It does nothing until it is started."""

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.protocol import Factory
 from twisted.internet.task import deferLater
 
-from gateway import uucp_services
+from gateway import following
 from gateway.administration import Administration
 from gateway.capacity import capacity, complaint, raise_limit
 from gateway.config import Configuration
@@ -274,10 +274,10 @@ class SchedulerRole(Role):
         self.pokes = Pokes(self.reactor, socket.socket(fileno=descriptors["pickup"]), self.parts.pickup.poke)
         self.parts.pickup.start()
         self.scheduler.start()
-        self.parts.uucp_keepers.start()
+        self.parts.keepers.start()
 
     async def _retire(self) -> None:
-        self.parts.uucp_keepers.pause()
+        self.parts.keepers.pause()
         await self.stop_listening()
         self.receivers.close()
         self.pokes.stop()
@@ -295,7 +295,7 @@ class ExecutorRole(Role):
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
         owner = mail_owner(configuration.settings.text("mail_owner"))
-        calls = {DELIVER: self._deliver, uucp_services.QUESTION: self._asked_of_uucp}
+        calls = {DELIVER: self._deliver, following.QUESTION: self._asked_of_jobs}
         self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls=calls)
         self.parts = Parts(
             configuration, reactor, log, notify=lambda queue_id, envelope, stored: None, flush_site=_nowhere,
@@ -313,8 +313,8 @@ class ExecutorRole(Role):
             raise ConnectionError("the scheduler is away")
         return await link.call(name, value)
 
-    async def _asked_of_uucp(self, value: Any) -> Any:
-        return await uucp_services.answer(self.parts, value)
+    async def _asked_of_jobs(self, value: Any) -> Any:
+        return await following.answer(self.parts, value)
 
     async def _deliver(self, value: Any) -> Any:
         self._busy += 1
@@ -395,7 +395,7 @@ class Single(Role):
         self._working = True
         self.parts.pickup.start()
         self.scheduler.start()
-        self.parts.uucp_keepers.start()
+        self.parts.keepers.start()
 
     def hand_over(self) -> Deferred[None]:
         """Let go of the sockets and the queue; fires when another one may take that.  What is being delivered ends in
@@ -403,7 +403,7 @@ class Single(Role):
         return Deferred.fromCoroutine(self._hand_over())
 
     async def _hand_over(self) -> None:
-        self.parts.uucp_keepers.pause()
+        self.parts.keepers.pause()
         await self.stop_listening()
         self.pokes.stop()
         if self._working:
@@ -451,7 +451,7 @@ def administration(
 ) -> Administration:
     return Administration(
         parts.settings, parts.spool, scheduler, parts.pickup, parts.tables, parts.log, in_thread=parts.in_thread,
-        request=request, jobs=parts.uucp_keepers, receivers=receivers,
+        request=request, jobs=parts.keepers, receivers=receivers,
     )
 
 

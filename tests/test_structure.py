@@ -17,7 +17,8 @@ FREE = {
     "compression",
 }
 # The composition: the only modules that know everyone.
-COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "uucp_services"}
+COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "following",
+               "uucp_services"}
 
 
 def imports(path):

@@ -19,8 +19,8 @@ from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport, 
 from gateway.log import MemoryLog
 from tests.transports.support import Contents, request
 from tests.transports.test_uucp_service import USER
+from transports.following import Register
 from transports.uucp.keeper import UucpKeeper
-from transports.uucp.register import Register
 from transports.uucp.service import UucpService
 
 NOON = time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1))
@@ -80,7 +80,7 @@ class World:
     def __init__(self, folder: Path, *words: str, **values: str) -> None:
         self.folder, self.log, self.clock, self.queues, self.told = folder, MemoryLog(), Clock(), Queues(), Told()
         self.clock.advance(NOON)
-        self.register = Register(folder, in_thread)
+        self.register = Register(folder / "uucp", in_thread)
         service = Service("uucp", "unix", command="uucp", arguments=[f"user={USER}", *words])
         settings = Settings({"queue_directory": "/", "mail_owner": "postfix-test", **values})
         self.jobs: dict[str, str] = {}
@@ -109,7 +109,7 @@ class World:
         one = request(*(to or ("u@b",)), nexthop=nexthop, service="uucp", arrival=self.clock.seconds(), **facts)
         one.entry.id = id
         results = list(await self.keeper.deliver(one))
-        self.jobs = {record.job: record.site for record in self.register.records.values()}
+        self.jobs = {record.job: record.peer for record in self.register.records.values()}
         return results
 
 
@@ -124,10 +124,10 @@ async def test_a_job_is_on_record_before_the_result_is_given(world: World) -> No
     verifyObject(IDescribes, world.keeper)
     results = await world.deliver("u@b", "v@b", size=17)
     assert [result.details for result in results] == [{"action": "relayed"}] * 2
-    again = Register(world.folder, in_thread)
+    again = Register(world.folder / "uucp", in_thread)
     assert await again.load() == []
     (record,) = again.records.values()
-    assert (record.job, record.site, record.data, record.id, record.size) == ("beta.N1", "beta", "D.0001", "ID", 17)
+    assert (record.job, record.peer, record.mark, record.id, record.size) == ("beta.N1", "beta", "D.0001", "ID", 17)
     assert [one["address"] for one in record.recipients] == ["u@b", "v@b"]
     assert await again.content(record) == MESSAGE
     assert again.folder.stat().st_mode & 0o777 == 0o700
@@ -206,7 +206,7 @@ async def test_delay_and_expiry(tmp_path: Path) -> None:
     await world.keeper.look()
     reason = "job beta.N1 waits for beta since 2026-11-24 12:00:00"
     assert world.told.notices == [("delayed", "ID", "4.4.1", reason)]
-    again = Register(tmp_path, in_thread)
+    again = Register(tmp_path / "uucp", in_thread)
     await again.load()
     (record,) = again.records.values()
     assert record.warned and await again.content(record) == MESSAGE

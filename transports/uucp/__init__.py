@@ -5,7 +5,7 @@
     service         a line of master.cf
     addressing, letters, transport      a message becomes a job
     jobs            what UUCP says of its jobs (run where the rights are)
-    register, limits, keeper, following jobs remembered, counted, followed until they have left (beside the queue)
+    limits, keeper  jobs counted, and followed until they have left (beside the queue; see transports.following)
 """
 
 from transports.uucp.guard import UuxGuard, guard_for

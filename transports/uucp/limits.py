@@ -8,20 +8,15 @@ what has been used today survives a restart.
 
 from __future__ import annotations
 
-import json
-import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from gateway.interfaces import BOUNCED, DEFERRED
 from transports.guard import Refusal
 from transports.uucp.service import UucpService
 
-FILE = "limits"
 TOO_LARGE, FULL = "5.3.4", "4.4.5"
 
 
@@ -113,36 +108,6 @@ class Limits:
 
     def _full(self, site: str, use: Use) -> str:
         return f"{use.waiting} bytes wait for {site} already, of {self._service.queued}"
-
-
-# --- the file: for a thread -----------------------------------------------------------------------------------------
-
-_writing = threading.Lock()
-"""All services share the file."""
-
-
-def read_part(folder: Path, service: str) -> dict[str, Any]:
-    found = _read(folder / FILE).get(service, {})
-    return found if isinstance(found, dict) else {}
-
-
-def write_part(folder: Path, service: str, part: Mapping[str, Any]) -> None:
-    """Raises OSError."""
-    with _writing:
-        known = _read(folder / FILE)
-        known[service] = part
-        folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = folder / f"{FILE}.new"
-        temporary.write_text(json.dumps(known))
-        os.replace(temporary, folder / FILE)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-        return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
-        return {}
 
 
 def _day(now: float) -> str:

@@ -1,5 +1,5 @@
-"""Jobs that have left our queue and wait in UUCP's: a file each in ``uucp/`` below queue_directory, so that a restart
-forgets none.
+"""Jobs that have left our queue and wait in another program's: a file each in a folder of the medium's below
+queue_directory, so that a restart forgets none.
 
 A file holds a line of JSON and as much of the message as a notice returns (all of it up to bounce_size_limit, else its
 header).  It is durable before the queue's own copy goes.  A job that carries several messages has a record for each.
@@ -18,8 +18,6 @@ from typing import Any
 
 from spool.envelope import Envelope, Recipient
 
-FOLDER = "uucp"
-
 InThread = Callable[..., Awaitable[Any]]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.:-]")
@@ -29,10 +27,11 @@ _KEY = re.compile(r"[A-Za-z0-9_.:-]+\.job\Z")
 @dataclass(slots=True)
 class Record:
     service: str
-    site: str
+    peer: str
+    """Whom it waits for: a neighbour's name, a fax number."""
     job: str
-    data: str
-    """What UUCP's Log calls it."""
+    mark: str
+    """What the other program's books know it by, beside the job's ID."""
     id: str
     """Queue ID."""
     queued: float
@@ -46,6 +45,8 @@ class Record:
     message_id: str = ""
     warned: bool = False
     """The sender knows that it is late."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """What the medium wants to remember of it."""
 
     @property
     def key(self) -> str:
@@ -59,21 +60,21 @@ class Record:
 
     @classmethod
     def of(
-        cls, service: str, site: str, job: str, data: str, id: str, queued: float, envelope: Envelope,
+        cls, service: str, peer: str, job: str, mark: str, id: str, queued: float, envelope: Envelope,
         recipients: list[Recipient],
     ) -> Record:
         return cls(
-            service, site, job, data, id, queued, envelope.arrival, envelope.size, envelope.sender,
+            service, peer, job, mark, id, queued, envelope.arrival, envelope.size, envelope.sender,
             [asdict(one) for one in recipients], envelope.envid, envelope.ret, envelope.smtputf8, envelope.message_id,
         )
 
 
 class Register:
-    """``queue``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere, and changes nothing
-    of what is in memory."""
+    """``folder``: for all services of the medium.  ``in_thread(function, *arguments)``: runs what blocks elsewhere, and
+    changes nothing of what is in memory."""
 
-    def __init__(self, queue: Path, in_thread: InThread) -> None:
-        self.folder = queue / FOLDER
+    def __init__(self, folder: Path, in_thread: InThread) -> None:
+        self.folder = folder
         self.records: dict[str, Record] = {}
         self._in_thread = in_thread
 
