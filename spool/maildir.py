@@ -18,8 +18,8 @@ What is on disk, and what a crash or power cut leaves
 -----------------------------------------------------
 | step                            | on disk                              | after a crash there                        |
 |---------------------------------|--------------------------------------|--------------------------------------------|
-| draft, spilled                  | incoming/tmp/ID                      | nobody was told 250: purged after a day    |
-| commit: write, fdatasync        | incoming/tmp/ID                      | the same                                   |
+| draft, spilled                  | incoming/tmp/N/ID                    | nobody was told 250: purged after a day    |
+| commit: write, fdatasync        | incoming/tmp/N/ID                    | the same                                   |
 | commit: rename                  | incoming/new/ID, not durable yet     | queued, or (power) as before               |
 | commit: fsync of the folder     | incoming/new/ID; now 250 is sent     | queued                                     |
 | progress: append                | + progress/ID, perhaps cut off       | cut-off line skipped: that recipient again |
@@ -30,7 +30,7 @@ What is on disk, and what a crash or power cut leaves
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
 | finish without journal: unlink  | nothing, not durable yet             | gone, or (power) as before: is tried again |
 | … fsync of the folder           | nothing; now it is reported          | gone                                       |
-| shorten journal: write, rename  | incoming/tmp/ID.journal, then journal| either journal says the same               |
+| shorten journal: write, rename  | incoming/tmp/N/ID.journal, journal   | either journal says the same               |
 | set aside: rename               | corrupt/new/…                        | where it was: is found broken again        |
 
 (*) Not if all that was appended is why recipients were put off: they are tried again in any case, and without that

@@ -41,6 +41,8 @@ NAMES_AT_ONCE = 20_000
 
 SLICE = 200
 
+_HEX = "0123456789abcdef"
+
 QUEUES = (INCOMING, HOLD, DEFERRED)
 """Folders with messages that are ours to deal with.  Looking through them in this order misses nothing that is moved on
 meanwhile: mail goes from incoming to hold or deferred, from hold to deferred."""
@@ -82,11 +84,15 @@ class Store:
     def make_folders(self) -> None:
         """Make what is missing.  Raises OSError."""
         os.makedirs(self.directory, exist_ok=True)
+        self.files.spread_folders(self.directory)
         for folder in FOLDERS:
             self.files.make_dir(f"{self.directory}/{folder}")
             for sub in ("tmp", "new", "cur"):
                 self.files.make_dir(f"{self.directory}/{folder}/{sub}")
         self.files.make_dir(f"{self.directory}/{JOURNALS}")
+        self.files.spread_folders(f"{self.directory}/{INCOMING}/tmp")
+        for folder in self.temporary_folders():
+            self.files.make_dir(folder)
 
     def path(self, place: Place) -> str:
         return f"{self.directory}/{place.folder}/{place.sub}/{place.name}"
@@ -95,7 +101,12 @@ class Store:
         return f"{self.directory}/{JOURNALS}/{id}"
 
     def temporary(self, id: str) -> str:
-        return f"{self.directory}/{INCOMING}/tmp/{id}"
+        """Where a file is made before it gets its name.  All mail is made here and gone soon after, and a file system
+        walks past what was deleted lately when it makes a file: the walk is short in one of several folders."""
+        return f"{self.directory}/{INCOMING}/tmp/{_HEX[ord(id[-1]) & 15]}/{id}"
+
+    def temporary_folders(self) -> list[str]:
+        return [f"{self.directory}/{INCOMING}/tmp/{digit}" for digit in _HEX]
 
     # --- what is there -------------------------------------------------------------------------------------------
 

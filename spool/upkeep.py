@@ -17,8 +17,7 @@ def purge(store: Store, age: float = 86_400.0) -> int:
     """Remove temporary files, and journals without a message, that have not changed for ``age`` seconds: nobody writes
     to them, and nobody was promised anything.  The number of files."""
     count = 0
-    for folder in FOLDERS:
-        directory = f"{store.directory}/{folder}/tmp"
+    for directory in (*(f"{store.directory}/{folder}/tmp" for folder in FOLDERS), *store.temporary_folders()):
         count += sum(_purge(store, f"{directory}/{file}") for file in _older(store, directory, age))
     directory = f"{store.directory}/{JOURNALS}"
     old = _older(store, directory, age)

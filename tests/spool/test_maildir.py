@@ -24,6 +24,11 @@ from tests.spool.test_contract import Reactor
 CONTENT = b"Subject: hello\nTo: c@d\n\nbody\n"
 
 
+def temporary_files(directory: Path) -> list[str]:
+    """What stands in the folders for files that have no name yet."""
+    return [str(path) for path in directory.glob("*/tmp/**/*") if path.is_file()]
+
+
 class Rig:
     """A spool, and a process that deals with it; ``restart`` makes another process of it."""
 
@@ -559,15 +564,27 @@ def test_a_draft_says_when_it_is_full(tmp_path: Path) -> None:
     reactor.let()
     draft.abort()
     reactor.let()
-    assert os.listdir(tmp_path / "spool/incoming/tmp") == []
+    assert temporary_files(tmp_path / "spool") == []
 
 
 # --- cleaning up --------------------------------------------------------------------------------------------------
 
 
+def test_new_files_are_made_in_several_folders(rig: Rig) -> None:
+    drafts = [rig.spool.draft(Envelope("a@b")) for _ in range(200)]
+    for draft in drafts:
+        draft.write(b"x" * 200_000)
+    rig.reactor.let()
+    made = temporary_files(rig.path(""))
+    assert len(made) == 200 and len({os.path.dirname(file) for file in made}) > 4
+    for draft in drafts:
+        draft.abort()
+
+
 def test_old_leavings_are_purged_when_the_scheduler_starts(rig: Rig) -> None:
     held = rig.store(hold=True)
-    for name in ("incoming/tmp/dead", "deferred/tmp/dead", "progress/4jYkyd4mV7zNMs8ytbt", f"progress/{held}"):
+    dead = ("incoming/tmp/dead", "incoming/tmp/7/dead", "deferred/tmp/dead", "progress/4jYkyd4mV7zNMs8ytbt")
+    for name in (*dead, f"progress/{held}"):
         rig.put(name, b"x", 0)
     rig.restart()
     rig.claim()
@@ -575,7 +592,7 @@ def test_old_leavings_are_purged_when_the_scheduler_starts(rig: Rig) -> None:
     rig.reactor.rightNow = time.time() + 90_000
     rig.restart()
     rig.claim()
-    assert os.listdir(rig.path("incoming/tmp")) == os.listdir(rig.path("deferred/tmp")) == []
+    assert temporary_files(rig.path("")) == []
     assert os.listdir(rig.path("progress")) == [held]
 
 

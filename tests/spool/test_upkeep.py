@@ -12,7 +12,7 @@ from spool.interfaces import SpoolError
 from spool.store import Store
 from spool.upkeep import purge, repair
 from tests.spool.faulty import FaultyFiles
-from tests.spool.test_maildir import Rig
+from tests.spool.test_maildir import Rig, temporary_files
 
 CONTENT = b"Subject: precious\n\nbody\n"
 
@@ -24,7 +24,7 @@ def fill(directory: Path) -> Store:
         rig.store(CONTENT)
     rig.store(CONTENT, hold=True)
     rig.put("progress/4jYkyd4mV7zNMs8ytbt", b"")
-    rig.put("incoming/tmp/4jYkyd4mV7zNMs8ytbt", b"half")
+    rig.put("incoming/tmp/4/4jYkyd4mV7zNMs8ytbt", b"half")
     rig.put("deferred/new/notes.txt", b"foreign")
     return rig.spool.store
 
@@ -67,7 +67,7 @@ def test_an_error_at_each_step(tmp_path: Path, error: int) -> None:
 def test_without_errors_only_leavings_go(tmp_path: Path) -> None:
     store = fill(tmp_path)
     attend(tmp_path, FaultyFiles())
-    assert os.listdir(tmp_path / "incoming/tmp") == os.listdir(store.journal("")) == []
+    assert temporary_files(tmp_path) == os.listdir(store.journal("")) == []
     assert precious(tmp_path) == 4
     assert os.listdir(tmp_path / "corrupt/new") == ["notes.txt"]
 
