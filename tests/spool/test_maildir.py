@@ -574,7 +574,7 @@ def test_new_files_are_made_in_several_folders(rig: Rig) -> None:
     drafts = [rig.spool.draft(Envelope("a@b")) for _ in range(200)]
     for draft in drafts:
         draft.write(b"x" * 200_000)
-    rig.reactor.let()
+    rig.later()
     made = temporary_files(rig.path(""))
     assert len(made) == 200 and len({os.path.dirname(file) for file in made}) > 4
     for draft in drafts:
