@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gateway.addresses import tokens
+from gateway.addresses.verp import Delimiters
 from gateway.commands.sendmail_options import Options, UsageError, parse
 from gateway.config import Settings
 from gateway.config.builtin import load_configuration
@@ -50,6 +51,8 @@ def main(arguments: list[str], directory: Path | None) -> int:
         if os.getuid() != os.geteuid() or os.getgid() != os.getegid():
             raise Fatal("refusing to run with set-uid or set-gid rights: they are not needed")
         options = parse(arguments)
+        for warning in options.warnings:
+            print(f"sendmail: warning: {warning}", file=sys.stderr)
         return _run(options, options.directory or directory)
     except (Fatal, UsageError) as error:
         print(f"sendmail: fatal: {error}", file=sys.stderr)
@@ -60,6 +63,8 @@ def main(arguments: list[str], directory: Path | None) -> int:
 
 
 def _run(options: Options, directory: Path | None) -> int:
+    if options.mode == "nothing":
+        return 0
     if options.mode == "mail":
         return _submit(options, directory)
     if options.mode == "smtp":
@@ -82,15 +87,16 @@ def _submit(options: Options, directory: Path | None) -> int:
     if not options.recipients and not options.from_header:
         raise Fatal("Recipient addresses must be specified on the command line or via the -t option")
     settings = load_configuration(directory).settings
+    sender = sender_address(options.sender) if options.sender is not None else login_name()
     envelope = Submission(
-        sender=sender_address(options.sender) if options.sender is not None else login_name(),
+        sender=sender,
         recipients=[one for text in options.recipients for one in addresses(text)],
         full_name=options.full_name if options.full_name is not None else own_name(),
         notify=options.notify,
         ret=options.ret,
         envid=options.envid,
         encoding=options.encoding,
-        verp=options.verp,
+        verp=verp_delimiters(options.verp, sender, settings),
         trace=options.trace,
         remote=options.gateway,
     )
@@ -113,9 +119,6 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
         envelope.recipients += header_recipients(fields)
         if not envelope.recipients:
             raise Fatal("No recipient addresses found in message header")
-    for recipient in envelope.recipients:
-        if recipient.startswith("-"):
-            raise Fatal(f"{recipient}: a recipient address cannot begin with '-'")
     if not envelope.recipients:
         raise Fatal("no recipient address")
     try:
@@ -181,6 +184,19 @@ def header_recipients(fields: Iterable[Field]) -> list[str]:
 def sender_address(text: str) -> str:
     """The address of -f, in external form; "" for an empty one."""
     return (addresses(text) or [""])[0]
+
+
+def verp_delimiters(wanted: str | None, sender: str, settings: Settings) -> str:
+    """What -XV asks for; "" if it is not there."""
+    if wanted is None:
+        return ""
+    delimiters = Delimiters.of(settings)
+    wanted = wanted or delimiters.default
+    if not delimiters.acceptable(wanted):
+        raise Fatal(f"-XV requires {delimiters.wanted}")
+    if not sender:
+        raise Fatal("-XV option requires non-null sender address")
+    return wanted
 
 
 def login_name() -> str:

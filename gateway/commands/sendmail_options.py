@@ -1,7 +1,7 @@
 """The command line of sendmail(1): letters as getopt takes them, joined or apart, up to the first that is none.
 
-``parse`` gives Options or raises UsageError.  Options stop at the first recipient: an address that begins with "-"
-behind it is no option, and no recipient either (the caller refuses it).
+``parse`` gives Options or raises UsageError.  Options stop at the first recipient: a word that begins with "-" behind
+it is no option.  What is wrong with a wish about notifications is said in ``warnings``, and the mail goes without.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS
 
 _WITH_VALUE = frozenset("ABCFLNORVXbefhopr")
-_FLAGS = frozenset("GIUcimnstvx")
+_FLAGS = frozenset("GIUcimstvx")
 
 _MODES = {
     "m": "mail", "v": "mail", "s": "smtp", "p": "queue", "i": "aliases", "d": "daemon", "l": "daemon",
-    "h": "mail", "H": "mail",
+    "h": "nothing", "H": "nothing",
 }  # fmt: skip
 _NOTIFY = {"success": NOTIFY_SUCCESS, "failure": NOTIFY_FAILURE, "delay": NOTIFY_DELAY, "never": NOTIFY_NEVER}
 
@@ -28,7 +28,8 @@ class UsageError(Exception):
 @dataclass(slots=True)
 class Options:
     mode: str = "mail"
-    """"mail", "smtp" (-bs), "queue" (-bp), "aliases" (-bi, -I), "daemon" (-bd), "flush" (-q …)."""
+    """"mail", "smtp" (-bs), "queue" (-bp), "aliases" (-bi, -I), "daemon" (-bd), "flush" (-q …),
+    "nothing" (-bh, -bH, -qINTERVAL)."""
     recipients: list[str] = field(default_factory=list)
     sender: str | None = None
     """As given, in internal or external form, with or without <>; None = not given."""
@@ -40,13 +41,15 @@ class Options:
     ret: str = ""
     envid: str = ""
     encoding: str = ""
-    verp: str = ""
+    verp: str | None = None
+    """The delimiters; "" = the usual ones; None = not wanted."""
     trace: str = ""
     flush: list[str] = field(default_factory=list)
     """Arguments of postqueue."""
     alias_files: list[str] = field(default_factory=list)
     directory: Path | None = None
     verbose: int = 0
+    warnings: list[str] = field(default_factory=list)
 
 
 def parse(arguments: list[str]) -> Options:
@@ -56,11 +59,21 @@ def parse(arguments: list[str]) -> Options:
         word = rest.pop(0)
         if word == "--":
             break
-        _take_word(options, word[1:], rest)
+        _take_word(options, _without_old_verp(options, word, rest)[1:], rest)
     options.recipients = rest
+    if options.from_header and options.mode != "mail":
+        raise UsageError("-t can be used only in delivery mode")
     if options.verbose and not options.trace:
         options.trace = "record"
     return options
+
+
+def _without_old_verp(options: Options, word: str, rest: list[str]) -> str:
+    """-V was -XV once: alone with two characters behind it, or with both delimiters."""
+    if (word == "-V" and rest and len(rest[0]) == 2) or (word.startswith("-V") and len(word) == 4):
+        options.warnings.append(f"option {word} is deprecated; specify -X{word[1:]} instead")
+        return f"-X{word[1:]}"
+    return word
 
 
 def _take_word(options: Options, letters: str, rest: list[str]) -> None:
@@ -75,6 +88,8 @@ def _take_word(options: Options, letters: str, rest: list[str]) -> None:
                 raise UsageError(f"option -{letter} needs a value; usage: sendmail [options]")
             _take_value(options, letter, letters or rest.pop(0))
             return
+        if letter == "n":
+            raise UsageError("-n option not supported: aliases are always expanded")
         if letter not in _FLAGS:
             raise UsageError(f"unknown option -{letter}; usage: sendmail [options]")
         _take_flag(options, letter)
@@ -108,15 +123,15 @@ def _take_value(options: Options, letter: str, value: str) -> None:
         path = Path(value)
         options.directory = path.parent if path.name == "main.cf" else path
     elif letter == "N":
-        options.notify = _notify(value)
+        options.notify = _notify(options, value)
     elif letter == "R":
         options.ret = {"full": "FULL", "hdrs": "HDRS"}.get(value.lower(), "")
         if not options.ret:
-            raise UsageError(f"-R option needs full or hdrs, not {value}")
+            options.warnings.append("bad -R option value -- ignored")
     elif letter == "V":
         _envid(options, value)
     elif letter == "X" and value.startswith("V"):
-        _verp(options, value[1:])
+        options.verp = value[1:]
     elif letter == "o":
         _old_option(options, value)
 
@@ -146,26 +161,26 @@ def _flush(options: Options, value: str) -> None:
         options.mode, options.flush = "flush", ["-s", value[1:]]
     elif not value[0].isdigit():
         raise UsageError(f"-q{value}: unknown queue selection")
+    elif options.mode == "mail":
+        options.mode = "nothing"
 
 
-def _notify(value: str) -> int:
+def _notify(options: Options, value: str) -> int:
+    """0 if it makes no sense."""
+    words = value.lower().replace(",", " ").split()
     bits = 0
-    for word in value.lower().replace(",", " ").split():
-        if word not in _NOTIFY:
-            raise UsageError(f"-N option needs never, or success, failure, delay, not {value}")
-        bits |= _NOTIFY[word]
-    if not bits or bits & NOTIFY_NEVER and bits != NOTIFY_NEVER:
-        raise UsageError(f"-N option needs never, or success, failure, delay, not {value}")
+    for word in words:
+        bits |= _NOTIFY.get(word, 0)
+    if not set(words) <= set(_NOTIFY) or not bits or (bits & NOTIFY_NEVER and bits != NOTIFY_NEVER):
+        options.warnings.append("bad -N option value -- ignored")
+        return 0
     return bits
 
 
 def _envid(options: Options, value: str) -> None:
-    if not value.isascii() or not value.isprintable() or not 0 < len(value) <= 100:
-        raise UsageError("-V option needs an envelope ID of 1 to 100 printable characters")
-    options.envid = value
-
-
-def _verp(options: Options, value: str) -> None:
-    if value and (len(value) != 2 or not value.isascii() or value.isalnum()):
-        raise UsageError(f"-XV needs two delimiter characters or none, not {value}")
-    options.verp = value or "+="
+    if len(value) > 100:
+        options.warnings.append("too long -V option value -- ignored")
+    elif not value.isascii() or not value.isprintable() or not value:
+        options.warnings.append("bad syntax in -V option value -- ignored")
+    else:
+        options.envid = value

@@ -5,7 +5,8 @@ they could not be queued, so that the caller keeps the message and tries again.
 
     bounce      the sender gets a non-delivery notice, unless NOTIFY says otherwise; with notify_classes = bounce the
                 postmaster a copy.  Mail without a sender goes to 2bounce_notice_recipient, with notify_classes =
-                2bounce or bounce.  Mail from double_bounce_sender, which all mail to the postmaster has, is dropped:
+                2bounce or bounce.  With VERP there is a notice for each recipient, unless disable_verp_bounces = yes.
+                Mail from double_bounce_sender, which all mail to the postmaster has, is dropped:
                 there is nobody left to tell.
     delayed     a warning, with notify_classes = delay also to the postmaster
     success     for NOTIFY=SUCCESS
@@ -26,6 +27,7 @@ from typing import BinaryIO
 
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.addresses.verp import verp_sender
 from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content.dates import mail_date
@@ -92,6 +94,7 @@ class Notices:
         self._classes = frozenset(settings.words("notify_classes"))
         self._size_limit = settings.number("bounce_size_limit")
         self._lifetime = settings.seconds("maximal_queue_lifetime")
+        self._verp_bounces = not settings.flag("disable_verp_bounces")
         self.on_probe: Callable[[Entry], bool] = lambda entry: False
         """Told of a message that only asks; True: nobody else needs to be."""
         self._threaded = settings.flag("enable_threaded_bounces")
@@ -104,10 +107,12 @@ class Notices:
 
     async def bounce(self, entry: Entry, indexes: Sequence[int]) -> None:
         by_reader: dict[str, list[Fact]] = {}
-        for recipient, state in _parts(entry, indexes):
-            if state.status not in _WELL:
-                reader = state.details.get("return_to", entry.envelope.sender)
-                by_reader.setdefault(reader, []).append(self._fact(recipient, state, "failed"))
+        for index in indexes:
+            sender = self._return_path(entry.envelope, entry.envelope.recipients[index])
+            for recipient, state in _parts(entry, [index]):
+                if state.status not in _WELL:
+                    reader = state.details.get("return_to", sender)
+                    by_reader.setdefault(reader, []).append(self._fact(recipient, state, "failed"))
         for reader, facts in by_reader.items():
             await self._bounce(entry.id, entry.envelope, reader, facts, lambda: self._content(entry.id))
 
@@ -208,6 +213,12 @@ class Notices:
             notice = self._notice(template, entry.id, entry.envelope, facts)
             what = "sender delivery status notification"
             await self._send(notice, "", lambda: self._content(entry.id), what, full=False)
+
+    def _return_path(self, envelope: Envelope, recipient: Recipient) -> str:
+        sender = envelope.sender
+        if envelope.verp and self._verp_bounces and sender and not self._is_double_bounce(sender):
+            return verp_sender(sender, envelope.verp, recipient)
+        return sender
 
     def _is_double_bounce(self, sender: str) -> bool:
         return sender.lower() == self._double_bounce.lower()

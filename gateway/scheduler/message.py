@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from gateway.addresses.verp import verp_sender
 from gateway.interfaces import Entry
 
 
@@ -40,8 +41,20 @@ class Group:
     indexes: list[int] = field(default_factory=list)
     addresses: list[str] = field(default_factory=list)
 
+    @property
+    def entry(self) -> Entry:
+        """The message as it is delivered: with VERP from a sender for this very recipient."""
+        entry = self.message.entry
+        envelope = entry.envelope
+        if not envelope.verp or not envelope.sender:
+            return entry
+        sender = verp_sender(envelope.sender, envelope.verp, envelope.recipients[self.indexes[0]])
+        return replace(entry, envelope=replace(envelope, sender=sender, verp=""))
+
     def take(self, limit: int) -> Group:
-        """Split off up to ``limit`` recipients (0 = all)."""
+        """Split off up to ``limit`` recipients (0 = all); with VERP one."""
+        if self.message.entry.envelope.verp:
+            limit = 1
         if not limit or len(self.indexes) <= limit:
             taken = Group(self.message, self.nexthop, self.indexes, self.addresses)
             self.indexes, self.addresses = [], []

@@ -104,7 +104,7 @@ class TransportQueue:
         self._log.error("qmgr", f"internal: {failure}")
 
     async def _deliver(self, destination: Destination[Group], group: Group, started: float) -> None:
-        request = Request(group.message.entry, self.service, group.nexthop, group.indexes, group.addresses)
+        request = Request(group.entry, self.service, group.nexthop, group.indexes, group.addresses)
         try:
             results = await self.transport.deliver(request)
             if len(results) != len(group.indexes):

@@ -38,7 +38,7 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
             dsn=self.offers("dsn"),
             smtputf8=options.smtputf8 and self.offers("smtputf8"),
             auth=self.service.login is not None,
-            verp=options.verp_delimiters if self.verp_allowed else None,
+            verp=options.verp if self.verp_allowed else None,
         )
     except BadAddress:
         return "501 5.1.7 Bad sender address syntax"

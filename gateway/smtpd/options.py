@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.addresses.verp import Delimiters
 from gateway.config import Settings
 
 
@@ -41,7 +42,7 @@ class Options:
     replace_stray_cr: bool
     soft_bounce: bool
     reject_footer: str
-    verp_delimiters: str
+    verp: Delimiters
     content_filter: str
     notify_classes: frozenset[str]
     history_limit: int
@@ -91,7 +92,7 @@ class Options:
             replace_stray_cr=flag("cleanup_replace_stray_cr_lf"),
             soft_bounce=flag("soft_bounce"),
             reject_footer=settings.raw("smtpd_reject_footer"),
-            verp_delimiters=text("default_verp_delimiters"),
+            verp=Delimiters.of(settings),
             content_filter=text("content_filter"),
             notify_classes=frozenset(word.lower() for word in settings.words("notify_classes")),
             history_limit=number("smtpd_history_flush_threshold"),

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.addresses.syntax import AddressError, xtext_decode
+from gateway.addresses.verp import Delimiters
 from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS
 
 _DSN_OFF = "501 5.7.1 DSN support is disabled"
@@ -52,9 +53,14 @@ def parse_size(text: str) -> int:
 
 
 def mail_parameters(
-    words: Sequence[str], *, dsn: bool = True, smtputf8: bool = True, auth: bool = False, verp: str | None = None
+    words: Sequence[str],
+    *,
+    dsn: bool = True,
+    smtputf8: bool = True,
+    auth: bool = False,
+    verp: Delimiters | None = None,
 ) -> MailParameters:
-    """``dsn``, ``smtputf8``, ``auth``: on offer.  ``verp``: default delimiters if this client may use XVERP."""
+    """``dsn``, ``smtputf8``, ``auth``: on offer.  ``verp``: if this client may use XVERP."""
     found = MailParameters()
     for word in words:
         name, equals, value = word.partition("=")
@@ -72,9 +78,9 @@ def mail_parameters(
                 raise BadParameter("503 5.5.4 Error: multiple AUTH= options")
             found.auth = value
         elif name == "XVERP" and verp is not None:
-            found.verp = value if equals else verp
-            if len(found.verp) != 2:
-                raise BadParameter("501 5.5.4 Error: XVERP needs two characters from -=+")
+            found.verp = value if equals else verp.default
+            if not verp.acceptable(found.verp):
+                raise BadParameter(f"501 5.5.4 Error: XVERP needs {verp.wanted}")
         elif name == "RET" and equals:
             _ret(found, value, dsn)
         elif name == "ENVID" and equals:

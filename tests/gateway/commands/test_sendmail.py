@@ -89,9 +89,15 @@ def test_dots_stay_with_i(site):
          {"notify": NOTIFY_SUCCESS | NOTIFY_DELAY, "ret": "HDRS", "envid": "env+id", "encoding": "8bit"}),
         (["-N", "never"], {"notify": NOTIFY_NEVER}),
         (["-XV"], {"verp": "+="}),
+        (["-XV-="], {"verp": "-="}),
+        (["-V-="], {"verp": "-=", "envid": ""}),
+        (["-Vabc"], {"verp": "", "envid": "abc"}),
+        (["-N", "never,delay", "-R", "foo"], {"notify": 0, "ret": ""}),
+        (["-V", "x" * 101], {"envid": ""}),
+        (["-V", "a\tbc"], {"envid": ""}),
         (["-G"], {"remote": True}),
         (["-v"], {"trace": "record"}),
-        (["-O", "A=b", "-L", "tag", "-h", "5", "-Am", "-U", "-n", "-m", "-p", "x", "-X", "log", "-bm"], {}),
+        (["-O", "A=b", "-L", "tag", "-h", "5", "-Am", "-U", "-m", "-p", "x", "-X", "log", "-bm"], {}),
     ],
 )  # fmt: skip
 def test_options(site, arguments, expected):
@@ -118,10 +124,11 @@ def test_verifying_sends_a_probe_instead_of_the_message(site, capsys):
         (["-bv", "-t"], b"\n", "-t option cannot be used with -bv"),
         (["-Z", "ann"], b"x\n", "unknown option -Z"),
         (["-f"], b"x\n", "-f needs a value"),
-        (["--", "-x@b"], b"x\n", "cannot begin with '-'"),
-        (["a@b", "-fx@y"], b"x\n", "cannot begin with '-'"),
-        (["-t"], b"To: -oQ/tmp\n\n", "cannot begin with '-'"),
-        (["-N", "never,delay", "a@b"], b"x\n", "-N option needs"),
+        (["-n", "a@b"], b"x\n", "-n option not supported"),
+        (["-XVabc", "a@b"], b"x\n", "-XV requires two characters from -=+"),
+        (["-XV#=", "a@b"], b"x\n", "-XV requires two characters from -=+"),
+        (["-XV", "-f", "<>", "a@b"], b"x\n", "-XV option requires non-null sender"),
+        (["-q", "-t"], b"x\n", "-t can be used only in delivery mode"),
         (["-B", "BINARY", "a@b"], b"x\n", "-B option needs"),
         (["-bz", "a@b"], b"x\n", "unsupported: -bz"),
         (["-qSsite"], b"", "unknown queue selection"),
@@ -132,6 +139,26 @@ def test_what_is_refused(site, capsys, arguments, stdin, said):
     error = capsys.readouterr().err
     assert error.startswith("sendmail: fatal: ") and said in error and error.count("\n") == 1
     assert not site.folder.exists() or not list(site.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "recipients"),
+    [
+        (["--", "-x@b"], b"x\n", ["-x@b"]),
+        (["a@b", "-fx@y"], b"x\n", ["a@b", "-fx@y"]),
+        (["-t"], b"To: -oQ/tmp\n\n", ["-oQ/tmp"]),
+    ],
+)
+def test_the_gateway_decides_about_addresses_that_look_like_options(site, arguments, stdin, recipients):
+    assert site(*arguments, stdin=stdin) == 0
+    assert site.taken()[0].recipients == recipients
+
+
+def test_what_was_verp_once_is_so_still_but_for_a_warning(site, capsys):
+    assert site("-V", "ab", "a@b", stdin=b"x\n") == 0
+    said = site.taken()[0]
+    assert (said.verp, said.recipients) == ("+=", ["ab", "a@b"])
+    assert capsys.readouterr().err == "sendmail: warning: option -V is deprecated; specify -XV instead\n"
 
 
 @pytest.mark.parametrize("arguments", [['"e\x1bsc"@b'], ["-f", "a\x01@b", "c@d"]])
@@ -188,7 +215,8 @@ def test_queue_commands():
     assert (parse(["-q"]).mode, parse(["-q"]).flush) == ("flush", ["-f"])
     assert parse(["-qIABC"]).flush == ["-i", "ABC"]
     assert parse(["-qRsite.example"]).flush == ["-s", "site.example"]
-    assert parse(["-q30m", "-bd"]).mode == "daemon"
+    assert parse(["-q30m", "-bd"]).mode == parse(["-bd", "-q30m"]).mode == "daemon"
+    assert parse(["-q30m"]).mode == parse(["-bh"]).mode == parse(["-bH"]).mode == "nothing"
     assert parse(["-bi", "-oA/etc/aliases"]).alias_files == ["/etc/aliases"]
     assert parse(["-I"]).mode == "aliases"
     assert str(parse(["-C", "/etc/x/main.cf"]).directory) == "/etc/x"

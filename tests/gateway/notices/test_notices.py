@@ -380,3 +380,33 @@ def test_the_transcript_of_a_session():
         "Transcript of session follows.\n\n Out: 220 gw.my.domain ESMTP\n In:  QUIT\n\n\n"
         "For other details, see the local mail logfile\n"
     )
+
+
+VERP_RECIPIENTS = (Recipient("x@remote.example", "x@remote.example"), Recipient("y@remote.example", "Y@list.example"))
+
+
+def test_with_verp_each_recipient_has_a_notice_of_its_own():
+    bounces = Bounces(notify_classes="bounce")
+    sent = bounces.send("bounce", bounces.entry(recipients=VERP_RECIPIENTS, verp="+="))
+    assert [message["To"] for message in sent] == [
+        "a+x=remote.example@client.example", "postmaster@gw.my.domain",
+        "a+Y=list.example@client.example", "postmaster@gw.my.domain",
+    ]
+    for message, address in zip(sent, ("x", "x", "y", "y"), strict=True):
+        about, *parts = fields(message)
+        assert [part["Final-Recipient"] for part in parts] == [f"rfc822; {address}@remote.example"]
+        assert about["X-Postfix-Sender"] == "rfc822; a@client.example"
+
+
+@pytest.mark.parametrize(
+    ("sender", "more", "told"),
+    [
+        ("a@client.example", {"disable_verp_bounces": "yes"}, ["a@client.example"]),
+        ("", {}, []),
+        ("double-bounce@gw.my.domain", {}, []),
+    ],
+)
+def test_one_notice_in_spite_of_verp(sender, more, told):
+    bounces = Bounces(notify_classes="", **more)
+    sent = bounces.send("bounce", bounces.entry(sender, recipients=VERP_RECIPIENTS, verp="+="))
+    assert [message["To"] for message in sent] == told

@@ -139,6 +139,24 @@ def test_recipients_of_one_next_hop_go_together_up_to_the_limit():
     assert sizes == [("elsewhere", 1), ("there", 1), ("there", 3)]
 
 
+def test_with_verp_each_recipient_gets_the_mail_from_a_sender_of_his_own():
+    world = World()
+    queue_id = world.send("a@there", Recipient("b@there", "List@here"), "c@elsewhere", sender="own@here", verp="-=")
+    taken = [world.smtp.answer(nexthop="there"), world.smtp.answer(nexthop="there"), world.smtp.answer()]
+    assert [(request.entry.id, request.addresses, request.entry.envelope.sender) for request in taken] == [
+        (queue_id, ["a@there"], "own-a=there@here"),
+        (queue_id, ["b@there"], "own-List=here@here"),
+        (queue_id, ["c@elsewhere"], "own-c=elsewhere@here"),
+    ]
+    assert world.queue() == {}
+
+
+def test_mail_of_nobody_has_no_verp():
+    world = World()
+    world.send("a@there", sender="", verp="-=")
+    assert world.smtp.answer().entry.envelope.sender == ""
+
+
 def test_a_deferred_recipient_is_tried_again_and_the_others_are_not():
     world = World()
     queue_id = world.send("ann@there", "bob@elsewhere")
