@@ -62,6 +62,7 @@ from transports.process import Runner
 from transports.programs import Guards
 from transports.smtp import SMTPTransport
 from transports.smtp.login import Logins
+from transports.status_filter import FilteredTransport
 from transports.store import Locking, Store
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
@@ -70,6 +71,9 @@ EXECUTED = frozenset({"pipe", "local", "virtual", "uucp"})
 
 # Those whose mail goes on waiting elsewhere: a keeper of theirs is beside the queue.
 FOLLOWED = frozenset({uucp_services.COMMAND})
+
+FILTERED = frozenset({"smtp", "lmtp", "local", "virtual", "pipe"})
+"""Commands with a delivery status filter."""
 
 BLOCKING_THREADS = 4
 
@@ -354,8 +358,18 @@ class Parts:
                 program = program_of(service, self.configuration)
                 made[service.name] = RemoteTransport(self._scheduler_link, program, PASS)
             else:
-                made[service.name] = MAKERS[command](self, service, self.configuration.service_settings(service), made)
+                own = self.configuration.service_settings(service)
+                made[service.name] = self._filtered(command, own, MAKERS[command](self, service, own, made))
         return made
+
+    def _filtered(self, command: str, settings: Settings, transport: ITransport) -> ITransport:
+        """With its delivery status filter, if there is one."""
+        parameter = f"{command}_delivery_status_filter"
+        if command not in FILTERED or not settings.words(parameter):
+            return transport
+        tables = self.tables.maps(settings.words(parameter), settings, title=parameter, program=command)
+        filtered: ITransport = FilteredTransport(transport, tables, parameter, self.log)
+        return filtered
 
     def register(self, folder: str) -> Register:
         """Of a medium's jobs that are followed."""

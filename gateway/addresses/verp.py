@@ -36,8 +36,7 @@ class Delimiters:
 
 def verp_sender(sender: str, delimiters: str, recipient: Recipient) -> str:
     """``sender`` for this recipient; addresses in external form."""
-    before, behind = delimiters
     local, origin = split_domain(unquote(sender))
     name, domain = split_domain(unquote(recipient.original or recipient.address))
-    personal = f"{local}{before}{name}{behind + domain if domain else ''}"
+    personal = f"{local}{delimiters[0]}{name}{delimiters[1] + domain if domain else ''}"
     return quote(f"{personal}@{origin}" if origin else personal)
