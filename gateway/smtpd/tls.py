@@ -23,11 +23,12 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
+from gateway.certificates import certificate_hash, describe, digest_of, load
 from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Tls
-from gateway.smtpd.certificates import certificate_hash, describe, digest_of, load
 from gateway.tables import Maps, Tables
+from gateway.tls_words import VERSIONS, allowed_versions, cipher_list
 
 LOOK_EVERY = 10.0
 MOST_NAMES = 1000
@@ -35,10 +36,7 @@ MOST_NAMES = 1000
 
 NO_OPTION = getattr(SSL, "OP_NO_RENEGOTIATION", 0x40000000)
 _NEWEST = {"tlsv1.2": SSL.OP_NO_TLSv1_2, "tlsv1.3": SSL.OP_NO_TLSv1_3}
-_ORDER = ("sslv2", "sslv3", "tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3")
-_WORD = re.compile(r"(>=|<=|!)?\s*([A-Za-z0-9.]+)\Z")
 _NAME = re.compile(r"[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
-_GRADES = {"high": "tls_high_cipherlist", "medium": "tls_medium_cipherlist", "null": "tls_null_cipherlist"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +75,11 @@ class Rules:
         )
 
 
-def allowed_versions(words: list[str]) -> set[str]:
-    """The versions of the protocol that a list such as "!SSLv2 !SSLv3" or ">=TLSv1.2" leaves.  Raises ValueError."""
-    allowed: set[str] = set()
-    forbidden: set[str] = set()
-    lowest, highest = 0, len(_ORDER) - 1
-    for word in " ".join(words).replace(">= ", ">=").replace("<= ", "<=").replace("! ", "!").split():
-        match = _WORD.match(word)
-        name = match[2].lower() if match else ""
-        if match is None or name not in _ORDER:
-            raise ValueError(f"unknown protocol {word}")
-        if match[1] == ">=":
-            lowest = _ORDER.index(name)
-        elif match[1] == "<=":
-            highest = _ORDER.index(name)
-        else:
-            (forbidden if match[1] else allowed).add(name)
-    return {one for one in (allowed or _ORDER) if one in _ORDER[lowest : highest + 1]} - forbidden
-
-
 def _options(settings: Settings, parameter: str) -> int:
     try:
         versions = allowed_versions(settings.words(parameter))
     except ValueError as error:
-        raise settings.error(parameter, f"{parameter}: {error}", f"choose from {', '.join(_ORDER)}") from None
+        raise settings.error(parameter, f"{parameter}: {error}", f"choose from {', '.join(VERSIONS)}") from None
     if not versions & _NEWEST.keys():
         problem = f"{parameter} leaves no protocol that is safe to speak"
         raise settings.error(parameter, problem, "TLSv1.2 and TLSv1.3 are")
@@ -114,15 +93,15 @@ def _options(settings: Settings, parameter: str) -> int:
 
 
 def _ciphers(settings: Settings, parameter: str, mandatory: bool) -> bytes:
-    grade = settings.text(parameter).strip().lower()
-    grade = {"export": "medium", "low": "medium"}.get(grade, grade)
-    if grade not in _GRADES:
-        raise settings.error(parameter, f"{parameter}: invalid cipher grade: {grade}", "choose high or medium")
     excluded = settings.words("smtpd_tls_exclude_ciphers")
     if mandatory:
         excluded += settings.words("smtpd_tls_mandatory_exclude_ciphers")
-    # A server without a certificate of its own proves nothing.
-    return ":!".join([settings.text(_GRADES[grade]), "aNULL", *excluded]).encode("ascii", "ignore")
+    try:
+        # A server without a certificate of its own proves nothing.
+        words = cipher_list(settings, settings.text(parameter), ["aNULL", *excluded])
+    except ValueError as error:
+        raise settings.error(parameter, f"{parameter}: {error}", "choose high or medium") from None
+    return words.encode("ascii", "ignore")
 
 
 @implementer(IOpenSSLServerConnectionCreator)

@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 
 from gateway.config import ConfigError
 from gateway.smtpd.sasl_passwords import line_for
-from gateway.smtpd.tls import allowed_versions
+from gateway.tls_words import allowed_versions
 from tests.gateway.smtpd.certificates import Certified
 from tests.gateway.smtpd.rig import Rig
 from tests.gateway.smtpd.test_sasl import ScramClient
