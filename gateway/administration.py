@@ -20,6 +20,7 @@ from gateway.pickup import Pickup, list_submissions
 from gateway.scheduler.scheduler import Scheduler
 from gateway.tables import StringList
 from gateway.tables.registry import Tables
+from gateway.uucp.door import REQUEST as NEIGHBOUR
 from spool.interfaces import QUEUE_NAMES, ISpool, SpoolError
 
 ENDS_ATTEMPT = frozenset({"delete", "hold"})
@@ -36,7 +37,8 @@ class Jobs(Protocol):
 
 class Administration:
     """``request`` passes "reload", "restart" and "stop" on to whoever can do that; ``in_thread`` runs what blocks.
-    ``jobs`` are listed and deleted like what is in the queue; ``receivers`` says how busy those who take mail are."""
+    ``jobs`` are listed and deleted like what is in the queue; ``receivers`` says how busy those who take mail are;
+    ``admit`` whether a UUCP neighbour may hand in mail (gateway.uucp.neighbours)."""
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Administration:
         request: Callable[[str], None],
         jobs: Jobs | None = None,
         receivers: Callable[[], Awaitable[list[dict[str, Any]]]] | None = None,
+        admit: Callable[[int, str, int, int], str] | None = None,
     ) -> None:
         self._spool = spool
         self._scheduler = scheduler
@@ -60,6 +63,7 @@ class Administration:
         self._in_thread = in_thread
         self._jobs = jobs
         self._receivers = receivers
+        self._admit = admit
         self._least_free = max(settings.number("queue_minfree"), 1.5 * settings.number("message_size_limit"))
         self._maildrop = Path(settings.text("queue_directory")) / "maildrop"
         self._lookers = tables.string_list("authorized_mailq_users", settings)
@@ -69,7 +73,7 @@ class Administration:
         """The server of the control socket."""
         handlers: dict[str, Handler] = {
             "list": self._list, "flush": self._flush, "flush-site": self._flush_site, "flush-id": self._flush_id,
-            "poke": self._poke, "status": self._status,
+            "poke": self._poke, "status": self._status, NEIGHBOUR: self._neighbour,
             "reload": self._passed_on("reload"), "restart": self._passed_on("restart"), "stop": self._passed_on("stop"),
         }
         for action in ("delete", "hold", "release", "requeue", "expire"):
@@ -160,6 +164,11 @@ class Administration:
     async def _poke(self, uid: int, arguments: dict[str, Any]) -> None:
         self._pickup.poke()
         self._scheduler.poke()
+
+    async def _neighbour(self, uid: int, arguments: dict[str, Any]) -> str:
+        if self._admit is None or not isinstance(site := arguments.get("site"), str):
+            return ""
+        return self._admit(uid, site, int(arguments.get("messages") or 0), int(arguments.get("bytes") or 0))
 
     async def _status(self, uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
         try:

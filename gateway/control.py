@@ -12,7 +12,8 @@ The client side (Control) uses plain sockets and loads nothing of Twisted, so th
 the server, imports it when it is made.
 
 Requests: list, flush, flush-site {"site"}, flush-id {"id"}, poke, status, reload, restart, stop; delete, hold, release,
-requeue, expire {"ids": [ID…] or null for all, "queues": [NAME…]} → {"count", "ids"} (see spool.interfaces.Changes).
+requeue, expire {"ids": [ID…] or null for all, "queues": [NAME…]} → {"count", "ids"} (see spool.interfaces.Changes);
+neighbour {"site", "messages", "bytes"} → text (see gateway.uucp.door).
 """
 
 from __future__ import annotations

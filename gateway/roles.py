@@ -451,7 +451,7 @@ def administration(
 ) -> Administration:
     return Administration(
         parts.settings, parts.spool, scheduler, parts.pickup, parts.tables, parts.log, in_thread=parts.in_thread,
-        request=request, jobs=parts.keepers, receivers=receivers,
+        request=request, jobs=parts.keepers, receivers=receivers, admit=parts.neighbours.admit,
     )
 
 

@@ -6,63 +6,41 @@ The sender is told by the lines on top (gateway.uucp.way), the neighbour by $UU_
 A message that is too large goes back to its sender with a notice.
 
 Exit status, whatever standard input is: 0 queued, 64 bad arguments, 65 no "From " line, a bad one, or broken packed
-data, 77 this user may not hand in mail, and 75 for all trouble on this side, which makes uuxqt try again later.
+data, 77 this user may not hand in mail, and 75 for all trouble on this side and for a neighbour that has sent too much,
+which makes uuxqt try again later (gateway.commands.from_uucp).
 """
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gateway.commands.sendmail import Fatal, read_content, submit
-from gateway.compression import PackError, unpacked
-from gateway.config.builtin import load_configuration
-from gateway.content import submission
+from gateway.commands.from_uucp import EX_USAGE, Intake, take
 from gateway.content.submission import Submission
-from gateway.uucp.giving_back import TOO_LARGE, remembered, turned_away
-from gateway.uucp.way import BadInput, addresses, sender_of, site_name, split_way
+from gateway.uucp.way import addresses, sender_of, split_way
 
 SUMMARY = "take mail from a UUCP neighbour (run by uuxqt; also as crmail)"
 
-EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL = 64, 65, 69, 75
-
 USAGE = "usage: rmail [-T] [-D domain] user ..."
+BLOCK = 65536
 
 
 def main(arguments: list[str], directory: Path | None) -> int:
     try:
         recipients = _recipients(arguments)
     except ValueError as error:
-        print(f"rmail: {error}", file=sys.stderr)
+        print(f"rmail: {error}".encode(errors="replace").decode(), file=sys.stderr)
         return EX_USAGE
-    try:
-        settings = load_configuration(directory).settings
-        stream = unpacked(sys.stdin.buffer, settings.number("uucp_batch_size_limit"))
-        content = read_content(stream, dot_ends=False, keep_mailbox_lines=True)
-        neighbour = os.environ.get("UU_MACHINE", "")
-        way, rest = split_way(content, settings.number("hopcount_limit"))
-        said = Submission(sender_of(way, neighbour), recipients, remote=True, neighbour=site_name(neighbour))
-        kept = bytearray()
-        try:
-            submit(settings, said, remembered(rest, kept))
-        except Fatal as error:
-            if error.status != EX_UNAVAILABLE:
-                raise
-            queue = Path(settings.text("queue_directory"))
-            submission.drop(queue, turned_away(said, TOO_LARGE), [bytes(kept)])
-            submission.poke(queue)
-        return 0
-    except (BadInput, PackError) as error:
-        print(f"rmail: {error}", file=sys.stderr)
-        return EX_DATAERR
-    except Fatal as error:
-        print(f"rmail: {error}", file=sys.stderr)
-        return error.status
-    except Exception as error:
-        # Another status would put the mail aside for ever, where its sender does not hear of it.
-        print(f"rmail: will be tried again: {type(error).__name__}: {error}", file=sys.stderr)
-        return EX_TEMPFAIL
+
+    def work(intake: Intake) -> None:
+        stream = intake.unpacked(sys.stdin.buffer)
+        way, beginning = split_way(stream, intake.settings.number("hopcount_limit"))
+        content = itertools.chain([beginning], iter(lambda: stream.read(BLOCK), b""))
+        intake.add(Submission(sender_of(way, intake.machine), recipients), _with_line_feeds(content))
+
+    return take("rmail", directory, work)
 
 
 def _recipients(arguments: list[str]) -> list[str]:
@@ -79,3 +57,16 @@ def _recipients(arguments: list[str]) -> list[str]:
     if not found or any(address.startswith("-") for address in found):
         raise ValueError(USAGE)
     return found
+
+
+def _with_line_feeds(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """CRLF becomes LF, and the last line has an end."""
+    held = last = b""
+    for block in blocks:
+        block = held + block
+        held = b"\r" if block.endswith(b"\r") else b""
+        block = block[: len(block) - len(held)].replace(b"\r\n", b"\n")
+        last = block[-1:] or last
+        yield block
+    if held or last not in (b"", b"\n"):
+        yield held + b"\n"

@@ -114,8 +114,8 @@ class ClientLimits:
             if not client.open and self._seconds() - client.since >= self._unit:
                 del self._clients[service, network]
 
-    def event(self, service: str, network: str, what: str) -> int:
-        return self._count(self._client(service, network), what)
+    def event(self, service: str, network: str, what: str, by: int = 1) -> int:
+        return self._count(self._client(service, network), what, by)
 
     async def in_all(self, service: str, network: str, what: str, count: int, limit: int) -> int:
         """What all processes count, this one's ``count`` included; as far as it can matter for ``limit``."""
@@ -143,12 +143,12 @@ class ClientLimits:
             client = self._clients[service, network] = _Client(since=self._seconds())
         return client
 
-    def _count(self, client: _Client, what: str) -> int:
+    def _count(self, client: _Client, what: str, by: int = 1) -> int:
         now = self._seconds()
         if now - client.since >= self._unit:
             client.since = now
             client.rates.clear()
-        client.rates[what] = client.rates.get(what, 0) + 1
+        client.rates[what] = client.rates.get(what, 0) + by
         return client.rates[what]
 
     def _sweep(self) -> None:

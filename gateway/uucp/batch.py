@@ -3,7 +3,8 @@
 ``transactions(stream)`` gives each message of a batch: who it is from and for, and its content, which has to be taken
 in before the next one is asked for.  HELO, EHLO, NOOP, RSET, QUIT, VRFY, HELP and lines that begin with "#" are passed
 over; there is nobody to be told of errors, so a command that is none is passed over, too, and noted.  An address that
-cannot be used stands in ``turned_away``.  Data without its final dot raises CutOff.
+cannot be used stands in ``turned_away``.  Data without its final dot raises BadBatch, and so do more recipients than
+fit into memory.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ BLOCK = 65536
 _PASSED_OVER = frozenset(("HELO", "EHLO", "NOOP", "QUIT", "VRFY", "HELP", "EXPN"))
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
+MOST_RECIPIENTS = 50_000
+LONGEST_SHOWN = 1000
+"""Characters of what is no address."""
 BAD_ADDRESS = "5.1.3 bad address syntax"
 
 
-class CutOff(Exception):
-    """The batch ends within a message."""
+class BadBatch(Exception):
+    """Nothing more can be made of it."""
 
 
 @dataclass(slots=True)
@@ -45,7 +49,7 @@ class Transaction:
     turned_away: list[tuple[str, str]] = field(default_factory=list)
     """Recipient, made printable, and why."""
     content: Iterator[bytes] = iter(())
-    """LF line ends, dots undone.  Raises CutOff."""
+    """LF line ends, dots undone.  Raises BadBatch."""
 
 
 def transactions(stream: io.BufferedReader, note: Callable[[str], None]) -> Iterator[Transaction]:
@@ -102,13 +106,15 @@ def _mail(path: str, line: str) -> Transaction:
 
 
 def _rcpt(current: Transaction, line: str) -> None:
+    if len(current.recipients) + len(current.turned_away) >= MOST_RECIPIENTS:
+        raise BadBatch(f"a message with more than {MOST_RECIPIENTS} recipients")
     path = _path(line, "to:")
     try:
         address = parse_path(path or "", strict=False, allow_empty=False)
     except AddressError:
         address = ""
     if not address or address.startswith("-") or printable(address) != address:
-        current.turned_away.append((printable(path if path is not None else line)[:1000], BAD_ADDRESS))
+        current.turned_away.append((printable(path if path is not None else line)[:LONGEST_SHOWN], BAD_ADDRESS))
         return
     parameters = RcptParameters()
     for word in tokenize(line)[3:]:
@@ -137,4 +143,4 @@ def _content(stream: io.BufferedReader) -> Iterator[bytes]:
         if len(gathered) >= BLOCK:
             yield bytes(gathered)
             gathered.clear()
-    raise CutOff("the batch ends within a message")
+    raise BadBatch("the batch ends within a message")

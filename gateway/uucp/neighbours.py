@@ -23,6 +23,7 @@ from gateway.policy.compose import PROVIDERS
 from gateway.policy.evaluator import Evaluator, Lists
 from gateway.policy.registry import RestrictionError, Toolbox, compile_list
 from gateway.policy.session import Decisions, Session
+from gateway.uucp.rates import Rates
 from spool.envelope import Client, Envelope, Recipient
 
 PARAMETER = "uucp_client_restrictions"
@@ -55,10 +56,20 @@ class Neighbours:
         self._clock = clock
         self._believed = frozenset({0, os.geteuid(), *_uid(settings.text("uucp_owner"))})
         self._patience = settings.seconds("maximal_queue_lifetime")
+        self._rates = Rates(settings, tools.log, clock.seconds)
 
     def believes(self, uid: int) -> bool:
         """Whether this user's word on who the neighbour is counts."""
         return uid in self._believed
+
+    def admit(self, uid: int, neighbour: str, messages: int, size: int) -> str:
+        """Why a neighbour has to wait, "" if it need not; or, with ``messages``, that so much has come from it."""
+        if not self.believes(uid):
+            return ""
+        if messages:
+            self._rates.count(neighbour, messages, size)
+            return ""
+        return self._rates.refusal(neighbour)
 
     async def judge(self, envelope: Envelope) -> Judgement:
         """``envelope.client``: see ``client_of``.  Raises NotNow, TableError."""

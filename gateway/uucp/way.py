@@ -12,13 +12,14 @@ bounce would go round.
 
 from __future__ import annotations
 
-import itertools
+import io
 import re
-from collections.abc import Iterator
 
 from gateway.addresses import tokens
 
-_FROM_LINE = re.compile(rb">?From[ \t]+(\S+)([^\n]*)\n")
+LONGEST_LINE = 16384
+
+_FROM_LINE = re.compile(rb">?From[ \t]++(\S++)([^\n]*+)\n")
 _REMOTE = re.compile(rb"[ \t]remote from[ \t]+(\S+)[ \t\r]*\Z")
 _SITE = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*\Z")
 _NO_ONE = ("<>", "mailer-daemon", "<mailer-daemon>")
@@ -38,21 +39,16 @@ def site_name(text: str) -> str:
     return text if _SITE.match(text) and len(text) <= 255 else ""
 
 
-def split_way(content: Iterator[bytes], longest: int) -> tuple[list[tuple[str, str]], Iterator[bytes]]:
-    """The (address, site) of each line on top, site "" if it names none, and the message behind them.  Raises BadInput
-    if there are more than ``longest``: it goes round."""
+def split_way(stream: io.BufferedReader, longest: int) -> tuple[list[tuple[str, str]], bytes]:
+    """The (address, site) of each line on top, site "" if it names none, and what was read of the message behind them.
+    Raises BadInput if there are more than ``longest``: it goes round."""
     way: list[tuple[str, str]] = []
-    for block in content:
-        start = 0
-        while match := _FROM_LINE.match(block, start):
-            site = _REMOTE.search(match[2])
-            way.append((_text(match[1]), _text(site[1]) if site else ""))
-            start = match.end()
-            if len(way) > longest:
-                raise BadInput(f"too many hops: more than {longest} From lines")
-        if start < len(block):
-            return way, itertools.chain([block[start:]], content)
-    return way, iter([])
+    while match := _FROM_LINE.fullmatch(line := stream.readline(LONGEST_LINE)):
+        site = _REMOTE.search(match[2])
+        way.append((_text(match[1]), _text(site[1]) if site else ""))
+        if len(way) > longest:
+            raise BadInput(f"too many hops: more than {longest} From lines")
+    return way, line
 
 
 def sender_of(way: list[tuple[str, str]], neighbour: str) -> str:
@@ -67,7 +63,7 @@ def sender_of(way: list[tuple[str, str]], neighbour: str) -> str:
         if not site_name(site):
             raise BadInput(f"bad site name in From line: {site!r}")
     found = addresses(innermost.rpartition("!")[2] if "@" in innermost else innermost)
-    if len(found) != 1 or found[0].startswith("-"):
+    if len(found) != 1 or found[0].startswith("-") or not found[0].isprintable():
         raise BadInput(f"bad address in From line: {innermost!r}")
     if "@" in found[0]:
         return found[0]

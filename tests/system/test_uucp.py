@@ -7,7 +7,7 @@ import re
 import pytest
 
 from gateway.compression import packed
-from tests.system.gateway import BIN
+from tests.system.gateway import BIN, poll
 from tests.system.uucp import Sites
 
 pytestmark = [
@@ -161,6 +161,20 @@ def test_trouble_here_makes_uuxqt_try_again(world):
     main_cf.write_text(good)
     sites.execute("near")
     assert len(sink.wait(1)) == 1
+
+
+def test_a_neighbour_that_sends_too_much_has_to_wait(world):
+    gateway, sites, sink = world(uucp_client_message_rate_limit="2", anvil_rate_time_unit="3s")
+    for number in range(4):
+        letter = f"From u@some.domain Thu Nov 24 12:00:00 2026 remote from far\nSubject: {number}\n\nx\n"
+        sites.queue("far", letter.encode(), "-r", "-n", "-z", "-", "near!rmail", "(ann@b.example)")
+    sites.call("far", "near")
+    sites.execute("near")
+    assert len(sink.wait(2)) == 2
+    assert sites.logs().count("Will retry later") >= 2
+    gateway.wait_for("rmail.*rate limit exceeded: far has sent 2 messages within 3 seconds, as many as it may")
+    poll(lambda: sites.execute("near") or len(sink.received) == 4, gateway.last_words)
+    assert sorted(one.message["Subject"] for one in sink.received) == ["0", "1", "2", "3"]
 
 
 def test_all_mail_by_uucp(make_gateway, folder):

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from gateway.commands import rmail
+from gateway.commands.from_uucp import TOO_LARGE
 from gateway.compression import packed
 from gateway.content import submission
-from gateway.uucp.giving_back import TOO_LARGE
 
 
 @pytest.fixture
@@ -75,6 +75,60 @@ def test_recipients(run):
 def test_what_is_refused(run, stdin, arguments, status, capsys):
     assert run(stdin, *arguments) == status
     assert capsys.readouterr().err.startswith("rmail: ")
+
+
+@pytest.mark.parametrize(("line", "sender"), [
+    (b"From a!!b Thu remote from alpha", "alpha!a!!b"),
+    (b"From ../../etc Thu remote from alpha", 'alpha!"../../etc"'),
+    (b"From a!..!b Thu remote from alpha", 'alpha!"a!..!b"'),
+    (b"From $(id)`id` Thu remote from alpha", None),
+    (b"From a|b>c Thu remote from alpha", None),
+    (b"From a\x1bb Thu remote from alpha", None),
+    (b"From \xff\xfe Thu remote from alpha", None),
+    (b"From a@b@c Thu remote from alpha", None),
+    (b"From a Thu remote from ../../etc", None),
+    (b"From a Thu remote from alpha\x00", None),
+    (b"From " + b"site!" * 1500 + b"a Thu", "site!" * 1500 + "a"),
+    (b"From " + b"site!" * 5000 + b"a Thu", None),
+    (b"From " + b"y" * 5_000_000, None),
+    (b"From a Thu " + b"y" * 5_000_000, None),
+])
+def test_hostile_senders(run, line, sender, capsys, tmp_path):
+    found = run(line + b"\nSubject: x\n\nx\n")
+    said = capsys.readouterr().err
+    assert len(said) < 300 and said.isprintable() or said.endswith("\n") and said[:-1].isprintable()
+    if found == 65:
+        assert sender is None and list((tmp_path / "queue" / "maildrop").iterdir()) == []
+    elif sender is not None:
+        assert found[0].sender == sender
+    else:  # an address like any other
+        assert found[0].sender.isprintable()
+
+
+@pytest.mark.parametrize("address", [
+    "..", "../../etc/passwd", "$(id)@b", "`id`", "a|b", "a;b@c", "x!!y", "!", "a!..!b@c", "site!" * 1900 + "a",
+    "a\x7fb", "a\nb",
+])
+def test_hostile_recipients(run, address, tmp_path, capsys):
+    found = run(b"From a@b Thu\n\nx\n", address, "good@b")
+    if isinstance(found, int):
+        assert found == 64
+        return
+    said, _ = found
+    assert "good@b" in [*said.recipients, *said.turned_away]
+    assert all(one.isprintable() for one in [*said.recipients, *said.turned_away])
+
+
+def test_content_without_line_ends(run, tmp_path):
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write("message_size_limit = 0\n")
+    said, content = run(b"From a b\n" + b"y" * 30_000_000 + b"\r")
+    assert len(content) == 30_000_002
+
+
+@pytest.mark.parametrize("data", [b"a\r\nb\r\n", b"a\rb", b"a\n\n", b"\r\n", b"x" * 65535 + b"\r\nyz\r", b""])
+def test_line_ends(run, data):
+    assert run(b"From a b\n" + data)[1] == data.replace(b"\r\n", b"\n") + (b"" if data[-1:] in (b"\n", b"") else b"\n")
 
 
 def test_trouble_here_is_temporary(run, tmp_path, capsys):

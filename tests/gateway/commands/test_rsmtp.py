@@ -1,15 +1,18 @@
 """mailgateway rsmtp: batches from UUCP."""
 
 import io
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from gateway.commands import rsmtp
+from gateway.commands.from_uucp import TOO_LARGE
 from gateway.commands.main import find
 from gateway.compression import packed
 from gateway.content import submission
-from gateway.uucp.giving_back import TOO_LARGE
 
 ONE = b"MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nSubject: one\n\nx\n.\n"
 TWO = b"MAIL FROM:<e@f>\nRCPT TO:<g@h>\nDATA\nSubject: two\n\ny\n.\n"
@@ -67,14 +70,70 @@ def test_all_or_nothing(run, tmp_path, capsys, monkeypatch):
     assert "will be tried again: OSError: no room" in capsys.readouterr().err
 
 
-def test_a_message_that_is_too_large_goes_back_and_the_others_on(run):
-    large = ONE.replace(b"\nx\n", b"\n" + b"x" * 60 + b"\n" * 500)
+@pytest.mark.parametrize("end", [b"\n", b"x"], ids=["lines", "a-line-without-end"])
+def test_a_message_that_is_too_large_goes_back_and_the_others_on(run, end):
+    large = ONE.replace(b"\nx\n", b"\n" + b"x" * 60 + end * 500_000 + b"\n")
     status, found = run(large + TWO)
     assert status == 0
     (back, content), (other, _) = found
     assert (back.recipients, back.turned_away, back.reasons) == ([], ["c@d"], [TOO_LARGE])
     assert content.startswith(b"Subject: one\n\nxxx")
     assert other.recipients == ["g@h"]
+
+
+@pytest.mark.parametrize("batch, complaint", [
+    (b"nonsense\n" * 100_000, "no batch"),
+    (b"x" * 3_000_000, "no batch"),
+    (b"MAIL FROM:<a@b>\n" + b"RCPT TO:<c@d>\n" * 60_000 + b"DATA\nx\n.\n", "more than 50000 recipients"),
+    (b"MAIL FROM:<a@b>\n" + b"RCPT TO:<" * 60_000 + b"DATA\nx\n.\n", "no batch"),
+    (b"".join(packed([b"".join(packed([ONE], "gzip"))], "gzip")), "no batch"),
+    (b"".join(packed([bytes(2_000_000)], "bzip2")), "more than 1000000 bytes when unpacked"),
+], ids=["nonsense", "no-line-end", "recipients", "a-command-without-end", "twice-packed", "bomb"])
+def test_hostile_batches(run, capsys, tmp_path, batch, complaint):
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write(f"uucp_batch_size_limit = {1_000_000 if complaint.startswith('more than 1000000') else 10**8}\n")
+    status, found = run(batch)
+    assert (status, found) == (65, [])
+    said = capsys.readouterr().err
+    assert complaint in said and said.count("\n") < 15 and len(said) < 4000
+
+
+def test_packed_again_and_again(run):
+    data = ONE
+    for _ in range(3):
+        data = b"#! layer\n" + b"".join(packed([data], "gzip"))
+    assert run(data)[0] == 0
+    for _ in range(9):
+        data = b"#! layer\n" + b"".join(packed([data], "gzip"))
+    assert run(data)[0] == 65
+
+
+def test_a_million_empty_lines_between_messages(run):
+    status, found = run(b"\n" * 1_000_000 + ONE)
+    assert status == 0 and len(found) == 1
+
+
+def test_more_messages_than_a_batch_may_have(run, monkeypatch):
+    monkeypatch.setattr(rsmtp, "MOST_MESSAGES", 1)
+    status, found = run(ONE + TWO)
+    assert status == 65 and [said.sender for said, _ in found] == ["a@b"]
+
+
+def test_a_signal_makes_uuxqt_try_again(tmp_path):
+    (tmp_path / "main.cf").write_text(f"queue_directory = {tmp_path}/queue\n")
+    (tmp_path / "master.cf").write_text("")
+    command = [sys.executable, "-m", "gateway.commands.main", "rsmtp", "-c", str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(ONE + b"MAIL FROM:<e@f>\nRCPT TO:<g@h>\nDATA\n" + b"y\n" * 100_000)
+        process.stdin.flush()
+        maildrop = tmp_path / "queue" / "maildrop"
+        while not maildrop.is_dir() or len(list(maildrop.iterdir())) < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate()
+    assert process.returncode == 75 and b"ended by SIGTERM, will be tried again" in said
+    assert list(maildrop.iterdir()) == []
 
 
 def test_a_recipient_that_is_none(run):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.uucp.batch import BAD_ADDRESS, CutOff, transactions
+from gateway.uucp.batch import BAD_ADDRESS, BadBatch, transactions
 from spool.envelope import NOTIFY_FAILURE
 
 
@@ -48,7 +48,7 @@ def test_what_is_no_command_is_noted():
 
 @pytest.mark.parametrize("end", [b"", b".", b"x\n..\n"])
 def test_a_batch_that_ends_within_a_message(end):
-    with pytest.raises(CutOff):
+    with pytest.raises(BadBatch):
         read(b"MAIL FROM:<a@b>\nRCPT TO:<c@d>\nDATA\nx\n" + end)
 
 
@@ -83,7 +83,7 @@ COMMANDS = st.sampled_from([
 def test_whatever_comes_nothing_raises_and_no_control_character_passes(parts):
     try:
         found, notes = read(b"".join(parts))
-    except CutOff:
+    except BadBatch:
         return
     for sender, recipients, turned_away, _ in found:
         texts = [sender, *recipients, *(text for pair in turned_away for text in pair), *notes]
