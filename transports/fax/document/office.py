@@ -1,0 +1,55 @@
+"""Office files to PDF, by LibreOffice when it is there.
+
+It runs without a window, with a profile of its own in the worker's folder, inside the worker's limits.  Macros do not
+run in a conversion.  Raises BadFile with a reason for people.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import subprocess
+from pathlib import Path
+
+ENDINGS = {
+    "application/msword": "doc", "application/vnd.ms-excel": "xls", "application/vnd.ms-powerpoint": "ppt",
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+    "application/vnd.oasis.opendocument.text": "odt", "application/vnd.oasis.opendocument.spreadsheet": "ods",
+    "application/vnd.oasis.opendocument.presentation": "odp", "application/rtf": "rtf",
+}
+PROGRAMS = ("soffice", "libreoffice")
+
+
+class BadFile(Exception):
+    """A reason for people."""
+
+
+def to_pdf(data: bytes, kind: str, folder: Path) -> bytes:
+    """``kind``: a type of ENDINGS."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        raise BadFile("files of office programs are not drawn here (there is no LibreOffice)")
+    source = folder / f"office.{ENDINGS[kind]}"
+    source.write_bytes(data)
+    result = source.with_suffix(".pdf")
+    result.unlink(missing_ok=True)
+    command = [
+        program, f"-env:UserInstallation=file://{folder}/office", "--headless", "--norestore", "--nolockcheck",
+        "--convert-to", "pdf", "--outdir", str(folder), str(source),
+    ]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, preexec_fn=_more_memory)
+    try:
+        return result.read_bytes()
+    except FileNotFoundError:
+        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise BadFile(f"LibreOffice cannot read it ({said or f'status {done.returncode}'})") from None
+    finally:
+        source.unlink(missing_ok=True)
+
+
+def _more_memory() -> None:
+    """It reserves far more addresses than it uses: up to the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))

@@ -1,0 +1,103 @@
+"""The pages as dots: PDF to TIFF-F by pdfium, and page one as a small picture.
+
+A line has 1728 dots at 204 an inch, a page 196 or 98 lines an inch (ITU-T T.4; RFC 2306, RFC 3949): paper keeps its
+true size, centred on the line.  Grey is dithered (Floyd and Steinberg) after a curve that makes dark text black and
+light ground white, so that only pictures are dithered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pypdfium2
+import pypdfium2.raw as pdfium
+from PIL import Image, TiffImagePlugin
+
+from transports.fax.document.binder import HEADER
+from transports.fax.document.html import SIZES
+from transports.fax.document.images import FAX_WIDTH, fax_resolution
+from transports.fax.document.wish import Wish
+
+DOTS = 204
+LINES = {"fine": 196, "normal": 98}
+THUMBNAIL = 360
+"""Dots across."""
+BLACK, WHITE = 64, 236
+"""Shades that are taken for black and for white."""
+_CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
+_SUBFILE, _PAGE_NUMBER, _SOFTWARE = 254, 297, 305
+_ONE_PAGE_OF_MANY, _WHITE_IS_ZERO = 2, 0
+
+
+class Raster:
+    """The pages of one PDF."""
+
+    def __init__(self, pdf: Path, wish: Wish, frames: dict[int, Image.Image]) -> None:
+        """``frames``: pages that come with their own dots."""
+        self._pdf = pypdfium2.PdfDocument(pdf)
+        self._wish = wish
+        self._frames = frames
+        width, height = SIZES[wish.paper]
+        self._lines = LINES[wish.resolution]
+        self._size = round(width / 25.4 * DOTS), round(height / 25.4 * self._lines)
+
+    def write(self, tiff: Path, thumbnail: Path) -> int:
+        """Both files; how many pages there are."""
+        count = len(self._pdf)
+        with TiffImagePlugin.AppendingTiffWriter(tiff, True) as writer:
+            for at, page in enumerate(self._pages()):
+                self._append(writer, page, at, count)
+                writer.newFrame()
+        self._thumbnail(thumbnail)
+        return count
+
+    def _pages(self) -> Iterator[Image.Image]:
+        for at in range(len(self._pdf)):
+            frame = self._frames.get(at)
+            if frame is None:
+                yield self.render(at).point(_CURVE).convert("1")
+            elif self._wish.header_line:
+                yield self._with_header(self._fit(frame), self.render(at))
+            else:
+                yield self._fit(frame)
+
+    def render(self, at: int) -> Image.Image:
+        """In grey, as wide as a line."""
+        width, height = self._size
+        page = self._pdf[at]
+        bitmap = pypdfium2.PdfBitmap.new_native(FAX_WIDTH, height, pdfium.FPDFBitmap_Gray)
+        bitmap.fill_rect((255, 255, 255, 255), 0, 0, FAX_WIDTH, height)
+        left = (FAX_WIDTH - width) // 2
+        flags = pdfium.FPDF_GRAYSCALE | pdfium.FPDF_PRINTING
+        pdfium.FPDF_RenderPageBitmap(bitmap, page, left, 0, width, height, 0, flags)
+        image = bitmap.to_pil().convert("L")
+        page.close()
+        return image
+
+    def _fit(self, frame: Image.Image) -> Image.Image:
+        """With as many lines an inch as are wished for."""
+        theirs = fax_resolution(frame)
+        if theirs == self._wish.resolution:
+            return frame
+        return frame.resize((FAX_WIDTH, round(frame.height * self._lines / LINES[theirs])))
+
+    def _with_header(self, frame: Image.Image, page: Image.Image) -> Image.Image:
+        strip = page.crop((0, 0, FAX_WIDTH, round((HEADER - 1) / 25.4 * self._lines)))
+        frame = frame.copy()
+        frame.paste(strip.point(_CURVE).convert("1"), (0, 0))
+        return frame
+
+    def _append(self, writer: TiffImagePlugin.AppendingTiffWriter, page: Image.Image, at: int, count: int) -> None:
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        tags[_SUBFILE] = _ONE_PAGE_OF_MANY
+        tags[_PAGE_NUMBER] = (at, count)
+        tags[_SOFTWARE] = "mailgateway"
+        tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = _WHITE_IS_ZERO
+        page.save(writer, "TIFF", compression="group4", dpi=(DOTS, self._lines), tiffinfo=tags)
+
+    def _thumbnail(self, path: Path) -> None:
+        image = self.render(0)
+        height = round(image.width * self._size[1] / self._lines * DOTS / self._size[0])
+        image = image.resize((THUMBNAIL, round(THUMBNAIL * height / image.width)), Image.Resampling.LANCZOS)
+        image.save(path, "PNG", optimize=True)
