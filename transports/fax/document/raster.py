@@ -26,7 +26,7 @@ THUMBNAIL = 360
 BLACK, WHITE = 64, 236
 """Shades that are taken for black and for white."""
 _CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
-_SUBFILE, _PAGE_NUMBER, _SOFTWARE = 254, 297, 305
+_SUBFILE, _SOFTWARE = 254, 305
 _ONE_PAGE_OF_MANY, _WHITE_IS_ZERO = 2, 0
 
 
@@ -44,13 +44,12 @@ class Raster:
 
     def write(self, tiff: Path, thumbnail: Path) -> int:
         """Both files; how many pages there are."""
-        count = len(self._pdf)
         with TiffImagePlugin.AppendingTiffWriter(tiff, True) as writer:
-            for at, page in enumerate(self._pages()):
-                self._append(writer, page, at, count)
+            for page in self._pages():
+                self._append(writer, page)
                 writer.newFrame()
         self._thumbnail(thumbnail)
-        return count
+        return len(self._pdf)
 
     def _pages(self) -> Iterator[Image.Image]:
         for at in range(len(self._pdf)):
@@ -88,13 +87,15 @@ class Raster:
         frame.paste(strip.point(_CURVE).convert("1"), (0, 0))
         return frame
 
-    def _append(self, writer: TiffImagePlugin.AppendingTiffWriter, page: Image.Image, at: int, count: int) -> None:
+    def _append(self, writer: TiffImagePlugin.AppendingTiffWriter, page: Image.Image) -> None:
         tags = TiffImagePlugin.ImageFileDirectory_v2()
         tags[_SUBFILE] = _ONE_PAGE_OF_MANY
-        tags[_PAGE_NUMBER] = (at, count)
         tags[_SOFTWARE] = "mailgateway"
         tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = _WHITE_IS_ZERO
-        page.save(writer, "TIFF", compression="group4", dpi=(DOTS, self._lines), tiffinfo=tags)
+        page.save(
+            writer, "TIFF", compression="group3", strip_size=FAX_WIDTH * page.height, dpi=(DOTS, self._lines),
+            tiffinfo=tags,
+        )
 
     def _thumbnail(self, path: Path) -> None:
         image = self.render(0)

@@ -67,7 +67,7 @@ class Document:
 
     pdf: Path
     tiff: Path
-    """TIFF-F, Group 4, 1728 dots a line, one image a page."""
+    """TIFF-F (RFC 2306), Group 3, 1728 dots a line, one image of one strip a page."""
     thumbnail: Path
     """Page one as a small PNG."""
     pages: int
