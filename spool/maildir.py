@@ -1,10 +1,10 @@
 """The spool on disk: one file a message, in Maildir folders.
 
-    incoming/{tmp,new,cur}   messages that were never tried, or whose first attempt is running; drafts in tmp
+    incoming/{tmp,new,cur}   messages that were never tried, or whose first attempt is running; drafts in tmp/N
     deferred/…               to be tried again later
     hold/…                   put aside until released
     corrupt/…                what cannot be read; never deleted by us
-    progress/                journals: what became of recipients (spool.journal)
+    progress/N/              journals: what became of recipients (spool.journal)
 
 File names: spool.names; the form of the files: spool.format.  All folders are the mail owner's alone.  Any mail reader
 can open a folder.
@@ -22,11 +22,11 @@ What is on disk, and what a crash or power cut leaves
 | commit: write, fdatasync        | incoming/tmp/N/ID                    | the same                                   |
 | commit: rename                  | incoming/new/ID, not durable yet     | queued, or (power) as before               |
 | commit: fsync of the folder     | incoming/new/ID; now 250 is sent     | queued                                     |
-| progress: append                | + progress/ID, perhaps cut off       | cut-off line skipped: that recipient again |
-| progress: fdatasync, fsync (*)  | + progress/ID; now it is reported    | done recipients are not tried again        |
-| release: append, rename, fsync  | deferred/new/DUE.ID.N + progress/ID  | waits, or (power) still incoming: is due   |
+| progress: append                | + progress/N/ID, perhaps cut off     | cut-off line skipped: that recipient again |
+| progress: fdatasync, fsync (*)  | + progress/N/ID; now it is reported  | done recipients are not tried again        |
+| release: append, rename, fsync  | deferred/new/DUE.ID.N + progress/N/ID| waits, or (power) still incoming: is due   |
 | hold, unhold, requeue: rename   | hold/new/… or deferred/new/…         | one or the other                           |
-| finish, delete: unlink, fsync   | progress/ID                          | gone, or (power) as before, with journal   |
+| finish, delete: unlink, fsync   | progress/N/ID                        | gone, or (power) as before, with journal   |
 | finish, delete: unlink journal  | nothing                              | journal alone: purged after a day          |
 | finish without journal: unlink  | nothing, not durable yet             | gone, or (power) as before: is tried again |
 | … fsync of the folder           | nothing; now it is reported          | gone                                       |

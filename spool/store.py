@@ -42,6 +42,9 @@ NAMES_AT_ONCE = 20_000
 SLICE = 200
 
 _HEX = "0123456789abcdef"
+"""Folders side by side where files are made, by the last letter of their IDs.  What is made is gone soon, and a file
+system walks past what was deleted lately when it makes a file: with many folders, apart on the disk, the walk is short.
+"""
 
 QUEUES = (INCOMING, HOLD, DEFERRED)
 """Folders with messages that are ours to deal with.  Looking through them in this order misses nothing that is moved on
@@ -84,29 +87,43 @@ class Store:
     def make_folders(self) -> None:
         """Make what is missing.  Raises OSError."""
         os.makedirs(self.directory, exist_ok=True)
-        self.files.spread_folders(self.directory)
         for folder in FOLDERS:
             self.files.make_dir(f"{self.directory}/{folder}")
             for sub in ("tmp", "new", "cur"):
                 self.files.make_dir(f"{self.directory}/{folder}/{sub}")
-        self.files.make_dir(f"{self.directory}/{JOURNALS}")
-        self.files.spread_folders(f"{self.directory}/{INCOMING}/tmp")
-        for folder in self.temporary_folders():
-            self.files.make_dir(folder)
+        journals = f"{self.directory}/{JOURNALS}"
+        self.files.make_dir(journals)
+        for parent in (f"{self.directory}/{INCOMING}/tmp", journals):
+            self.files.spread_folders(parent)
+            for digit in _HEX:
+                self.files.make_dir(f"{parent}/{digit}")
+        for name in self.files.scan(journals):
+            if name not in _HEX and not name.startswith("."):
+                self._take_journal_over(journals, name)
+
+    def _take_journal_over(self, journals: str, name: str) -> None:
+        """One that an earlier version, or a backup of its spool, has put into the one folder there was."""
+        try:
+            if stat.S_ISREG(self.files.status_of(f"{journals}/{name}").st_mode):
+                self.files.rename(f"{journals}/{name}", self.journal(name))
+        except FileNotFoundError:
+            pass  # another process did
 
     def path(self, place: Place) -> str:
         return f"{self.directory}/{place.folder}/{place.sub}/{place.name}"
 
     def journal(self, id: str) -> str:
-        return f"{self.directory}/{JOURNALS}/{id}"
+        return f"{self.directory}/{JOURNALS}/{_HEX[ord(id[-1]) & 15]}/{id}"
 
     def temporary(self, id: str) -> str:
-        """Where a file is made before it gets its name.  All mail is made here and gone soon after, and a file system
-        walks past what was deleted lately when it makes a file: the walk is short in one of several folders."""
+        """Where a file is made before it gets its name."""
         return f"{self.directory}/{INCOMING}/tmp/{_HEX[ord(id[-1]) & 15]}/{id}"
 
     def temporary_folders(self) -> list[str]:
         return [f"{self.directory}/{INCOMING}/tmp/{digit}" for digit in _HEX]
+
+    def journal_folders(self) -> list[str]:
+        return [f"{self.directory}/{JOURNALS}/{digit}" for digit in _HEX]
 
     # --- what is there -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from itertools import islice
 from spool.batch import spool_error
 from spool.interfaces import SpoolError
 from spool.names import CORRUPT, FOLDERS
-from spool.store import JOURNALS, NAMES_AT_ONCE, QUEUES, NotYet, Store
+from spool.store import NAMES_AT_ONCE, QUEUES, NotYet, Store
 
 
 def purge(store: Store, age: float = 86_400.0) -> int:
@@ -19,12 +19,11 @@ def purge(store: Store, age: float = 86_400.0) -> int:
     count = 0
     for directory in (*(f"{store.directory}/{folder}/tmp" for folder in FOLDERS), *store.temporary_folders()):
         count += sum(_purge(store, f"{directory}/{file}") for file in _older(store, directory, age))
-    directory = f"{store.directory}/{JOURNALS}"
-    old = _older(store, directory, age)
+    old = (file for directory in store.journal_folders() for file in _older(store, directory, age))
     while some := set(islice(old, NAMES_AT_ONCE)):
         for _ in range(2):  # a file that is renamed meanwhile can be missed once
             some.difference_update(store.find(some, (*QUEUES, CORRUPT)))
-        count += sum(_purge(store, f"{directory}/{file}") for file in some)
+        count += sum(_purge(store, store.journal(id)) for id in some)
     return count
 
 
@@ -65,8 +64,9 @@ def repair(store: Store) -> int:
                 count += store.set_aside(place, str(error))
         for file in strange:
             count += store.set_aside_file(folder, file, "not a message file of the gateway")
-    for name in store.files.scan(f"{store.directory}/{JOURNALS}"):
-        count += _mend(store, store.journal(name))
+    for directory in store.journal_folders():
+        for name in store.files.scan(directory):
+            count += _mend(store, f"{directory}/{name}")
     return count
 
 

@@ -216,8 +216,8 @@ def test_a_crash_after_each_step(tmp_path: Path, what_is_left: str) -> None:
 def test_an_error_at_each_step(tmp_path: Path, error: int) -> None:
     operations = count_operations(tmp_path)
     for number, name in enumerate(operations):
-        if name == "make_dir":
-            continue
+        if name == "make_dir" or (name, operations[number - 1]) == ("scan", "make_dir"):
+            continue  # there can be no spool here: start() fails
         if name in ("open", "read", "status", "scan") and error == errno.EIO:
             continue  # the file counts as broken: see test_maildir
         directory = tmp_path / f"{number}"

@@ -12,7 +12,7 @@ from spool.interfaces import SpoolError
 from spool.store import Store
 from spool.upkeep import purge, repair
 from tests.spool.faulty import FaultyFiles
-from tests.spool.test_maildir import Rig, temporary_files
+from tests.spool.test_maildir import Rig, journals, temporary_files
 
 CONTENT = b"Subject: precious\n\nbody\n"
 
@@ -65,9 +65,9 @@ def test_an_error_at_each_step(tmp_path: Path, error: int) -> None:
 
 
 def test_without_errors_only_leavings_go(tmp_path: Path) -> None:
-    store = fill(tmp_path)
+    fill(tmp_path)
     attend(tmp_path, FaultyFiles())
-    assert temporary_files(tmp_path) == os.listdir(store.journal("")) == []
+    assert temporary_files(tmp_path) == journals(tmp_path) == []
     assert precious(tmp_path) == 4
     assert os.listdir(tmp_path / "corrupt/new") == ["notes.txt"]
 
