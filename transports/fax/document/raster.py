@@ -21,6 +21,8 @@ from transports.fax.document.wish import Wish
 
 DOTS = 204
 LINES = {"fine": 196, "normal": 98}
+LENGTHS = {"a4": 296, "letter": 279}
+"""Millimetres that are sent, in whole ones as HylaFAX counts them: a page longer than that it converts again."""
 THUMBNAIL = 360
 """Dots across."""
 BLACK, WHITE = 64, 236
@@ -41,6 +43,7 @@ class Raster:
         width, height = SIZES[wish.paper]
         self._lines = LINES[wish.resolution]
         self._size = round(width / 25.4 * DOTS), round(height / 25.4 * self._lines)
+        self._length = int(LENGTHS[wish.paper] / 25.4 * self._lines)
 
     def write(self, tiff: Path, thumbnail: Path) -> int:
         """Both files; how many pages there are."""
@@ -65,8 +68,8 @@ class Raster:
         """In grey, as wide as a line."""
         width, height = self._size
         page = self._pdf[at]
-        bitmap = pypdfium2.PdfBitmap.new_native(FAX_WIDTH, height, pdfium.FPDFBitmap_Gray)
-        bitmap.fill_rect((255, 255, 255, 255), 0, 0, FAX_WIDTH, height)
+        bitmap = pypdfium2.PdfBitmap.new_native(FAX_WIDTH, self._length, pdfium.FPDFBitmap_Gray)
+        bitmap.fill_rect((255, 255, 255, 255), 0, 0, FAX_WIDTH, self._length)
         left = (FAX_WIDTH - width) // 2
         flags = pdfium.FPDF_GRAYSCALE | pdfium.FPDF_PRINTING
         pdfium.FPDF_RenderPageBitmap(bitmap, page, left, 0, width, height, 0, flags)
@@ -99,6 +102,6 @@ class Raster:
 
     def _thumbnail(self, path: Path) -> None:
         image = self.render(0)
-        height = round(image.width * self._size[1] / self._lines * DOTS / self._size[0])
-        image = image.resize((THUMBNAIL, round(THUMBNAIL * height / image.width)), Image.Resampling.LANCZOS)
+        height = round(image.height * DOTS / self._lines * THUMBNAIL / image.width)
+        image = image.resize((THUMBNAIL, height), Image.Resampling.LANCZOS)
         image.save(path, "PNG", optimize=True)
