@@ -37,18 +37,19 @@ _DOTS = 25.4 / 96
 """Millimetres of a CSS px."""
 _GONE = {"script", "noscript", "iframe", "object", "embed", "applet", "base", "link", "frame", "frameset", "template",
          "audio", "video", "source", "track"}
+_LONG_WORD, _SOME_LETTERS = re.compile("[!-~]{40,}"), re.compile(".{20}")
 _UNSEEN = {"style", "title", "head", "meta"}
 _STYLE = """
 html { font: 10.5pt/1.3 "DejaVu Sans", sans-serif; hyphens: manual }
 body { margin: 0 !important; padding: 0 !important; overflow-wrap: break-word; width: auto !important }
 * { color: #000 !important; background: none !important; border-color: #000 !important; box-shadow: none !important;
-    text-shadow: none !important; opacity: 1 !important }
+    text-shadow: none !important; opacity: 1 !important; page: auto !important }
 img, svg { max-width: 100%; max-height: 240mm }
 pre { font: 10pt/1.25 "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0;
       tab-size: 8 }
 hr.page { break-after: page; visibility: hidden; margin: 0 }
 blockquote { border-left: 1pt solid #000; margin: 0 0 0 2mm !important; padding-left: 3mm !important }
-.mail-heading { border-bottom: 1pt solid; margin-bottom: 5mm; padding-bottom: 2mm; width: 100%; font-size: 10pt }
+.mail-heading { border-bottom: 1pt solid; margin-bottom: 5mm; padding-bottom: 2mm; width: 100% }
 .mail-heading th { text-align: left; vertical-align: top; padding: 0 3mm 0 0; width: 1%; white-space: nowrap }
 .mail-heading td { padding: 0 }
 """
@@ -105,7 +106,8 @@ class Press:
         """On a sheet so many times larger than the paper."""
         above, beside = (one * scale for one in MARGINS)
         page = f"size: {self._width * scale}mm {self._height * scale}mm !important"
-        sheet = weasyprint.CSS(string=f"@page {{ {page}; margin: {above}mm {beside}mm !important }} {_STYLE}")
+        style = f"@page {{ {page}; margin: {above}mm {beside}mm !important }} {_STYLE}"
+        sheet = weasyprint.CSS(string=f"{style} .mail-heading {{ font-size: {10 * scale}pt }}")
         return source.render(stylesheets=[sheet], presentational_hints=True)
 
     def _width_needed(self, document: weasyprint.Document) -> float:
@@ -127,9 +129,9 @@ class Press:
             if not isinstance(element.tag, str):
                 continue  # a comment
             if _tag(element) not in _UNSEEN and element.text:
-                element.text = self._fonts.legible(element.text)
+                element.text = self._legible(element.text)
             if element.tail:
-                element.tail = self._fonts.legible(element.tail)
+                element.tail = self._legible(element.tail)
             if element.get("alt"):
                 element.set("alt", self._fonts.legible(element.get("alt", "")))
             if element.get("dir", "").lower() == "auto":
@@ -142,6 +144,11 @@ class Press:
             front = next(one for one in heading.iter() if _tag(one) == "body")[0]
             front.tail, body.text = body.text, None
             body.insert(0, front)
+
+
+    def _legible(self, text: str) -> str:
+        """With places to break in words (addresses of pages, mostly) that would make a table wider than the paper."""
+        return _LONG_WORD.sub(lambda word: _SOME_LETTERS.sub("\\g<0>\u200b", word[0]), self._fonts.legible(text))
 
 
 def visible(markup: str) -> bool:

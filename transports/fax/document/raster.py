@@ -25,7 +25,7 @@ LENGTHS = {"a4": 296, "letter": 279}
 """Millimetres that are sent, in whole ones as HylaFAX counts them: a page longer than that it converts again."""
 THUMBNAIL = 360
 """Dots across."""
-BLACK, WHITE = 64, 236
+BLACK, WHITE = 88, 236
 """Shades that are taken for black and for white."""
 _CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
 _SUBFILE, _SOFTWARE = 254, 305
