@@ -30,6 +30,7 @@ Run = Callable[[Command], Awaitable[Outcome]]
 
 PACKAGES = {"weasyprint": "WeasyPrint", "pikepdf": "pikepdf", "pypdfium2": "pypdfium2", "PIL": "Pillow"}
 REPORT, PDF, TIFF, THUMBNAIL = "report.json", "document.pdf", "document.tiff", "thumbnail.png"
+PICTURE = "page-{}.png"
 
 _START = (
     "import sys; sys.path.insert(0, sys.argv[1]); from transports.fax.document.worker import main; sys.exit(main())"
@@ -105,9 +106,12 @@ def _failure(outcome: Outcome, report: dict[str, Any], wish: Wish) -> Unrenderab
 def _document(folder: Path, report: dict[str, Any], wish: Wish) -> Document:
     pdf, tiff, thumbnail = (folder / name for name in (PDF, TIFF, THUMBNAIL))
     try:
-        for path in (pdf, tiff, thumbnail):
-            os.close(_open(path, wish.max_bytes))
         pages = int(report["pages"])
+        if not 0 < pages <= wish.max_pages:
+            raise ValueError(f"it has {pages} pages")
+        pictures = tuple(folder / PICTURE.format(page) for page in range(1, pages + 1)) if wish.pictures else ()
+        for path in (pdf, tiff, thumbnail, *pictures):
+            os.close(_open(path, wish.max_bytes))
         parts = tuple(
             Part(
                 _printable(one["name"]), int(one["pages"]), _printable(one["left_out"]), _printable(one["trouble"])
@@ -116,7 +120,7 @@ def _document(folder: Path, report: dict[str, Any], wish: Wish) -> Document:
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise NotNow(f"what was drawn cannot be used: {_printable(str(error))}") from None
-    return Document(pdf, tiff, thumbnail, pages, parts)
+    return Document(pdf, tiff, thumbnail, pages, parts, pictures)
 
 
 def _report(path: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from transports.fax.document import images, markup, office
+from transports.fax.document.assemble import PDF
 from transports.fax.document.binder import BadPdf, Binder, TooMany
 from transports.fax.document.charset import decode, language
 from transports.fax.document.flowed import unflow
@@ -49,7 +50,7 @@ class Drawing:
         self._top = ""
         """The heading that waits for a text."""
 
-    def finish(self, mail: bytes, pdf: Path, tiff: Path, thumbnail: Path) -> tuple[int, list[Part]]:
+    def finish(self, mail: bytes) -> tuple[int, list[Part]]:
         """Write the files.  How many pages, and what became of each part.  Raises Unrenderable."""
         plan = plan_of(mail)
         self._draw(plan if self._wish.cover is None else plan[1:])
@@ -60,8 +61,9 @@ class Drawing:
             lines = markup.from_header_line(self._wish.header_line, len(self._binder))
             self._guarded(HEADER, lambda: self._binder.stamp(self._press.header_lines(lines)))
         self._at(PAGES)
+        pdf = self._folder / PDF
         self._binder.save(pdf)
-        pages = Raster(pdf, self._wish, self._binder.frames).write(tiff, thumbnail)
+        pages = Raster(pdf, self._wish, self._binder.frames).write(self._folder)
         return pages, self._parts
 
     def _draw(self, plan: Plan) -> None:
@@ -182,6 +184,7 @@ class Drawing:
         if not self._top:
             raise Unrenderable(MESSAGE, "there is nothing to draw in it")
         self._guarded(MESSAGE, lambda: self._own("<body></body>", {}))
+        self._parts.append(Part(MESSAGE, len(self._binder)))
 
     def _cover(self) -> None:
         cover = self._wish.cover
@@ -228,7 +231,7 @@ def _text(leaf: Leaf) -> str:
     data, charset = leaf.data(), leaf.parameter("charset")
     if not charset and leaf.type in _HTML and (found := _META.search(data[:2000])):
         charset = found.group(1).decode("ascii")
-    return decode(data, charset).replace("\0", "")
+    return decode(data, charset).replace("\0", "").replace("\r\n", "\n")
 
 
 def _unforeseen(error: Exception) -> str:

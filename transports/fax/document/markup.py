@@ -20,7 +20,7 @@ _TEMPLATE = Path(__file__).with_name("cover.html")
 
 
 def from_text(text: str) -> str:
-    pages = text.replace("\r\n", "\n").replace("\r", "\n").strip("\n\f").split("\f")
+    pages = text.replace("\r", "\n").strip("\n\f").split("\f")
     return "<hr class='page'>".join(
         "".join(f"<pre dir='{way}'>{html.escape(block)}\n</pre>" for way, block in _blocks(page)) for page in pages
     )

@@ -14,6 +14,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 from PIL import Image, TiffImagePlugin
 
+from transports.fax.document.assemble import PICTURE, THUMBNAIL, TIFF
 from transports.fax.document.binder import HEADER
 from transports.fax.document.html import SIZES
 from transports.fax.document.images import FAX_WIDTH, fax_resolution
@@ -23,7 +24,7 @@ DOTS = 204
 LINES = {"fine": 196, "normal": 98}
 LENGTHS = {"a4": 296, "letter": 279}
 """Millimetres that are sent, in whole ones as HylaFAX counts them: a page longer than that it converts again."""
-THUMBNAIL = 360
+THUMBNAIL_WIDTH = 360
 """Dots across."""
 BLACK, WHITE = 88, 236
 """Shades that are taken for black and for white."""
@@ -45,13 +46,15 @@ class Raster:
         self._size = round(width / 25.4 * DOTS), round(height / 25.4 * self._lines)
         self._length = int(LENGTHS[wish.paper] / 25.4 * self._lines)
 
-    def write(self, tiff: Path, thumbnail: Path) -> int:
-        """Both files; how many pages there are."""
-        with TiffImagePlugin.AppendingTiffWriter(tiff, True) as writer:
-            for page in self._pages():
+    def write(self, folder: Path) -> int:
+        """The files in there; how many pages there are."""
+        with TiffImagePlugin.AppendingTiffWriter(folder / TIFF, True) as writer:
+            for number, page in enumerate(self._pages(), 1):
                 self._append(writer, page)
                 writer.newFrame()
-        self._thumbnail(thumbnail)
+                if self._wish.pictures:
+                    page.save(folder / PICTURE.format(number), "PNG", dpi=(DOTS, self._lines))
+        self._thumbnail(folder / THUMBNAIL)
         return len(self._pdf)
 
     def _pages(self) -> Iterator[Image.Image]:
@@ -102,6 +105,6 @@ class Raster:
 
     def _thumbnail(self, path: Path) -> None:
         image = self.render(0)
-        height = round(image.height * DOTS / self._lines * THUMBNAIL / image.width)
-        image = image.resize((THUMBNAIL, height), Image.Resampling.LANCZOS)
+        height = round(image.height * DOTS / self._lines * THUMBNAIL_WIDTH / image.width)
+        image = image.resize((THUMBNAIL_WIDTH, height), Image.Resampling.LANCZOS)
         image.save(path, "PNG", optimize=True)

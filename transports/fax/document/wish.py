@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,8 @@ class Wish:
     """Of processor time.  By the clock it may be four times as much."""
     memory: int = 1_500_000_000
     """Bytes of address space."""
+    pictures: bool = False
+    """A PNG of each page, too, as the receiver will see it."""
     partial: bool = False
     """Draw what can be drawn, and tell of the rest in ``Document.parts`` instead of raising Unrenderable."""
 
@@ -71,8 +73,9 @@ class Document:
     thumbnail: Path
     """Page one as a small PNG."""
     pages: int
-    parts: tuple[Part, ...] = field(default_factory=tuple)
+    parts: tuple[Part, ...] = ()
     """In their order; the cover, too."""
+    pictures: tuple[Path, ...] = ()
 
 
 class Unrenderable(Exception):

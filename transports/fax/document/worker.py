@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from transports.fax.document import sandbox
-from transports.fax.document.assemble import PDF, REPORT, THUMBNAIL, TIFF
+from transports.fax.document.assemble import REPORT
 from transports.fax.document.wish import NotNow, Part, Unrenderable, Wish, from_json
 
 _FILES = ("/usr", "/lib", "/lib64", "/bin", "/etc/fonts", "/etc/ld.so.cache", "/etc/libreoffice", "/dev/urandom",
@@ -68,15 +68,14 @@ def prepare(folder: Path, wish: Wish) -> Callable[[bytes, Callable[[str], None]]
     except ModuleNotFoundError as error:
         raise NotNow(f"drawing needs the package {error.name}: {_MISSING}") from None
     except OSError as error:
-        raise NotNow(f"drawing needs a library: {error} (Debian: libpango-1.0-0, libpangoft2-1.0-0)") from None
+        raise NotNow(f"drawing needs a library: {error} (Debian: libpangoft2-1.0-0)") from None
     if not fonts.have("A"):
         raise NotNow("there is no font to draw with (Debian: fonts-dejavu-core)")
     readable = {*_FILES, sys.prefix, sys.base_prefix, *filter(None, sys.path), *fonts.folders()}
     sandbox.shut_in(folder, readable, seconds=wish.seconds, memory=wish.memory, file_size=wish.max_bytes)
 
     def draw(mail: bytes, at: Callable[[str], None]) -> tuple[int, list[Part]]:
-        drawing = Drawing(wish, folder, fonts, at)
-        return drawing.finish(mail, folder / PDF, folder / TIFF, folder / THUMBNAIL)
+        return Drawing(wish, folder, fonts, at).finish(mail)
 
     return draw
 
