@@ -182,6 +182,9 @@ class Request:
     """Which recipients: indexes into entry.envelope.recipients."""
     addresses: list[str]
     """Their addresses as resolved (Route.recipient), parallel to ``indexes``."""
+    bundle: int = 0
+    """Requests of one service with the same number, but 0, are one delivery as far as limits are concerned: what they
+    have to do that these limit, such as to run a program, they do one after the other."""
 
     @property
     def recipients(self) -> list[Recipient]:

@@ -72,6 +72,9 @@ EXECUTED = frozenset({"pipe", "local", "virtual", "uucp"})
 # Those whose mail goes on waiting elsewhere: a keeper of theirs is beside the queue.
 FOLLOWED = frozenset({uucp_services.COMMAND})
 
+BUNDLED = {"local": 20}
+"""Commands that are given several messages for one destination at once."""
+
 FILTERED = frozenset({"smtp", "lmtp", "local", "virtual", "pipe"})
 """Commands with a delivery status filter."""
 
@@ -438,6 +441,7 @@ class Parts:
             positive=Feedback.parse(settings.transport_text(name, "destination_concurrency_positive_feedback")),
             negative=Feedback.parse(settings.transport_text(name, "destination_concurrency_negative_feedback")),
             rate_delay=settings.transport_seconds(name, "destination_rate_delay"),
+            together=BUNDLED.get(self._service(name).command.rpartition("/")[2], 1),
         )
 
 

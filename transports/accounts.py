@@ -1,5 +1,6 @@
 """Accounts of this machine and their folders, looked at in threads: a directory service or a server of homes that is
-slow holds nobody up.  What was found serves for a few seconds more.
+slow holds nobody up.  What was found serves for a few seconds more, and one look for all who ask for the same while it
+is taken.
 
 A directory service that is away is told from a user who does not exist: AccountsAway, and mail waits.
 """
@@ -11,9 +12,11 @@ import errno
 import grp
 import os
 import pwd
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from twisted.internet.defer import Deferred
 
 from gateway.config import Settings
 from transports.process import Identity
@@ -48,6 +51,8 @@ class Accounts:
         self._seconds = seconds
         self._kept: dict[str, tuple[float, Any]] = {}
         """By name of a user, or path of a folder."""
+        self._asking: dict[Hashable, list[Deferred[Any]]] = {}
+        """Who waits for an answer that somebody else has asked for."""
 
     async def find(self, name: str) -> User | None:
         """The account of that name; None if there is none.  Raises AccountsAway."""
@@ -63,11 +68,30 @@ class Accounts:
         kept = self._kept.get(key)
         if kept is not None and kept[0] > now:
             return kept[1]
-        found = await self._in_thread(look)
+        found = await self._shared(key, look)
         if found is not None:
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
             self._kept[key] = now + KEEP, found
+        return found
+
+    async def _shared(self, key: Hashable, look: Callable[[], Any]) -> Any:
+        waiting = self._asking.get(key)
+        if waiting is not None:
+            answer: Deferred[Any] = Deferred()
+            waiting.append(answer)
+            return await answer
+        waiting = self._asking[key] = []
+        try:
+            found = await self._in_thread(look)
+        except Exception as error:
+            del self._asking[key]
+            for one in waiting:
+                one.errback(error)
+            raise
+        del self._asking[key]
+        for one in waiting:
+            one.callback(found)
         return found
 
     async def of_uid(self, uid: int) -> User | None:
@@ -81,7 +105,7 @@ class Accounts:
 
     async def first_present(self, paths: Sequence[str]) -> str | None:
         """The first path at which something is, as far as can be seen (what cannot be looked at may be there)."""
-        found: str | None = await self._in_thread(lambda: next(filter(_may_exist, paths), None))
+        found: str | None = await self._shared(tuple(paths), lambda: next(filter(_may_exist, paths), None))
         return found
 
 

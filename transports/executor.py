@@ -123,7 +123,7 @@ def pack_request(request: Request) -> dict[str, Any]:
     """Only the recipients concerned travel; they are counted anew from 0."""
     return {
         "service": request.service, "nexthop": request.nexthop, "addresses": request.addresses,
-        "entry": _pack_entry(request.entry, request.recipients),
+        "bundle": request.bundle, "entry": _pack_entry(request.entry, request.recipients),
     }
 
 
@@ -136,7 +136,8 @@ def unpack_request(value: Any) -> Request:
         raise ValueError("recipients and addresses do not agree")
     entry = _unpack_entry(packed, recipients)
     return Request(
-        entry, _part(value, "service", str), _part(value, "nexthop", str), list(range(len(addresses))), addresses
+        entry, _part(value, "service", str), _part(value, "nexthop", str), list(range(len(addresses))), addresses,
+        _part(value, "bundle", int),
     )
 
 

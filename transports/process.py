@@ -72,7 +72,7 @@ class Command:
     shell: str = ""
     """A shell command to run instead when ``argv[0]`` is a bare name that is not in PATH."""
     task: str = ""
-    """Something that needs no program, done as that identity: a key of transports.worker.TASKS; argv is empty then."""
+    """Something that needs no program, done as that identity: see transports.worker.do; argv is empty then."""
     spec: dict[str, Any] = field(default_factory=dict)
     """The task's arguments."""
 

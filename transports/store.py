@@ -6,12 +6,9 @@ code and the text; a failure whose code begins with 4 may go away.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from twisted.internet.defer import Deferred
 
 from gateway.config import Settings
 from transports.process import Command, Ending, Identity, Runner
@@ -76,35 +73,16 @@ class Store:
     def __init__(self, runner: Runner, locking: Locking) -> None:
         self._runner = runner
         self._locking = locking
-        self._waiting: dict[str, deque[Deferred[None]]] = {}
-        """For each mbox that is being written, who is next: to meet at its lock would cost them a second."""
 
     async def keep(self, box: Box, blocks: Iterator[bytes]) -> int | Failure:
         """``blocks``: the message in its stored form.  In a Maildir every message begins at 0."""
         spec: dict[str, Any] = {"path": box.path, "limit": box.limit}
-        if box.is_maildir:
-            return await self._write(box, spec, blocks)
-        spec |= {
-            "locks": self._locking.styles, "attempts": self._locking.attempts, "delay": self._locking.delay,
-            "stale": self._locking.stale, "devices": box.lenient, "lenient": box.lenient, "owner": box.owner,
-            "user": box.user, "unusable": box.unusable,
-        }
-        waiting = self._waiting.get(box.path)
-        if waiting is None:
-            self._waiting[box.path] = deque()
-        else:
-            turn: Deferred[None] = Deferred()
-            waiting.append(turn)
-            await turn
-        try:
-            return await self._write(box, spec, blocks)
-        finally:
-            if self._waiting[box.path]:
-                self._waiting[box.path].popleft().callback(None)
-            else:
-                del self._waiting[box.path]
-
-    async def _write(self, box: Box, spec: dict[str, Any], blocks: Iterator[bytes]) -> int | Failure:
+        if not box.is_maildir:
+            spec |= {
+                "locks": self._locking.styles, "attempts": self._locking.attempts, "delay": self._locking.delay,
+                "stale": self._locking.stale, "devices": box.lenient, "lenient": box.lenient, "owner": box.owner,
+                "user": box.user, "unusable": box.unusable,
+            }
         outcome = await self._runner.run(
             Command(
                 [], box.identity, stdin=blocks, task="maildir" if box.is_maildir else "mbox", spec=spec,

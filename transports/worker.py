@@ -1,13 +1,21 @@
-"""A process that delivers to mailboxes, one message after the other, for one identity.
+"""A process that delivers to mailboxes for one identity, a batch of messages after the other.
 
 It is a child of the spawner that has taken on the identity for good and then waits on descriptor 0, a stream socket,
-for work: starting a process for each message would cost several times what the delivery does.  All numbers are 32 bits.
+for work: starting a process for each message would cost several times what the delivery does, and what is forced to
+disk together costs little more than one message alone.  All numbers are 32 bits.
 
-    in      length, JSON [task, spec]; then the message: chunks of length, bytes; a chunk of no bytes ends it
-    out     length, JSON answer; length, bytes that the task has read
+    in      length, JSON [[kind, spec], …]; then for each the message: chunks of length, bytes; no bytes end it
+    out     length, JSON [[number in the batch, answer], …]; for each of these length, bytes that the task has read
 
-A message whose end does not come (the gateway went away, or could not read it) is not kept, and the process ends with
-the socket.  transports.workers is the other side; standard library only.
+All of a batch is answered before the next is taken, but what has to wait for a lock is answered after the rest.  A
+batch of one is done while its message comes, however large it is; larger batches are taken in first.  A message whose
+end does not come (the gateway went away, or could not read it) is not kept, and the process ends with the socket.
+
+Nothing that users control runs in here, and a process that has changed its identity can be neither traced nor looked
+into by others of that identity (the kernel clears its "dumpable" mark); they can stop or end it, which delays their own
+mail.  It has no descriptors but the socket, the spawner's report, and /dev/null.
+
+transports.workers is the other side; standard library only.
 """
 
 from __future__ import annotations
@@ -15,22 +23,15 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from typing import Any
+import time
+from collections.abc import Iterator, Sequence
 
-from transports import mailbox
-
-Task = Callable[[dict[str, Any], mailbox.Source, mailbox.Sink], dict[str, Any]]
-
-TASKS: dict[str, Task] = {
-    "mbox": mailbox.append_mbox,
-    "maildir": mailbox.deliver_maildir,
-    "read": mailbox.read_file,
-}
-"""What a child can do without another program."""
+from transports import mailbox, maildir
+from transports.tasks import Refused, Task
+from transports.userfiles import read_file
 
 _NUMBER = struct.Struct("!I")
-_BUFFER = 65536
+_BUFFER = 262144
 
 
 class Gone(Exception):
@@ -61,12 +62,12 @@ class Stream:
         return int(_NUMBER.unpack(self.take(4))[0])
 
     def message(self) -> Iterator[bytes]:
-        """The chunks of a message.  Raises mailbox.Refused if it is cut short."""
+        """The chunks of a message.  Raises Refused if it is cut short."""
         try:
             while count := self.number():
                 yield self.take(count)
         except Gone:
-            raise mailbox.Refused("4.3.0", "the message was cut short") from None
+            raise Refused("4.3.0", "the message was cut short") from None
 
 
 def serve() -> None:
@@ -75,13 +76,48 @@ def serve() -> None:
     stream = Stream(channel)
     try:
         while True:
-            task, order = json.loads(stream.take(stream.number()))
-            message = stream.message()
-            read: list[bytes] = []
-            answer = json.dumps(TASKS[task](order, message, read.append)).encode("ascii")
-            for _ in message:  # what a task that failed has left
-                pass
-            data = b"".join(read)
-            channel.sendall(b"".join((_NUMBER.pack(len(answer)), answer, _NUMBER.pack(len(data)), data)))
-    except (Gone, mailbox.Refused, BrokenPipeError, ConnectionResetError):
+            tasks = [Task(kind, spec) for kind, spec in json.loads(stream.take(stream.number()))]
+            messages = [stream.message() for _ in tasks]
+            if len(tasks) == 1:
+                tasks[0].message = messages[0]
+            else:
+                for task, message in zip(tasks, messages, strict=True):
+                    task.message = list(message)
+            for done in do(tasks):
+                for _ in messages[0]:  # what a task that failed has left
+                    pass
+                channel.sendall(_answers(tasks, done))
+    except (Gone, Refused, BrokenPipeError, ConnectionResetError):
         pass
+
+
+def do(tasks: Sequence[Task]) -> Iterator[list[Task]]:
+    """Do a batch; gives those that are done, what has to wait for a lock last."""
+    boxes: dict[str, list[Task]] = {}
+    told: set[int] = set()
+    for task in tasks:
+        if task.kind == "mbox":
+            boxes.setdefault(json.dumps(task.spec), []).append(task)
+        elif task.kind == "read":
+            task.answer = read_file(task)
+    if letters := [task for task in tasks if task.kind == "maildir"]:
+        maildir.deliver(letters)
+    waiting, attempt = list(boxes.values()), 0
+    while True:
+        attempt += 1
+        waiting = [box for box in waiting if not mailbox.append(box, last=attempt >= box[0].spec["attempts"])]
+        if done := [task for task in tasks if task.answer and id(task) not in told]:
+            told.update(map(id, done))
+            yield done
+        if not waiting:
+            return
+        time.sleep(waiting[0][0].spec["delay"])
+
+
+def _answers(tasks: Sequence[Task], done: Sequence[Task]) -> bytes:
+    numbers = {id(task): number for number, task in enumerate(tasks)}
+    text = json.dumps([[numbers[id(task)], task.answer] for task in done]).encode("ascii")
+    parts = [_NUMBER.pack(len(text)), text]
+    for task in done:
+        parts += [_NUMBER.pack(sum(map(len, task.data))), *task.data]
+    return b"".join(parts)

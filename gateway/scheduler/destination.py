@@ -50,6 +50,9 @@ class Limits:
     negative: Feedback
     rate_delay: float = 0.0
     """Pause after each delivery to a destination (seconds); then there is one at a time."""
+    together: int = 1
+    """Most messages for one destination that are handed over as one delivery, a bundle, to a transport that saves work
+    by it (see gateway.interfaces.Request)."""
 
 
 @dataclass(slots=True)

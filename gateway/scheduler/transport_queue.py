@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -19,6 +21,15 @@ from gateway.scheduler.message import Group
 
 Done = Callable[[str, Group, Sequence[Result], float], None]
 """Called with program, group, its results (one a recipient), and when the delivery began."""
+
+
+@dataclass(slots=True)
+class Bundle:
+    """Groups that are handed over together and count as one delivery.  ``number`` 0: it is only one."""
+
+    groups: list[Group]
+    number: int = 0
+    running: int = 0
 
 
 class TransportQueue:
@@ -52,6 +63,7 @@ class TransportQueue:
         self._destinations: dict[str, Destination[Group]] = {}
         self._turns: deque[Destination[Group]] = deque()
         self._stopped = False
+        self._numbers = count(1)
 
     def add(self, group: Group, *, forced: bool = False) -> None:
         """Queue a group of recipients; it may be delivered at once, or deferred if its destination is dead."""
@@ -90,21 +102,29 @@ class TransportQueue:
             destination.in_turn = False
             if not destination.waiting or not destination.may_start(now):
                 continue
-            waiting = destination.waiting.popleft()
-            group = waiting.take(self.limits.recipients)
-            if waiting.indexes:
-                destination.waiting.append(waiting)
+            bundle = self._bundle(destination)
             destination.busy += 1
             self.busy += 1
-            group.message.busy += 1
             self._line_up(destination, now)
-            Deferred.fromCoroutine(self._deliver(destination, group, now)).addErrback(self._broken)
+            for group in bundle.groups:
+                group.message.busy += 1
+                Deferred.fromCoroutine(self._deliver(destination, bundle, group, now)).addErrback(self._broken)
+
+    def _bundle(self, destination: Destination[Group]) -> Bundle:
+        groups: list[Group] = []
+        most = 1 if self.limits.rate_delay > 0 else self.limits.together
+        while destination.waiting and len(groups) < most:
+            waiting = destination.waiting.popleft()
+            groups.append(waiting.take(self.limits.recipients))
+            if waiting.indexes:
+                destination.waiting.append(waiting)
+        return Bundle(groups, next(self._numbers) if len(groups) > 1 else 0, len(groups))
 
     def _broken(self, failure: object) -> None:
         self._log.error("qmgr", f"internal: {failure}")
 
-    async def _deliver(self, destination: Destination[Group], group: Group, started: float) -> None:
-        request = Request(group.entry, self.service, group.nexthop, group.indexes, group.addresses)
+    async def _deliver(self, destination: Destination[Group], bundle: Bundle, group: Group, started: float) -> None:
+        request = Request(group.entry, self.service, group.nexthop, group.indexes, group.addresses, bundle.number)
         try:
             results = await self.transport.deliver(request)
             if len(results) != len(group.indexes):
@@ -113,8 +133,10 @@ class TransportQueue:
             text = f"{type(error).__name__}: {error}"
             self._log.warning("qmgr", f"{group.message.entry.id}: transport {self.service} failure: {text}")
             results = [Result(DEFERRED, "4.3.0", "unknown mail transport error") for _ in group.indexes]
-        destination.busy -= 1
-        self.busy -= 1
+        bundle.running -= 1
+        if not bundle.running:
+            destination.busy -= 1
+            self.busy -= 1
         now = self._clock.seconds()
         down = next((one for one in results if one.destination_down), None)
         if down is None:

@@ -41,6 +41,27 @@ async def test_what_was_found_serves_for_a_while() -> None:
 
 
 @ensureDeferred
+async def test_who_asks_for_the_same_at_a_time_shares_the_answer() -> None:
+    looks: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def in_thread(work: Callable[[], Any]) -> Deferred[Any]:
+        looks.append((work, Deferred()))
+        return looks[-1][1]
+
+    here = Accounts(in_thread, Clock().seconds)
+    first, second, other = (Deferred.fromCoroutine(here.first_present([path])) for path in ("/dev", "/dev", "/proc"))
+    assert len(looks) == 2
+    for work, answer in looks:
+        answer.callback(work())
+    assert [await first, await second, await other] == ["/dev", "/dev", "/proc"]
+    trouble = [Deferred.fromCoroutine(here.find("root")) for _ in range(2)]
+    looks[2][1].errback(AccountsAway("no answer"))
+    for one in trouble:
+        with pytest.raises(AccountsAway):
+            await one
+
+
+@ensureDeferred
 async def test_nobody_at_all() -> None:
     here = Accounts(lambda work: succeed(work()))
     for name in ("", "a/b", "a\0b", "\udcff", "no-such-user"):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -629,6 +630,24 @@ async def test_other_transports(local: LocalMaker) -> None:
     assert await here.said("Who", "joe") == [(SENT, "2.0.0", "250 ok"), SENT_TO_MAILBOX]
     assert [(r.nexthop, r.addresses, r.indexes) for r in other.requests] == [
         ("unix:/run/lmtp", ["Who@gw.my.domain"], [0])]
+
+
+@ensureDeferred
+async def test_what_comes_in_one_bundle_runs_one_program_at_a_time(local: LocalMaker, anybodys: Path) -> None:
+    """And hands over one message at a time; mailboxes are written together."""
+    here = local({"run": f'|"echo begin >> {anybodys}/told; sleep 0.1; echo end >> {anybodys}/told"'})
+
+    def deliver(name: str, bundle: int) -> Deferred[Any]:
+        asked = replace(request(f"{name}@{HERE}", service="local", nexthop=HERE), bundle=bundle)
+        return Deferred.fromCoroutine(here.transport.deliver(asked))
+
+    bundle = [deliver("run", 7), deliver("run", 7), deliver("joe", 7)]
+    await bundle[2]
+    assert not bundle[0].called
+    await gatherResults(bundle)
+    assert (anybodys / "told").read_text() == "begin\nend\n" * 2
+    await gatherResults([deliver("run", 8), deliver("run", 9)])
+    assert (anybodys / "told").read_text().endswith("begin\nbegin\nend\nend\n")
 
 
 @ensureDeferred

@@ -10,8 +10,9 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,9 +23,10 @@ from twisted.internet.task import deferLater
 
 from gateway.config import ConfigError, Settings
 from tests.transports.support import NOBODY, ROOT
-from transports import mailbox, worker
+from transports import worker, workers
 from transports.process import Command, Identity, Runner
 from transports.store import Box, Failure, Locking, Store
+from transports.tasks import Task
 
 QUICK = Locking(attempts=2, delay=0.05)
 
@@ -65,8 +67,14 @@ async def test_many_at_once_do_not_mix(runner: Runner, anybodys: Path) -> None:
     assert sorted((anybodys / "joe").read_text().splitlines(keepends=True)) == texts
 
 
+def do(kind: str, spec: dict[str, Any], message: Iterable[bytes] = ()) -> Any:
+    """What a worker would answer."""
+    (task,) = [task for done in worker.do([Task(kind, spec, message)]) for task in done]
+    return task.answer
+
+
 def broken() -> Iterator[bytes]:
-    yield b"x" * 100_000
+    yield b"x" * 200_000
     raise OSError("gone")
 
 
@@ -88,9 +96,7 @@ async def test_half_a_message_is_never_kept(runner: Runner, anybodys: Path) -> N
 def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int, dsn: str) -> None:
     """Each kind, at each step: the mailbox is as it was, and the verdict is right."""
     (anybodys / "joe").write_text("before\n")
-    spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl", "dotlock"], "attempts": 1, "delay": 0,
-            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None,
-            "unusable": "5.2.0"}
+    spec = MBOX | {"path": f"{anybodys}/joe"}
     real = getattr(os, call)
     calls = 0
 
@@ -101,12 +107,12 @@ def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str
             return real(arguments[0], bytes(arguments[1])[:1])  # the disk fills up on the way
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(mailbox.os, call, fails)
+    monkeypatch.setattr(os, call, fails)
     message = [b"From x\n", b"after\n"]
-    answers = [mailbox.deliver_maildir({"path": f"{anybodys}/m/", "limit": 0}, iter(message), lambda data: None)]
+    answers = [do("maildir", {"path": f"{anybodys}/m/", "limit": 0}, message)]
     if call != "rename":
         calls = 0
-        answers.append(mailbox.append_mbox(spec, iter(message), lambda data: None))
+        answers.append(do("mbox", spec, message))
     monkeypatch.undo()
     for answer in answers:
         assert answer["dsn"] == dsn and os.strerror(number) in answer["text"]
@@ -114,16 +120,129 @@ def test_write_errors(anybodys: Path, monkeypatch: pytest.MonkeyPatch, call: str
     assert [list((anybodys / "m" / name).iterdir()) for name in ("tmp", "new")] == [[], []]
 
 
+MBOX = {"limit": 0, "locks": ["fcntl", "dotlock"], "attempts": 2, "delay": 0, "stale": 1000, "devices": False,
+        "lenient": False, "owner": None, "user": None, "unusable": "5.2.0"}
+
+
+def batch(kind: str, *specs: dict[str, Any]) -> list[Task]:
+    return [Task(kind, spec, [f"message {number}\n".encode()]) for number, spec in enumerate(specs)]
+
+
+def test_a_batch_for_one_mbox_is_forced_to_disk_once(anybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    syncs = count_calls(monkeypatch, "fsync")
+    tasks = batch("mbox", *[MBOX | {"path": f"{anybodys}/joe"}] * 3)
+    assert list(worker.do(tasks)) == [tasks]
+    assert [task.answer for task in tasks] == [{"at": 0}, {"at": 10}, {"at": 20}]
+    assert (anybodys / "joe").read_text() == "message 0\nmessage 1\nmessage 2\n"
+    assert len(syncs) == 1
+
+
+def test_one_that_is_too_large_is_no_harm_to_the_others(anybodys: Path) -> None:
+    tasks = batch("mbox", *[MBOX | {"path": f"{anybodys}/joe", "limit": 25}] * 3)
+    tasks[1].message = [b"x" * 10, b"x" * 10]
+    list(worker.do(tasks))
+    assert [task.answer.get("at", task.answer.get("dsn")) for task in tasks] == [0, "5.2.2", 10]
+    assert (anybodys / "joe").read_text() == "message 0\nmessage 2\n"
+
+
+def test_what_cannot_be_forced_to_disk_together_is_tried_one_by_one(
+    anybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file server a quota may be found to be used up no earlier than now, and one of them is too much."""
+    (anybodys / "joe").write_text("before\n")
+    syncs = count_calls(monkeypatch, "fsync", fail={1: errno.EDQUOT, 3: errno.EDQUOT})
+    tasks = batch("mbox", *[MBOX | {"path": f"{anybodys}/joe"}] * 3)
+    list(worker.do(tasks))
+    assert [task.answer.get("at", task.answer.get("dsn")) for task in tasks] == [7, "5.2.2", 17]
+    assert (anybodys / "joe").read_text() == "before\nmessage 0\nmessage 2\n"
+    assert len(syncs) == 4
+
+
+def count_calls(
+    monkeypatch: pytest.MonkeyPatch, name: str, fail: Mapping[int, int] = MappingProxyType({})
+) -> list[int]:
+    """Grows with each call of that function of os; ``fail``: number of a call → errno."""
+    real, calls = getattr(os, name), []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(len(calls) + 1)
+        if number := fail.get(calls[-1]):
+            raise OSError(number, os.strerror(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(os, name, counted)
+    return calls
+
+
+def test_a_batch_for_maildirs(anybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and each folder once; the one that fails is no harm to the others."""
+    (anybodys / "file").touch()
+    syncs = count_calls(monkeypatch, "fsync")
+    tasks = batch("maildir", *[{"path": f"{anybodys}/{name}/", "limit": 0} for name in ("a", "file", "a", "b")])
+    list(worker.do(tasks))
+    assert [task.answer.get("at", task.answer.get("dsn")) for task in tasks] == [0, "4.2.0", 0, 0]
+    assert sorted(path.read_text() for path in (anybodys / "a" / "new").iterdir()) == ["message 0\n", "message 2\n"]
+    assert len(syncs) == 3 + 2
+
+
+def test_a_maildir_whose_folder_cannot_be_forced_to_disk(anybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message is tried again, so it must not stay."""
+    count_calls(monkeypatch, "fsync", fail={3: errno.EIO})
+    tasks = batch("maildir", *[{"path": f"{anybodys}/a/", "limit": 0}] * 2)
+    list(worker.do(tasks))
+    assert [task.answer["dsn"] for task in tasks] == ["4.2.0", "4.2.0"]
+    assert list((anybodys / "a" / "new").iterdir()) == []
+
+
+def test_a_mailbox_that_is_locked_does_not_hold_up_the_others(anybodys: Path) -> None:
+    (anybodys / "joe.lock").touch()
+    tasks = batch("mbox", *[MBOX | {"path": f"{anybodys}/{name}"} for name in ("joe", "ann", "joe")])
+    done = worker.do(tasks)
+    assert next(done) == [tasks[1]]
+    (anybodys / "joe.lock").unlink()
+    assert next(done) == [tasks[0], tasks[2]]
+    assert [task.answer for task in tasks] == [{"at": 0}, {"at": 0}, {"at": 10}]
+
+
+@ensureDeferred
+async def test_a_worker_that_waits_for_a_lock_gets_company(runner: Runner, anybodys: Path) -> None:
+    """But not for the same mailbox."""
+    store = Store(runner, Locking(attempts=100, delay=0.05))
+    (anybodys / "joe.lock").touch()
+    held = [Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([b"1\n"])))]
+    await deferLater(reactor, 0.1)
+    held.append(Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([b"2\n"]))))
+    assert await store.keep(box(anybodys / "ann"), iter([b"x\n"])) == 0
+    await deferLater(reactor, 0.1)
+    assert not any(one.called for one in held) and len(writers()) == 2
+    (anybodys / "joe.lock").unlink()
+    assert await gatherResults(held) == [0, 2]
+
+
+def writers() -> list[int]:
+    return [int(each) for each in os.listdir("/proc") if each.isdigit() and is_writer(each)]
+
+
+@ensureDeferred
+async def test_a_worker_ends_when_there_is_nothing_to_do(
+    runner: Runner, anybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "IDLE_TIME", 0.1)
+    assert await Store(runner, QUICK).keep(box(anybodys / "joe"), iter([b"x\n"])) == 0
+    assert len(writers()) == 1
+    await deferLater(reactor, 0.3)
+    assert writers() == []
+    assert await Store(runner, QUICK).keep(box(anybodys / "joe"), iter([b"x\n"])) == 2
+
+
 def test_a_message_without_its_end_is_cut_off(anybodys: Path) -> None:
     """As if the gateway had died while it was writing."""
-    spec = {"path": f"{anybodys}/joe", "limit": 0, "locks": ["fcntl"], "attempts": 1, "delay": 0,
-            "stale": 1, "devices": False, "lenient": False, "owner": None, "user": None,
-            "unusable": "5.2.0"}
+    spec = MBOX | {"path": f"{anybodys}/joe"}
     (anybodys / "joe").write_text("before\n")
     cut = {"dsn": "4.3.0", "text": "the message was cut short"}
-    assert mailbox.append_mbox(spec, broken_off(), lambda data: None) == cut
+    assert do("mbox", spec, broken_off()) == cut
     assert (anybodys / "joe").read_text() == "before\n"
-    assert mailbox.deliver_maildir({"path": f"{anybodys}/m/", "limit": 0}, broken_off(), lambda data: None) == cut
+    assert do("maildir", {"path": f"{anybodys}/m/", "limit": 0}, broken_off()) == cut
     assert not any((anybodys / "m" / "new").iterdir()) and not any((anybodys / "m" / "tmp").iterdir())
 
 
@@ -152,7 +271,7 @@ async def test_a_process_that_is_killed(runner: Runner, anybodys: Path) -> None:
     (anybodys / "joe.lock").touch()
     waiting = Deferred.fromCoroutine(store.keep(box(anybodys / "joe"), iter([b"y\n"])))
     await deferLater(reactor, 0.1)
-    (pid,) = [int(each) for each in os.listdir("/proc") if each.isdigit() and is_writer(each)]
+    (pid,) = writers()
     os.kill(pid, signal.SIGKILL)
     assert await waiting == Failure("4.3.0", "killed by signal 9")
     (anybodys / "joe.lock").unlink()
@@ -283,7 +402,7 @@ async def test_reading_as_somebody(runner: Runner, anybodys: Path) -> None:
     (anybodys / "f").write_text("text")
     (anybodys / "f").chmod(0o604)
     def read(what: dict[str, Any]) -> Any:
-        return mailbox.read_file(plain | what, iter(()), lambda data: None)
+        return do("read", plain | what)
 
     plain = {"limit": 10, "links": True, "instead": None}
     outcome = await runner.run(

@@ -6,6 +6,7 @@
     aliases.py, forward.py, mailbox.py, unknown.py      these ways
     expansion.py    what an alias or a .forward file lists: addresses, commands, files, :include:
     command.py, files.py, indirect.py                   where mail ends: programs, mailboxes, a message to others
+    turns.py        what is handed over together runs its programs one after the other
 """
 
 from transports.local.agent import LocalTransport, Tools

@@ -18,6 +18,7 @@ from spool.interfaces import Content
 from transports.accounts import AccountsAway
 from transports.local import aliases, forward, indirect, mailbox, unknown
 from transports.local.place import Delivery, Place, Tools
+from transports.local.turns import Turns
 from transports.message import header_values
 
 __all__ = ["LocalTransport", "Tools", "deliver_to"]
@@ -29,6 +30,7 @@ class LocalTransport:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._turns = Turns()
 
     async def stop(self) -> None:
         """Nothing is kept between deliveries."""
@@ -45,7 +47,7 @@ class LocalTransport:
     async def _one(
         self, request: Request, position: int, content: Content, been_at: frozenset[str]
     ) -> Result:
-        delivery = Delivery(self._tools, request, position, content, been_at)
+        delivery = Delivery(self._tools, request, position, content, been_at, self._turns.of(request.bundle))
         delivery.deliver = deliver_to
         asked = request.recipients[position]
         sender = unquote(request.entry.envelope.sender)

@@ -31,14 +31,15 @@ async def deliver(delivery: Delivery, place: Place, line: str) -> None:
         delivery.sent(place, f"delivers to command: {line}")
         return
     argv, shell = split(line, config.shell)
-    outcome = await delivery.tools.runner.run(
-        Command(
-            argv, identity, environment(delivery, place), config.base,
-            place.fill(config.execution_directory, config.directory_filter),
-            stdin=message.encode(delivery.content, top(delivery, place)),
-            time_limit=config.time_limit, shell=shell,
+    async with delivery.turn:
+        outcome = await delivery.tools.runner.run(
+            Command(
+                argv, identity, environment(delivery, place), config.base,
+                place.fill(config.execution_directory, config.directory_filter),
+                stdin=message.encode(delivery.content, top(delivery, place)),
+                time_limit=config.time_limit, shell=shell,
+            )
         )
-    )
     verdict = judge(outcome, line)
     if verdict.warning:
         delivery.tools.log.warning("local", f"{request.entry.id}: {verdict.warning}")

@@ -22,7 +22,8 @@ async def pass_on(delivery: Delivery, place: Place, destination: str) -> None:
     entry = replace(request.entry, envelope=replace(request.entry.envelope, recipients=[recipient]))
     inner = Request(entry, service, nexthop or place.domain, [0], [recipient.address])
     try:
-        results = await transport.deliver(inner)
+        async with delivery.turn:
+            results = await transport.deliver(inner)
     except Exception as error:  # whatever becomes of it, others of this delivery have their mail, and a result
         delivery.tools.log.warning("local", f"{request.entry.id}: service {service}: {error}")
         delivery.failed(place, "4.3.0", "mail transport unavailable")

@@ -34,6 +34,7 @@ from spool.interfaces import Content
 from transports import message
 from transports.accounts import Accounts, User
 from transports.local.config import LocalConfig
+from transports.local.turns import Turn
 from transports.process import Identity, Runner
 from transports.store import Store
 from transports.verdict import Verdict
@@ -185,7 +186,7 @@ class Delivery:
     """One recipient of a request."""
 
     def __init__(
-        self, tools: Tools, request: Request, position: int, content: Content, been_at: frozenset[str]
+        self, tools: Tools, request: Request, position: int, content: Content, been_at: frozenset[str], turn: Turn
     ) -> None:
         self.tools = tools
         self.request = request
@@ -193,6 +194,8 @@ class Delivery:
         self.content = content
         self.been_at = been_at
         """Recipients (internal form, lower case) that Delivered-To: fields of the message name."""
+        self.turn = turn
+        """To be had while a program runs or another service delivers."""
         self.parts: list[Result] = []
         self.forwards: dict[tuple[str, str], list[Recipient]] = {}
         """(Delivered-To, sender) → those who get a message of their own."""

@@ -625,3 +625,29 @@ def test_what_is_claimed_during_the_handover_is_let_go():
     assert handover.kept == []
     assert world.smtp.requests == []
     assert world.spool.let_go(queue_id) == ""
+
+
+def test_messages_for_one_destination_go_in_a_bundle_that_counts_as_one_delivery():
+    world = World(concurrency=1, recipients=1, together=3)
+    for name in ("first", "a", "b", "c", "d"):
+        world.send("ann@there", sender=f"{name}@here")
+
+    def waiting():
+        return [(request.entry.envelope.sender, request.bundle) for request, _ in world.smtp.requests]
+
+    assert waiting() == [("first@here", 0)]
+    world.smtp.answer()
+    (_, number), *_ = waiting()
+    assert number and waiting() == [("a@here", number), ("b@here", number), ("c@here", number)]
+    world.smtp.answer("deferred", "4.2.0", "450 later")
+    world.smtp.answer()
+    assert waiting() == [("c@here", number)]
+    world.smtp.answer()
+    assert waiting() == [("d@here", 0)]
+
+
+def test_a_pause_after_each_delivery_leaves_no_room_for_bundles():
+    world = World(recipients=1, together=3, rate_delay=10)
+    for _ in range(3):
+        world.send("ann@there")
+    assert [request.bundle for request, _ in world.smtp.requests] == [0]
