@@ -278,8 +278,13 @@ class Checker:
         self.log.info(PROGRAM, f"{facts}: {argument}" if argument else facts)
 
     def _about(self, what: str) -> str:
-        envelope = self.message.envelope
-        client = envelope.client
-        origin = f"{client.name}[{client.address}]" if client.name else "local"
-        to = f" to=<{envelope.recipients[-1].address}>" if envelope.recipients else ""
-        return f"{self.message.id}: {what} from {origin}; from=<{envelope.sender}>{to}"
+        return about(self.message, what)
+
+
+def about(message: Message, what: str) -> str:
+    """For the log: what was found in a message, with where that came from."""
+    envelope = message.envelope
+    client = envelope.client
+    origin = f"{client.name}[{client.address}]" if client.name else "local"
+    to = f" to=<{envelope.recipients[-1].address}>" if envelope.recipients else ""
+    return f"{message.id}: {what} from {origin}; from=<{envelope.sender}>{to}"

@@ -27,8 +27,8 @@ LONGEST_LINE = 2048
 """Bytes behind the limit of a field that are looked at; what is a line to Postfix (line_length_limit)."""
 
 _ADDRESS_FIELDS = {name.encode(): name for name in SENDER_FIELDS | RECIPIENT_FIELDS}
-_ENCODINGS = {b"7bit": "7bit", b"8bit": "8bit", b"binary": "8bit", b"quoted-printable": "7bit", b"base64": "7bit"}
-_NOTED = frozenset((b"message-id", b"resent-message-id", b"content-transfer-encoding"))
+_EIGHT_BIT = frozenset((b"8bit", b"binary"))
+_NOTED = frozenset((b"message-id", b"resent-message-id", b"content-transfer-encoding", b"content-type"))
 
 
 class HeaderEditor:
@@ -54,6 +54,8 @@ class HeaderEditor:
         self._detect_utf8 = detect_utf8
         context = envelope.client.rewrite_context
         self._context = context if context == "local" or rules.remote_context else ""
+        self.has_parts = False
+        """The body may hold headers of its own."""
         self._seen: set[bytes] = set()
         self._hops = 0
         self._out: list[bytes] = []
@@ -116,11 +118,12 @@ class HeaderEditor:
         self._out.append(raw)
 
     def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"content-type":
+            self.has_parts = value[:7].lower() in (b"multipa", b"message")
+            return
         if name == b"content-transfer-encoding":
-            # What the message says of itself counts for more than what the client said (RFC 6152 2).
-            encoding = _ENCODINGS.get(value.lower())
-            if encoding:
-                self._envelope.encoding = encoding
+            if self._rules.believe_encoding and value.lower() in _EIGHT_BIT:
+                self._envelope.encoding = "8bit"
             return
         shown = printable(value[:LONGEST_ID].decode("utf-8", "replace"))
         if name == b"message-id":

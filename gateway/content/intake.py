@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -9,13 +10,14 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from gateway.addresses.virtual import ExpansionError
-from gateway.content.checks import Checker, Checks
+from gateway.content.checks import Checker, Checks, about
 from gateway.content.header_edit import HeaderEditor
 from gateway.content.header_scan import MORE, OPEN, Field, mailbox_lines, scan_some
 from gateway.content.milter.filters import Filters
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
 from gateway.content.rules import ContentRules
+from gateway.content.strict_mime import StrictMime
 from gateway.interfaces import IIntake, Log, Rejected, TableError
 from spool.envelope import Envelope
 from spool.interfaces import SpoolError
@@ -24,6 +26,13 @@ PROGRAM = "cleanup"
 
 IN_MEMORY = 128 * 1024
 """A message up to this size is worked on only when it is complete."""
+
+_EIGHT_BIT_PART = re.compile(rb"\n(?i:content-transfer-encoding[ \t]*:[ \t\n]*(?:8bit|binary)\n)")
+_LONGEST_MARK = 80
+"""Bytes of what this looks for that may be at the end of a block."""
+
+SHOWN = 100
+"""Bytes of what is wrong that stand in the log."""
 
 WAITING = 2 * IN_MEMORY
 """Bytes that may wait while there is work on those before them."""
@@ -73,6 +82,9 @@ class Intake:
         self._checker: Checker | None = None
         if owner.checks and options.header_body_checks:
             self._checker = Checker(owner.checks, self, owner.log)
+        self._strict: StrictMime | None = None
+        if self._rules.strict and options.header_body_checks:
+            self._strict = StrictMime(self._rules.strict, self._report_mime)
         self._blocks: list[bytes] = []
         self._waiting = 0
         self._work_at = IN_MEMORY
@@ -83,6 +95,8 @@ class Intake:
         self._envelope_done = self._header_done = False
         self._editor: HeaderEditor | None = None
         """At work on the header; None before its first field."""
+        self._before = b""
+        """The end of what was looked through for marks of 8-bit parts."""
         self._open_line = False
         """Whether the last byte of the body is in the middle of a line."""
 
@@ -209,12 +223,12 @@ class Intake:
                 await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode()) + b"\n"))
             if lines and self._service == "smtpd":
                 await editor.take(_fields(b"".join(b"X-Mailbox-Line: " + line for line in lines)))
-        await editor.take(fields)
+        await self._edit(editor, fields)
         while state is MORE:
             self._put(editor.taken())
             await self._owner.next_turn()
             fields, at, state = scan_some(data, at, complete)
-            await editor.take(fields)
+            await self._edit(editor, fields)
         if state is OPEN:
             self._put(editor.taken())
             return data[at:]
@@ -223,12 +237,17 @@ class Intake:
         rest = data[at:]
         if (rest or not complete) and not rest.startswith(b"\n"):
             header += b"\n"  # the line that ended the header is no empty one: one is put in
-        if self._checker is None:
+        if self._checker is None and self._strict is None:
             await self._take_body(header + rest)
         else:
             self._put(header)
             await self._take_body(rest)
         return None
+
+    async def _edit(self, editor: HeaderEditor, fields: list[Field]) -> None:
+        if self._strict is not None:
+            self._strict.header(fields)
+        await editor.take(fields)
 
     def _make_editor(self) -> HeaderEditor:
         rules = self._rules
@@ -240,7 +259,20 @@ class Intake:
     async def _take_body(self, data: bytes) -> None:
         if data:
             self._open_line = not data.endswith(b"\n")
+            self._look_for_8_bits(data)
+            if self._strict is not None:
+                self._strict.body(data, complete=False)
             self._put(data if self._checker is None else await self._checker.body(data, complete=False))
+
+    def _look_for_8_bits(self, data: bytes) -> None:
+        """A part of 8 bits makes the message one, whatever its own header says (RFC 2045 6.4)."""
+        rules, envelope = self._rules, self.envelope
+        if self._editor is None or not self._editor.has_parts or envelope.encoding == "8bit":
+            return
+        if rules.believe_encoding and rules.sees_parts:
+            if _EIGHT_BIT_PART.search(self._before + data if self._before else data):
+                envelope.encoding = "8bit"
+            self._before = data[-_LONGEST_MARK:]
 
     def _put(self, data: bytes) -> None:
         if not self._ended and data:
@@ -251,6 +283,13 @@ class Intake:
             self._put(await self._checker.body(b"\n" if self._open_line else b"", complete=True))
         elif self._open_line:
             self._put(b"\n")
+        if self._strict is not None:
+            self._strict.body(b"\n" if self._open_line else b"", complete=True)
+            self._strict.judge()
+
+    def _report_mime(self, problem: str, where: bytes) -> None:
+        shown = where[:SHOWN].decode("utf-8", "surrogateescape").rstrip()
+        self._owner.log.info(PROGRAM, about(self, f"reject: mime-error {problem}: {shown}"))
 
     async def _store(self) -> None:
         envelope = self.envelope

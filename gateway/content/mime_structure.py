@@ -7,9 +7,11 @@
 
 The pieces, put together, are the body as it came; only a header field that is too long is cut.  A PART_HEADER or
 NESTED_HEADER piece is one logical field.  BODY is text in blocks, whole lines or not.  As in Postfix, the first line
-that is no field ends a header, a line that only begins with a boundary counts as one, and content encodings are not
-looked at: who hides a header from this has to hide it from those who read the message, too.  A body without parts costs
-nothing: its blocks pass as they are.
+that is no field ends a header, a line that only begins with a boundary counts as one, and the headers of a part are seen
+whatever encoding it claims: who hides a header from this has to hide it from those who read the message, too.  A body
+without parts costs nothing: its blocks pass as they are.
+
+``encoding`` is what is said of the text at hand, and ``misused`` an encoding that its kind of content may not have.
 
 TooDeep is raised by ``note`` and ``feed`` for parts within parts beyond mime_nesting_limit if ``report`` says so; else
 what is nested deeper is text.
@@ -26,6 +28,10 @@ from gateway.config import Settings
 from gateway.content.header_scan import Field, first_field
 
 LF = 0x0A
+SEVEN_BIT = "7bit"
+_EIGHT_BIT = frozenset(("8bit", "binary"))
+_ENCODED = frozenset(("base64", "quoted-printable"))
+_SEVEN_BIT_ONLY = dict.fromkeys((b"message/partial", b"message/external-body"), _EIGHT_BIT)
 CONTINUED = b" "
 """Stands for the beginning of a line that continues a field, and is left out."""
 
@@ -75,6 +81,12 @@ class Structure:
         self._levels: list[_Level] = []
         self._boundary: re.Pattern[bytes] | None = None
         """A line that begins with one of the boundaries, the innermost first; None = there are none."""
+        self.encoding = SEVEN_BIT
+        """Of the text at hand; within a header, what has been said of what follows; of known encodings only."""
+        self.misused = ""
+        """The first encoding of a multipart, or of a message in a message, that hides its parts; RFC 2045 6.4."""
+        self._kind = b""
+        """What follows the header that is being read: "type/subtype"."""
         self._header: Kind | None = Kind.PART_HEADER
         """The kind of the header that is being read; None = within text."""
         self._message_follows = False
@@ -88,9 +100,12 @@ class Structure:
 
     def note(self, field: Field) -> None:
         """Take in what a field says about what follows its header."""
+        if field.name == b"content-transfer-encoding":
+            self.encoding = transfer_encoding(field.value) or self.encoding
         if field.name != b"content-type":
             return
         kind, boundaries = content_type(field.value)
+        self._kind = kind
         self._message_follows = kind in (b"message/rfc822", b"message/global")
         if kind.partition(b"/")[0] != b"multipart":
             return
@@ -162,9 +177,21 @@ class Structure:
     def _end_of_header(self, data: bytes, at: int) -> tuple[Piece, int]:
         """An empty line, or one that is no field."""
         empty = data[at] == LF
+        self._judge_encoding()
         self._header = Kind.NESTED_HEADER if empty and self._message_follows else None
         self._message_follows = False
         return Piece(Kind.BODY, b"\n" if empty else b""), at + empty
+
+    def _judge_encoding(self) -> None:
+        """At the end of a header."""
+        kind, encoding = self._kind, self.encoding
+        self._kind = b""
+        is_multipart = kind.partition(b"/")[0] == b"multipart"
+        if is_multipart or self._message_follows:
+            self.encoding = SEVEN_BIT  # each part says for itself
+        wrong = _ENCODED if is_multipart or kind == b"message/rfc822" else _SEVEN_BIT_ONLY.get(kind, frozenset())
+        if encoding in wrong:
+            self.misused = self.misused or encoding
 
     # --- within text ---------------------------------------------------------------------------------------------
 
@@ -202,12 +229,14 @@ class Structure:
         return self._limits.boundary + 4
 
     def _at_boundary(self, boundary: bytes, closing: bool) -> None:
+        self.encoding = SEVEN_BIT
         while self._levels[-1].boundary != boundary:
             self._levels.pop()
         if closing:
             self._levels.pop()
         else:
             self._header = Kind.PART_HEADER
+            self._kind = b"message/rfc822" if self._levels[-1].digest else b""
             self._message_follows = self._levels[-1].digest
         self._compile()
 
@@ -262,3 +291,13 @@ def _without_comments(value: bytes) -> bytes:
             depth -= 1
             at = match.end()
     return b" ".join([*kept, b"" if depth else value[at:]])
+
+
+# --- Content-Transfer-Encoding (RFC 2045 6) ----------------------------------------------------------------------
+
+
+def transfer_encoding(value: bytes) -> str:
+    """Of the known ones; "" = another."""
+    token = _TOKEN.search(_without_comments(value) if b"(" in value else value)
+    name = token[0].lower().decode("ascii", "replace") if token else ""
+    return name if name == SEVEN_BIT or name in _EIGHT_BIT or name in _ENCODED else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway.config import Settings
 from gateway.content.header_scan import is_field
+from gateway.content.strict_mime import Strictness
 
 # smtputf8_autodetect_classes names sources of mail; these are the services whose names differ.
 _SOURCES = {"sendmail": "pickup", "forward": "local"}
@@ -29,6 +30,11 @@ class ContentRules:
     replace_stray_cr: bool
     detect_utf8: frozenset[str]
     """Services whose mail is marked SMTPUTF8 when its header or an address needs it; "all"."""
+    believe_encoding: bool = True
+    """A header that says "8bit" is believed (detect_8bit_encoding_header) …"""
+    sees_parts: bool = True
+    """… in the parts of a message, too."""
+    strict: Strictness | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> ContentRules:
@@ -49,6 +55,9 @@ class ContentRules:
             reject=re.compile(b"[" + re.escape(rejected) + b"]") if rejected else None,
             replace_stray_cr=settings.flag("cleanup_replace_stray_cr_lf"),
             detect_utf8=frozenset(_SOURCES.get(name, name) for name in detect),
+            believe_encoding=settings.flag("detect_8bit_encoding_header"),
+            sees_parts=not settings.flag("disable_mime_input_processing"),
+            strict=Strictness.of(settings),
         )
 
     def detects_utf8(self, service: str) -> bool:

@@ -292,12 +292,46 @@ def test_held_and_discarded_mail():
     [
         (b"", "8bit", True), (b"", "", False),
         (b"Content-Transfer-Encoding: 8BIT\n", "", True),
-        (b"content-transfer-encoding: base64\n", "8bit", False),
+        (b"content-transfer-encoding: base64\n", "8bit", True),
+        (b"Content-Transfer-Encoding:\n binary\n", "7bit", True),
+        (b"Content-Transfer-Encoding: 8bit\nContent-Transfer-Encoding: 7bit\n", "", True),
         (b"Content-Transfer-Encoding: nonsense\n", "8bit", True),
     ],
 )  # fmt: skip
 def test_the_body_type_is_what_the_message_says(field, declared, eight_bit):
     assert Way().receive(field + b"\n\xc3\xa4\n", encoding=declared).envelope.eight_bit is eight_bit
+
+
+PARTS = b"""Content-Type: multipart/mixed; boundary=x
+
+--x
+Content-Type: text/plain
+Content-Transfer-Encoding: 8bit
+
+--x--
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "more", "eight_bit"),
+    [
+        (PARTS, {}, True), (PARTS.replace(b"8bit", b"base64"), {}, False),
+        (PARTS.replace(b"multipart/mixed", b"message/rfc822"), {}, True),
+        (PARTS.replace(b"multipart/mixed", b"text/plain"), {}, False),
+        (PARTS, {"detect_8bit_encoding_header": "no"}, False),
+        (PARTS, {"disable_mime_input_processing": "yes"}, False),
+    ],
+)  # fmt: skip
+def test_a_part_of_8_bits_makes_the_message_one(content, more, eight_bit):
+    assert Way(**more).receive(content).envelope.eight_bit is eight_bit
+
+
+@pytest.mark.parametrize("at", [150_000 - 60, 150_000 - 30, 150_000 - 7])
+def test_a_mark_of_8_bits_that_comes_in_two_blocks(at):
+    front, back = PARTS.split(b"--x\n", 1)
+    content = front + b"y" * (at - len(front) - 1) + b"\n--x\n" + back
+    blocks = [content[start : start + 150_000] for start in range(0, len(content), 150_000)]
+    assert Way().receive(blocks).envelope.eight_bit
 
 
 def test_smtputf8_is_noticed_in_what_users_submit():
