@@ -68,6 +68,8 @@ class Fetcher(URLFetcher):
     def __init__(self, own: Mapping[str, bytes]) -> None:
         super().__init__(allowed_protocols=())
         self._own = {key.lower(): data for key, data in own.items()}
+        self.trouble: images.BadImage | None = None
+        """What is wrong with a picture that came along."""
 
     def fetch(self, url: str, headers: object = None) -> URLFetcherResponse:
         """Raises ValueError: WeasyPrint goes on without the picture then."""
@@ -76,7 +78,11 @@ class Fetcher(URLFetcher):
             raise ValueError("nothing is fetched from elsewhere")
         if images.is_svg(data):
             return URLFetcherResponse(url, data, {"Content-Type": "image/svg+xml"})
-        return URLFetcherResponse(url, images.as_png(data), {"Content-Type": "image/png"})
+        try:
+            return URLFetcherResponse(url, images.as_png(data), {"Content-Type": "image/png"})
+        except images.BadImage as error:
+            self.trouble = images.BadImage(f"a picture in it: {error}")
+            raise ValueError("it is damaged") from None
 
 
 class Press:
@@ -87,14 +93,18 @@ class Press:
         self._fonts = fonts
 
     def draw(self, markup: str, own: Mapping[str, bytes], *, top: str = "", language: str = "") -> bytes:
-        """``markup`` as a PDF, with ``top`` (markup of ours) in front.  Raises NoFont, RecursionError."""
-        source = weasyprint.HTML(string=markup, url_fetcher=Fetcher(own), base_url="none:")
+        """``markup`` as a PDF, with ``top`` (markup of ours) in front.  Raises NoFont, BadImage, RecursionError."""
+        fetcher = Fetcher(own)
+        source = weasyprint.HTML(string=markup, url_fetcher=fetcher, base_url="none:")
         self._prepare(source.etree_element, top, language)
         document = self._render(source, 1.0)
         needed = self._width_needed(document)
         if needed > 1.0:
             document = self._render(source, needed)
-        return bytes(document.write_pdf())
+        pdf = bytes(document.write_pdf())
+        if fetcher.trouble:
+            raise fetcher.trouble
+        return pdf
 
     def header_lines(self, markup: str) -> bytes:
         """A PDF with the header line of each page at its top."""
