@@ -1,8 +1,9 @@
 """Making things durable together: what is asked for while the disk is busy goes in one batch, in one hop to a thread.
 
-A Job is a change in four steps: ``write`` (files that nobody sees yet), ``sync`` (their data to the disk), ``place``
-(names: rename, unlink; gives the folders in which names changed), ``close``.  run() takes a batch through each step
-before the next begins, and syncs each folder once.  A job that fails is undone and the others go on.
+A Job is a change in steps: ``write`` (files that nobody sees yet), ``start`` and ``sync`` (their data to the disk),
+``place`` (names: rename, unlink; gives the folders in which names changed), ``close``.  run() takes a batch through
+each step before the next begins, so that the disk has the data of all before anyone waits for it, and syncs each folder
+once.  A job that fails is undone and the others go on.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class Job:
     def write(self, files: Files) -> None:
         """Put data into files."""
 
+    def start(self, files: Files) -> None:
+        """Have that data on its way to the disk.  Left out for a job that is alone."""
+
     def sync(self, files: Files) -> None:
         """Bring that data to the disk."""
 
@@ -56,7 +60,7 @@ def run(files: Files, jobs: Sequence[Job]) -> list[SpoolError | None]:
             errors[index] = error if isinstance(error, SpoolError) else spool_error(error)
             jobs[index].undo(files)
 
-    for step in ("write", "sync", "place"):
+    for step in ("write", "start", "sync", "place") if len(jobs) > 1 else ("write", "sync", "place"):
         for index, job in enumerate(jobs):
             if errors[index] is None:
                 try:

@@ -81,6 +81,10 @@ class Files:
     def status_of(self, path: str) -> os.stat_result:
         return os.lstat(path)
 
+    def start_sync(self, descriptor: int) -> None:
+        """Have what was written on its way to the disk, without waiting (posix_fadvise(2) says so of DONTNEED)."""
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def fdatasync(self, descriptor: int) -> None:
         os.fdatasync(descriptor)
 

@@ -46,6 +46,9 @@ class Commit(Job):
         self._left = self._temporary
         files.write(self._descriptor, self._blocks)
 
+    def start(self, files: Files) -> None:
+        files.start_sync(self._descriptor)
+
     def sync(self, files: Files) -> None:
         files.fdatasync(self._descriptor)
 
@@ -104,6 +107,9 @@ class CommitSpilled(Job):
         files.unlink(self._temporary)
         self._left = [wider]
 
+    def start(self, files: Files) -> None:
+        files.start_sync(self._descriptor)
+
     def sync(self, files: Files) -> None:
         files.fdatasync(self._descriptor)
 
@@ -134,6 +140,10 @@ class Note(Job):
     def write(self, files: Files) -> None:
         self._descriptor = files.append(self._journal)
         files.write(self._descriptor, [self._data])
+
+    def start(self, files: Files) -> None:
+        if self.durable:
+            files.start_sync(self._descriptor)
 
     def sync(self, files: Files) -> None:
         if self.durable:
@@ -175,6 +185,10 @@ class Move(Job):
                 raise
             note.close(files)
             self._note = None
+
+    def start(self, files: Files) -> None:
+        if self._note is not None:
+            self._note.start(files)
 
     def sync(self, files: Files) -> None:
         if self._note is not None:

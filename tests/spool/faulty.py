@@ -103,8 +103,8 @@ def _wrapped(name: str) -> Any:
 
 
 OPERATIONS = (
-    "create", "append", "open", "write", "write_at", "copy", "read", "status", "status_of", "fdatasync", "close",
-    "rename", "unlink", "fsync_dir", "make_dir", "free_bytes", "scan",
+    "create", "append", "open", "write", "write_at", "copy", "read", "status", "status_of", "start_sync", "fdatasync",
+    "close", "rename", "unlink", "fsync_dir", "make_dir", "free_bytes", "scan",
 )
 for _name in OPERATIONS:
     setattr(FaultyFiles, _name, _wrapped(_name))

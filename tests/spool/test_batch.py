@@ -1,11 +1,15 @@
-"""How many batches run at a time."""
+"""How many batches run at a time; a batch's way to the disk."""
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import Any
 
-from spool.batch import Group, Job
+from spool.batch import Group, Job, run
 from spool.files import Files
+from spool.jobs import Commit
+from tests.spool.faulty import FaultyFiles
 from tests.spool.test_contract import Reactor
 
 
@@ -48,3 +52,25 @@ def test_one_batch_at_a_time_is_enough_for_a_fast_disk() -> None:
 
 def test_a_slow_disk_gets_several_batches_at_a_time() -> None:
     assert store(Disk(0.008), 300) == 3
+
+
+def commits(folder: Path, count: int) -> list[Job]:
+    return [Commit(str(folder / f"tmp{number}"), str(folder / f"new{number}"), [b"x"]) for number in range(count)]
+
+
+def test_all_data_is_on_its_way_before_anyone_waits_for_the_disk(tmp_path: Path) -> None:
+    files = FaultyFiles()
+    assert run(files, commits(tmp_path, 2)) == [None, None]
+    assert " ".join(files.operations) == (
+        "create write create write start_sync start_sync fdatasync fdatasync rename rename fsync_dir close close"
+    )
+    alone = FaultyFiles()
+    assert run(alone, commits(tmp_path, 1)) == [None]
+    assert "start_sync" not in alone.operations
+
+
+def test_who_cannot_be_started_is_undone_and_the_others_go_on(tmp_path: Path) -> None:
+    files = FaultyFiles(fail_at=4, error=errno.EIO)
+    first, second = run(files, commits(tmp_path, 2))
+    assert first is not None and second is None
+    assert [path.name for path in tmp_path.iterdir()] == ["new1"]
