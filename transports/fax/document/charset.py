@@ -52,7 +52,7 @@ def decode(data: bytes, charset: str = "") -> str:
         return _from_jis(data)
     try:
         codec = codecs.lookup(name)
-        if codec.name in _NO_CHARSET:
+        if codec.name.replace("-", "_") in _NO_CHARSET:
             raise LookupError
         return _with(codec.name, data)
     except (LookupError, ValueError):

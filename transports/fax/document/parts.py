@@ -32,7 +32,9 @@ _LONGEST_FIELD = 2000
 _SIGNATURES = {
     "application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature", "application/pgp-keys",
 }
+_MAILS = {"message/rfc822", "message/global", "message/news"}
 _TROUBLES = {
+    "multipart/encrypted": "it is encrypted",
     "application/pkcs7-mime": "it is encrypted or signed by S/MIME", "message/partial": "it is a piece of a message",
     "application/x-pkcs7-mime": "it is encrypted or signed by S/MIME",
     "message/external-body": "its contents are elsewhere", "application/ms-tnef": "TNEF cannot be drawn (winmail.dat)",
@@ -138,17 +140,17 @@ class _Reader:
         name = _name(number, message, kind)
         if depth > DEEPEST:
             return [Leaf(name, kind, trouble="its parts are nested too deeply")]
-        if message.is_multipart():
-            children = [child for child in message.get_payload() if isinstance(child, Message)]
-            if kind == "message/rfc822" or kind == "message/global":
-                return self._message(children, number, depth)
-            return self._multipart(kind, name, message, children, number, depth)
-        if kind in _SIGNATURES:
-            return [LeftOut(name, "a signature")]
-        if kind.startswith("multipart/"):
-            kind = "text/plain"  # a multipart without parts is what stands in it
         if trouble := _TROUBLES.get(kind):
             return [Leaf(name, kind, trouble=trouble)]
+        if kind in _SIGNATURES:
+            return [LeftOut(name, "a signature")]
+        if message.is_multipart() and (kind in _MAILS or not kind.startswith("message/")):
+            children = _children(message)
+            if kind in _MAILS:
+                return self._message(children, number, depth)
+            return self._multipart(kind, name, message, children, number, depth)
+        if kind.startswith("multipart/"):
+            kind = "text/plain"  # a multipart without parts is what stands in it
         data = _payload(message)
         if not data.strip():
             return [LeftOut(name, "it is empty")] if number else []
@@ -162,8 +164,6 @@ class _Reader:
     ) -> Plan:
         numbers = [f"{number}.{at}".lstrip(".") for at in range(1, len(children) + 1)]
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
-        if kind == "multipart/encrypted":
-            return [Leaf(name, kind, trouble="it is encrypted")]
         plans = [
             self.read(child, one, depth + 1, default)
             for child, one in zip(children, numbers, strict=True)
@@ -243,8 +243,14 @@ def _type(message: Message, default: str = "text/plain") -> str:
         return "application/octet-stream"
 
 
+def _children(message: Message) -> list[Message]:
+    return [child for child in message.get_payload() if isinstance(child, Message)]
+
+
 def _payload(message: Message) -> bytes:
     try:
+        if message.is_multipart():  # a report, whose lines the parser takes for header fields
+            return b"\n".join(child.as_bytes() for child in _children(message))
         data = message.get_payload(decode=True)
     except Exception:  # the parser's own mistakes on odd input
         data = None
