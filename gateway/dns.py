@@ -45,6 +45,7 @@ MOST_ALIASES = 10
 NOT_FOUND = "Host not found"
 TRY_AGAIN = "Host not found, try again"
 NO_DATA = "Host found but no data record of requested type"
+_NATIVE_NO_DATA = "No address associated with hostname"
 MALFORMED = "Malformed or unexpected name server reply"
 
 _ADDRESS_LIKE = re.compile(r"[0-9A-Fa-f.:]+(?:%|\Z)")
@@ -265,7 +266,7 @@ class DNSResolver:
         literal = self._literal(host)
         if literal is not None:
             return literal
-        temporary = False
+        temporary = exists = False
         for source in self._shared.sources.value:
             if source == "files":
                 known = self._shared.hosts.value.addresses.get(host.rstrip(".").lower(), ())
@@ -276,8 +277,10 @@ class DNSResolver:
                 try:
                     return await self._dns_addresses(host, native=True)
                 except DNSError as error:
-                    temporary = error.temporary
-        words = "Temporary failure in name resolution" if temporary else "Name or service not known"
+                    temporary, exists = error.temporary, str(error).endswith(NO_DATA)
+        words = _NATIVE_NO_DATA if exists else "Name or service not known"
+        if temporary:
+            words = "Temporary failure in name resolution"
         raise DNSError(f"unable to look up host {host}: {words}", temporary=temporary)
 
     async def hostname(self, address: str) -> str:

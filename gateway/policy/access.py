@@ -1,15 +1,16 @@
 """check_*_access: look-ups in access tables; access(5).
 
 What is asked for, in this order: for a host name the name and its parent domains, for an address of a host the address
-and its networks (by octets, or by groups of IPv6), for a mail address user+ext@domain, user@domain, the domain and its
-parents, user+ext@, user@.  Tables of patterns (``whole_keys``) are asked for the first key of each kind only.  A table
-that does not answer gives 451 4.3.5, as with Postfix.
+and its networks (by octets, or by groups of IPv6), for a mail address (quoted where it has to be) user+ext@domain,
+user@domain, the domain and its parents, user+ext@, user@.  Tables of patterns (``whole_keys``) are asked for the first
+key of each kind only.  A table that does not answer gives 451 4.3.5, as with Postfix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 
+from gateway.addresses.forms import quote
 from gateway.addresses.syntax import Extensions, is_numeric, unquote
 from gateway.interfaces import ILookupTable, IRestriction, TableError
 from gateway.policy import session as facts
@@ -17,7 +18,7 @@ from gateway.policy.answers import Answers
 from gateway.policy.evaluator import PROGRAM
 from gateway.policy.registry import Arguments, Asking, RestrictionError, Toolbox, restriction
 from gateway.policy.session import Session
-from gateway.policy.verdict import DUNNO, Outcome, Verdict
+from gateway.policy.verdict import DUNNO, Outcome, Verdict, misconfigured
 
 
 class Access(Answers):
@@ -40,12 +41,12 @@ class Access(Answers):
             found = await self._first(session, self._networks(address), subject, kind)
         return found or DUNNO
 
-    async def domain(self, session: Session, name: str, kind: str, subject: str | None = None) -> Verdict:
-        """``subject``: what the reply names if it is not the domain."""
-        return await self._first(session, self._domains(name), name if subject is None else subject, kind) or DUNNO
+    async def domain(self, session: Session, name: str, kind: str, subject: str | None = None) -> Verdict | None:
+        """``subject``: what the reply names if it is not the domain.  None: the table does not know it."""
+        return await self._first(session, self._domains(name), name if subject is None else subject, kind)
 
-    async def network(self, session: Session, address: str, kind: str, subject: str) -> Verdict:
-        return await self._first(session, self._networks(address), subject, kind) or DUNNO
+    async def network(self, session: Session, address: str, kind: str, subject: str) -> Verdict | None:
+        return await self._first(session, self._networks(address), subject, kind)
 
     async def word(self, session: Session, word: str, kind: str, subject: str | None = None) -> Verdict:
         """A key without parts."""
@@ -60,11 +61,20 @@ class Access(Answers):
         if "@" not in destination.address:
             return DUNNO
         subject = unquote(address)
-        found = await self._first(session, self._addresses(destination.address), subject, kind) or DUNNO
+        found = await self._first(session, self._addresses(quote(destination.address)), subject, kind) or DUNNO
         permitted = found.outcome is Outcome.PERMIT
         if permitted and kind == facts.RECIPIENT and destination.routed and not self._untrusted:
             return DUNNO
         return found
+
+    def without_ok(self, verdict: Verdict, name: str, subject: str) -> Verdict:
+        """Where what is looked up is in the hands of the client's, a table is good for refusing only."""
+        if verdict.outcome is not Outcome.PERMIT:
+            return verdict
+        self.tools.log.warning(PROGRAM, f"restriction {name} returns OK for {subject}")
+        self.tools.log.warning(PROGRAM, "this is not allowed for security reasons")
+        self.tools.log.warning(PROGRAM, "use DUNNO instead of OK if you want to make an exception")
+        return misconfigured()
 
     def _domains(self, name: str) -> Iterator[tuple[str, bool]]:
         yield name, True
@@ -145,12 +155,11 @@ async def _client(access: Access, session: Session) -> Verdict:
 async def _reverse_client(access: Access, session: Session) -> Verdict:
     name = session.reverse_name
     found = await access.client(session, name, session.client_address, name, facts.REVERSE_CLIENT)
-    # Anybody can claim any name for his address: it is good for refusing only.
-    return DUNNO if found.outcome is Outcome.PERMIT else found
+    return access.without_ok(found, "check_reverse_client_hostname_access", name)
 
 
 async def _helo(access: Access, session: Session) -> Verdict:
-    return DUNNO if session.helo is None else await access.domain(session, session.helo, facts.HELO)
+    return session.helo is not None and await access.domain(session, session.helo, facts.HELO) or DUNNO
 
 
 async def _sender(access: Access, session: Session) -> Verdict:
@@ -168,7 +177,7 @@ async def _recipient(access: Access, session: Session) -> Verdict:
 
 
 async def _etrn(access: Access, session: Session) -> Verdict:
-    return DUNNO if session.etrn_name is None else await access.domain(session, session.etrn_name, facts.ETRN)
+    return session.etrn_name is not None and await access.domain(session, session.etrn_name, facts.ETRN) or DUNNO
 
 
 async def _sasl(access: Access, session: Session) -> Verdict:

@@ -30,8 +30,10 @@ _CODE = re.compile(r"[45]\d\d\Z", re.ASCII)
 _HEADER = re.compile(r"[!-9;-~]+[ \t]*:")
 _MOST_LISTS = 1000
 
-_DSN_OF_SENDER = {"1.1": "1.0", "1.2": "1.8", "1.3": "1.7", "1.4": "1.0", "1.5": "1.0", "1.6": "1.0"}
-_DSN_OF_RECIPIENT = {"1.7": "1.3", "1.8": "1.2"}
+_DSN_OF_SENDER = {
+    "1.1": "1.7", "1.2": "1.8", "1.3": "1.7", "1.4": "1.7", "1.5": "1.0", "1.6": "1.7", "1.9": "1.0", "1.10": "1.0",
+}  # fmt: skip
+_DSN_OF_RECIPIENT = {"1.7": "1.3", "1.8": "1.2", "1.9": "1.0", "1.10": "1.0"}
 
 _ACTIONS = frozenset(("FILTER", "HOLD", "DISCARD", "REDIRECT", "BCC", "PREPEND"))
 
@@ -45,6 +47,7 @@ class Answers:
         self._default = default
         self._reject_code = tools.settings.number("access_map_reject_code")
         self._defer_code = tools.settings.number("access_map_defer_code")
+        self._filtered = bool(tools.settings.text("smtpd_proxy_filter"))
         self._lists: dict[str, Sequence[Item] | None] = {}
 
     def verdict(self, session: Session, value: str, key: str, subject: str, kind: str) -> Verdict:
@@ -73,11 +76,10 @@ class Answers:
             return self._reply(refuse, int(word), default, text, subject, kind)
         if word in _ACTIONS:
             return self._action(session, word, text, key, subject, kind)
-        return self._list(value, key, subject, kind)
+        return self._list(value, subject, kind)
 
-    @staticmethod
     def _reply(
-        make: Callable[[int, str, str], Verdict], code: int, dsn: str, text: str, subject: str, kind: str
+        self, make: Callable[[int, str, str], Verdict], code: int, dsn: str, text: str, subject: str, kind: str
     ) -> Verdict:
         match = _DSN.match(text)
         if match:
@@ -89,52 +91,70 @@ class Answers:
             detail = _DSN_OF_RECIPIENT.get(detail, detail)
         elif detail.startswith("1."):
             detail = "0.0"
+        if detail != dsn[2:]:
+            self.tools.log.info(PROGRAM, f"mapping DSN status {dsn} into {kind} status {dsn[:2]}{detail}")
         return make(code, f"{dsn[:2]}{detail}", f"<{subject}>: {kind} rejected: {text}")
 
     def _action(self, session: Session, word: str, text: str, key: str, subject: str, kind: str) -> Verdict:
-        entry = f'access table {self.spec} entry "{key}"'
-        problem = ""
-        if session.where in ("ETRN", "VRFY"):
-            return DUNNO
-        if word in ("FILTER", "PREPEND") and not text:
-            problem = f"has {word} entry without value"
-        elif word == "FILTER" and ":" not in text:
-            problem = "requires transport:destination"
-        elif word in ("REDIRECT", "BCC") and "@" not in text:
-            problem = "requires user@domain target"
-        elif word == "PREPEND" and not _HEADER.match(text):
-            problem = "requires header: text"
+        problem = self._out_of_place(session, word)
+        if not problem:
+            problem = _malformed(word, text)
+            problem = problem and f' entry "{key}" {problem}'
         if problem:
-            self.tools.log.warning(PROGRAM, f"{entry} {problem}")
+            self.tools.log.warning(PROGRAM, f"access table {self.spec}{problem}")
             return DUNNO
         if word == "PREPEND":
-            if session.where == "END-OF-MESSAGE":
-                where = "smtpd_end_of_data_restrictions"
-                text = f"access table {self.spec}: action PREPEND must be used before {where}"
-                self.tools.log.warning(PROGRAM, text)
-                return DUNNO
             return act("prepend", text)
         if word in ("HOLD", "DISCARD"):
             return act(word.lower(), text=f"<{subject}>: {kind} {text or f'triggers {word} action'}")
         return act(word.lower(), text, f"<{subject}>: {kind} triggers {word} {text}")
 
-    def _list(self, value: str, key: str, subject: str, kind: str) -> Verdict:
+    def _out_of_place(self, session: Session, word: str) -> str:
+        """Why nothing can be done to a message here; "" if it can."""
+        if word != "PREPEND" and self._filtered:
+            return f": with smtpd_proxy_filter specified, action {word} is unavailable"
+        if word != "PREPEND" and session.where == "ETRN":
+            return f": action {word} is unavailable in smtpd_etrn_restrictions"
+        if session.sender is None:
+            where = f"{facts.CLIENT} or {facts.HELO}"
+            return f": with smtpd_delay_reject=no, action {word} is always skipped in {where} restrictions"
+        if word == "PREPEND" and session.where == "END-OF-MESSAGE":
+            return ": action PREPEND must be used before smtpd_end_of_data_restrictions"
+        return ""
+
+    def _list(self, value: str, subject: str, kind: str) -> Verdict:
         """The answer is a list of restrictions."""
         if value not in self._lists:
             if len(self._lists) >= _MOST_LISTS:
                 self._lists.clear()
-            self._lists[value] = self._compiled(value, key)
+            self._lists[value] = self._compiled(value)
         items = self._lists[value]
         return misconfigured() if items is None else then(items, subject, kind)
 
-    def _compiled(self, value: str, key: str) -> Sequence[Item] | None:
+    def _compiled(self, value: str) -> Sequence[Item] | None:
         try:
             words = split_words(value)
             if not words:
-                raise RestrictionError(f'access table {self.spec} entry "{key}" has empty value')
+                self.tools.log.warning(PROGRAM, f"access table {self.spec} entry {value} has empty value")
+                return compile_list(self.tools, ["permit"], self.spec)
             if any(":" in word for word in words):
-                raise RestrictionError(f"access table {self.spec} has entry with lookup table: {value}")
+                self.tools.log.warning(PROGRAM, f"access table {self.spec} has entry with lookup table: {value}")
+                self.tools.log.warning(PROGRAM, "do not specify lookup tables inside SMTPD access maps")
+                raise RestrictionError("define a restriction class and specify its name instead.")
             return compile_list(self.tools, words, self.spec, self._default)
         except (RestrictionError, ValueError) as error:
             self.tools.log.warning(PROGRAM, str(error))
             return None
+
+
+def _malformed(word: str, text: str) -> str:
+    """What is wrong with the text of an action; "" if nothing is."""
+    if word == "FILTER" and not text:
+        return "has FILTER entry without value"
+    if word == "FILTER" and ":" not in text:
+        return "requires transport:destination"
+    if word in ("REDIRECT", "BCC") and "@" not in text:
+        return "requires user@domain target"
+    if word == "PREPEND" and not _HEADER.match(text):
+        return "requires header: text"
+    return ""

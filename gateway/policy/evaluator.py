@@ -5,8 +5,9 @@ is refused; the log line of a refusal is written here, since it shows the state 
 
 With smtpd_delay_reject (the default) client, HELO and sender lists are worked off at each RCPT, in front of the relay
 and recipient lists.  A list ends at the first PERMIT or refusal; "permit" in one list does not spare the next.  What a
-temporary error (defer_if_permit) left behind turns the final permission into a 4xx; defer_if_reject turns a 5xx into
-one.  At the end comes, unless a restriction has done it already, the look at whether the recipient exists.
+temporary error (defer_if_permit) left behind turns the final permission into a 4xx, when no list refuses;
+defer_if_reject turns a 5xx into one, and what the relay list said of it counts in the recipient list as well.  At the
+end comes, unless a restriction has done it already, the look at whether the recipient exists.
 
 A table that does not answer becomes "451 4.3.0 Temporary lookup failure"; any other exception is the caller's.
 """
@@ -26,6 +27,7 @@ from gateway.policy.verdict import Outcome, Verdict, lookup_failed, refuse
 
 PROGRAM = "smtpd"
 _DEEPEST = 100
+_POSTMASTER = len('"postmaster"')
 
 
 class Item(NamedTuple):
@@ -115,7 +117,9 @@ class Evaluator:
         return reply
 
     async def rcpt(self, session: Session, recipient: str) -> str | None:
-        """RCPT or VRFY."""
+        """RCPT or VRFY.  The postmaster without a domain can always be reached (RFC 5321 4.5.1)."""
+        if len(recipient) <= _POSTMASTER and unquote(recipient).lower() == "postmaster":
+            return None
         before, session.recipient = session.recipient, recipient
         session.recipient_checked = False
         session.resolved = None
@@ -188,22 +192,19 @@ class Evaluator:
             if reply is not None:
                 return reply
         subject = unquote(session.recipient or "")
-        session.deferral = session.deferral_sender
-        session.rejection = None
+        session.deferral, session.rejection = session.deferral_sender, None
         ordered = (lists.relay, lists.recipient) if lists.relay_first else (lists.recipient, lists.relay)
         for each in ordered:
-            if not each:
-                continue
-            reply = await self._list(session, each, subject, facts.RECIPIENT, session.deferral)
-            if reply is None:
-                reply = self._deferred(session)
-            if reply is not None:
-                return reply
-        if session.deferral is not None:
-            return self._deferred(session)
-        if self._unlisted and not session.recipient_checked and not session.decisions.discard:
-            return await self._list(session, self._unlisted, subject, facts.RECIPIENT, None)
-        return None
+            if each:
+                reply = await self._list(
+                    session, each, subject, facts.RECIPIENT, session.deferral, session.rejection
+                )
+                if reply is not None:
+                    return reply
+        reply = self._deferred(session)
+        if reply is None and self._unlisted and not session.recipient_checked and not session.decisions.discard:
+            return await self._list(session, self._unlisted, subject, facts.RECIPIENT, None, session.rejection)
+        return reply
 
     async def _content(self, session: Session, items: RestrictionList, name: str, kind: str) -> str | None:
         if not items:
@@ -222,9 +223,16 @@ class Evaluator:
     # --- one list --------------------------------------------------------------------------------------------------
 
     async def _list(
-        self, session: Session, items: RestrictionList, subject: str, kind: str, deferral: Verdict | None
+        self,
+        session: Session,
+        items: RestrictionList,
+        subject: str,
+        kind: str,
+        deferral: Verdict | None,
+        rejection: Verdict | None = None,
     ) -> str | None:
-        session.deferral, session.rejection = deferral, None
+        """``deferral``, ``rejection``: what is remembered from the lists before."""
+        session.deferral, session.rejection = deferral, rejection
         session.subject, session.subject_kind = subject, kind
         run = _Run()
         try:

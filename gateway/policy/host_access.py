@@ -2,22 +2,23 @@
 
 The domain's mail exchangers (mx: the domain itself if it has none), name servers (ns: those of the nearest parent
 domain that has some) or the domain itself (a) are looked up by name and by each of their addresses.  The first entry
-found decides, but OK counts for nothing: whoever owns a domain can point its MX anywhere.  A look-up that fails is one
-warning.
+found decides, DUNNO as well; but OK is an error: whoever owns a domain can point its MX anywhere.  An address literal
+is its own server.  A look-up that fails is one warning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.addresses.syntax import unquote, valid_hostname
+from gateway.addresses.syntax import literal_address, unquote, valid_hostname
+from gateway.dns import NO_DATA
 from gateway.interfaces import DNSError, IRestriction
 from gateway.policy import session as facts
 from gateway.policy.access import Access
 from gateway.policy.evaluator import PROGRAM
 from gateway.policy.registry import Arguments, Asking, RestrictionError, Toolbox, restriction
 from gateway.policy.session import Session
-from gateway.policy.verdict import DUNNO, Outcome, Verdict
+from gateway.policy.verdict import DUNNO, Verdict
 
 _MOST_HOSTS = 100
 
@@ -25,64 +26,87 @@ Named = Callable[[Session], tuple[str | None, str]]
 """The domain, and what the reply names."""
 
 
-async def _servers(tools: Toolbox, domain: str, type_: str) -> list[str]:
-    """The hosts to look at.  Raises DNSError."""
+async def _servers(tools: Toolbox, name: str, domain: str, type_: str) -> list[str]:
+    """The hosts to look at for the domain of a name.  Raises DNSError with whom it is about and what is wrong."""
     if type_ == "A":
         return [domain]
-    if type_ == "MX":
-        found = [each.host for each in await tools.resolver.mx(domain) if each.host]
-        return found or [domain]
-    while True:
-        records = await _name_servers(tools, domain)
-        if records or domain.count(".") < 2:
-            return records
-        domain = domain.partition(".")[2]
-
-
-async def _name_servers(tools: Toolbox, domain: str) -> list[str]:
+    if type_ == "NS":
+        return await _name_servers(tools, name, domain)
     try:
-        records = await tools.resolver.query(domain, "NS")
+        found = [each.host for each in await tools.resolver.mx(domain)]
     except DNSError as error:
         if error.temporary:
-            raise
+            raise DNSError(f"{name}: {_short(error)}", temporary=True) from None
+        found = []
+    if found == [""]:
         return []
-    names = [str(getattr(record, "target", "")).rstrip(".").lower() for record in records]
-    return [name for name in names if valid_hostname(name)]
+    return [host for host in found if host] or [domain]
+
+
+async def _name_servers(tools: Toolbox, name: str, domain: str) -> list[str]:
+    words = ""
+    while domain:
+        try:
+            records = await tools.resolver.query(domain, "NS")
+        except DNSError as error:
+            words = _short(error)
+            if error.temporary:
+                raise DNSError(f"{domain}: {words}", temporary=True) from None
+        else:
+            words = NO_DATA
+            if records:
+                names = [str(getattr(record, "target", "")).rstrip(".").lower() for record in records]
+                return [name for name in names if valid_hostname(name)]
+        domain = domain.partition(".")[2]
+    raise DNSError(f"{name}: {words}", temporary=False)
 
 
 async def _check(tools: Toolbox, access: Access, session: Session, named: Named, kind: str, type_: str) -> Verdict:
-    domain, subject = named(session)
-    if not domain or domain.startswith("[") or not valid_hostname(domain.removesuffix(".")):
-        return DUNNO
+    name, subject = named(session)
+    domain = (name or "").rpartition("@")[2]
+    if domain.startswith("["):
+        return await _literal(access, session, domain, kind, subject) if type_ != "NS" else DUNNO
     domain = domain.removesuffix(".")
+    if not name or not domain:
+        return DUNNO
     try:
-        hosts = await _servers(tools, domain, type_)
+        hosts = await _servers(tools, name, domain, type_)
     except DNSError as error:
-        tools.log.warning(PROGRAM, f"Unable to look up {type_} host for {domain}: {_short(error)}")
+        tools.log.warning(PROGRAM, f"Unable to look up {type_} host for {error}")
         return DUNNO
     for host in hosts[:_MOST_HOSTS]:
-        verdict = await access.domain(session, host, kind, subject)
-        if verdict.outcome is Outcome.DUNNO:
-            verdict = await _by_addresses(tools, access, session, (host, subject, domain), kind, type_)
-        if verdict.outcome is not Outcome.DUNNO:
-            return DUNNO if verdict.outcome is Outcome.PERMIT else verdict
+        found = await _entry(tools, access, session, host, (kind, subject, type_))
+        if found is not None:
+            return found
     return DUNNO
 
 
-async def _by_addresses(
-    tools: Toolbox, access: Access, session: Session, names: tuple[str, str, str], kind: str, type_: str
-) -> Verdict:
-    host, subject, domain = names
+async def _literal(access: Access, session: Session, domain: str, kind: str, subject: str) -> Verdict:
+    address = literal_address(domain)
+    return address is not None and await access.network(session, address, kind, subject) or DUNNO
+
+
+async def _entry(
+    tools: Toolbox, access: Access, session: Session, host: str, what: tuple[str, str, str]
+) -> Verdict | None:
+    """What the table says of a host; None: nothing."""
+    kind, subject, type_ = what
+    literal = literal_address(f"[{host}]")
+    if literal is None and type_ != "A":
+        found = await access.domain(session, host, kind, subject)
+        if found is not None:
+            return found
     try:
-        addresses = await tools.resolver.addresses(host)
+        addresses = [literal] if literal is not None else await tools.resolver.native(host)
     except DNSError as error:
-        tools.log.warning(PROGRAM, f"Unable to look up {type_} host {host} for {kind} {domain}: {_short(error)}")
-        return DUNNO
+        if type_ != "A":
+            tools.log.warning(PROGRAM, f"Unable to look up {type_} host {host} for {kind} {subject}: {_short(error)}")
+        return None
     for address in addresses[:_MOST_HOSTS]:
-        verdict = await access.network(session, address, kind, subject)
-        if verdict.outcome is not Outcome.DUNNO:
-            return verdict
-    return DUNNO
+        found = await access.network(session, address, kind, subject)
+        if found is not None:
+            return found
+    return None
 
 
 def _short(error: DNSError) -> str:
@@ -90,13 +114,13 @@ def _short(error: DNSError) -> str:
     return str(error).rpartition(": ")[2]
 
 
-def _mail(address: str | None) -> tuple[str | None, str]:
-    inner = unquote(address or "")
-    return (inner.rpartition("@")[2] if "@" in inner else None), inner
-
-
 def _host(name: str | None, subject: str) -> tuple[str | None, str]:
     return (None if name == "unknown" else name), subject
+
+
+def _mail(address: str | None) -> tuple[str | None, str]:
+    inner = unquote(address or "")
+    return inner, inner
 
 
 _NAMED: dict[str, tuple[str, Named]] = {
@@ -122,7 +146,8 @@ def _register(what: str, kind: str, named: Named, type_: str) -> None:
         access = Access(tools, spec, f"check_{what}_access")
 
         async def check(session: Session) -> Verdict:
-            return await _check(tools, access, session, named, kind, type_)
+            verdict = await _check(tools, access, session, named, kind, type_)
+            return access.without_ok(verdict, name, named(session)[1])
 
         return Asking(f"{name} {spec}", check)
 

@@ -46,13 +46,13 @@ _transactions = itertools.count()
 
 
 class PolicyService:
-    """One server.  ``place``: "inet:HOST:PORT" or "unix:PATH"; ``settings``: with what is special about it.
-    Raises ValueError, ConfigError."""
+    """One server.  ``word``: as it is configured; ``place``: "inet:HOST:PORT" or "unix:PATH"; ``settings``: with what
+    is special about it.  Raises ValueError, ConfigError."""
 
-    def __init__(self, tools: Toolbox, place: str, settings: Settings) -> None:
+    def __init__(self, tools: Toolbox, word: str, place: str, settings: Settings) -> None:
         self._name = place.partition(":")[2]
         self._tools = tools
-        self._answers = Answers(tools, place)
+        self._answers = Answers(tools, word)
         self._default = settings.text(PARAMETERS + "default_action")
         self._context = settings.text(PARAMETERS + "policy_context")
         self._tries = max(1, settings.number(PARAMETERS + "try_limit"))
@@ -173,7 +173,7 @@ def make(tools: Toolbox, arguments: Arguments) -> IRestriction:
     if service is None:
         try:
             place, own = _taken_apart(word)
-            service = tools.services[word] = PolicyService(tools, place, tools.settings.with_overrides(own))
+            service = tools.services[word] = PolicyService(tools, word, place, tools.settings.with_overrides(own))
         except (ValueError, ConfigError) as error:
             raise RestrictionError(f"{arguments.list_name}: {NAME} {word}: {error}") from None
     return Asking(f"{NAME} {word}", service.check)

@@ -43,11 +43,18 @@ class Verdict:
 
     @property
     def reply(self) -> str:
-        """The reply's line: code, enhanced code of the same class, text; printable ASCII, at most 510 bytes."""
-        return f"{self.code} {str(self.code)[0]}{self.dsn[1:]} {_UNSAFE.sub('?', self.text)}"[:510]
+        """The reply's line: code, enhanced code of the same class, text; printable, at most 510 bytes."""
+        reply = f"{self.code} {str(self.code)[0]}{self.dsn[1:]} {UNSAFE.sub(' ', self.text)}"
+        if len(reply) <= LONGEST_REPLY and reply.isascii():
+            return reply
+        return reply.encode()[:LONGEST_REPLY].decode("utf-8", "ignore")
 
 
-_UNSAFE = re.compile(r"[^\x20-\x7e]")
+LONGEST_REPLY = 510
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What has no place in a reply …"""
+UNSAFE_ASCII = re.compile(r"[^\x20-\x7e]")
+"""… where SMTPUTF8 is off."""
 
 DUNNO = Verdict(Outcome.DUNNO)
 PERMIT = Verdict(Outcome.PERMIT)

@@ -23,9 +23,9 @@ from gateway.clock import time_of_day
 from gateway.content.milter.chain import Chain
 from gateway.interfaces import TableError
 from gateway.policy.session import NAME_OK, Session
+from gateway.policy.verdict import UNSAFE, UNSAFE_ASCII
 from gateway.smtpd import limits, milters, proxy, tls
 from gateway.smtpd.channel import STOPPED, TIMEOUT, Channel, Gone
-from gateway.smtpd.footer import with_footer
 from gateway.smtpd.peer import Peer, look_up
 from gateway.smtpd.service import Service
 from gateway.smtpd.tokens import Token, tokenize
@@ -36,8 +36,6 @@ LAST, LIMITED, BEFORE_TLS = 1, 2, 4
 """Of a command: nothing may be sent behind it without waiting; too many are junk; allowed before STARTTLS."""
 
 _HEADER = re.compile(r"[!-9;-~]+:")
-_UNSAFE = re.compile(r"[^\x20-\x7e]")
-_LONGEST_REPLY = 510
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 92: "\\\\"}
 
 Handler = Callable[["Conversation", list[Token]], Awaitable["str | None"]]
@@ -101,35 +99,20 @@ class Conversation:
         options = self.options
         if options.soft_bounce and text[0] == "5":
             text = f"4{text[1:4]}4{text[5:]}" if text[4:6] == "5." else f"4{text[1:]}"
-        if self.service.has_footers and text[0] in "45":
-            text = await self._with_footer(text)
+        if self.service.footers is not None and text[0] in "45":
+            text = await self.service.footers.added(text, self.session, time_of_day(self.service.with_.clock))
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             self.channel.flush()
             await deferLater(self.service.with_.clock, options.error_sleep)
         if self._transcript is not None:
             self._transcript.said(text)
         if text.isascii() and text.isprintable():
-            self.channel.write(text[:_LONGEST_REPLY].encode("ascii") + b"\r\n")
+            self.channel.write(text.encode("ascii") + b"\r\n")
         else:
-            lines = [_UNSAFE.sub("?", line)[:_LONGEST_REPLY] for line in text.split("\n")]
-            self.channel.write("\r\n".join(lines).encode("ascii") + b"\r\n")
+            unsafe = UNSAFE if options.smtputf8 else UNSAFE_ASCII
+            self.channel.write("\r\n".join([unsafe.sub("?", line) for line in text.split("\n")]).encode() + b"\r\n")
         if text.startswith(("421", "521")):
             self.hangup = True
-
-    async def _with_footer(self, text: str) -> str:
-        """smtpd_reject_footer_maps, smtpd_reject_footer."""
-        footer, maps = self.options.reject_footer, self.service.footer_maps
-        if maps:
-            try:
-                found = await maps.find(text)
-            except TableError as error:
-                self.warning(f"smtpd_reject_footer_maps: {error}")
-            else:
-                footer = found.value if found is not None else footer
-        if not footer:
-            return text
-        now = time_of_day(self.service.with_.clock)
-        return with_footer(text, footer, self.session, self.options.hostname, now)
 
     def forget(self) -> None:
         """The transaction, if there is one, is over."""
@@ -386,6 +369,9 @@ class Conversation:
             await self.reply(f"{options.bare_newline_code} 5.5.2 {options.hostname} Error: bare <LF> received")
             self.hangup = True
             return
+        if len(raw) >= options.line_length_limit:
+            shown = UNSAFE_ASCII.sub("?", raw[:30].decode("ascii", "replace"))
+            self.warning(f"{self.session.client}: request longer than {options.line_length_limit}: {shown}...")
         raw = raw.partition(b"\0")[0]
         try:
             line = raw.decode("utf-8", "strict" if options.smtputf8 else "surrogateescape")

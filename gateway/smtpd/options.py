@@ -41,7 +41,6 @@ class Options:
     bare_newline_code: int
     replace_stray_cr: bool
     soft_bounce: bool
-    reject_footer: str
     verp: Delimiters
     content_filter: str
     notify_classes: frozenset[str]
@@ -91,7 +90,6 @@ class Options:
             bare_newline_code=number("smtpd_forbid_bare_newline_reject_code"),
             replace_stray_cr=flag("cleanup_replace_stray_cr_lf"),
             soft_bounce=flag("soft_bounce"),
-            reject_footer=settings.raw("smtpd_reject_footer"),
             verp=Delimiters.of(settings),
             content_filter=text("content_filter"),
             notify_classes=frozenset(word.lower() for word in settings.words("notify_classes")),

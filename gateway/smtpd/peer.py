@@ -63,8 +63,7 @@ async def look_up(peer: Peer, resolver: IResolver, log: Log, program: str) -> No
         # Names of this machine's hosts file count as well as those of the DNS.
         addresses = await resolver.native(name)
     except DNSError as error:
-        words = "Temporary failure in name resolution" if error.temporary else "Name or service not known"
-        log.warning(program, f"{refused}: {words}")
+        log.warning(program, f"{refused}: {str(error).rpartition(': ')[2]}")
         peer.name_status = NAME_TEMPORARY if error.temporary else NAME_PERMANENT
         return
     if peer.address in addresses:

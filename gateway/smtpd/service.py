@@ -19,6 +19,7 @@ from gateway.interfaces import ICleanup, ILookupTable, IResolver, IRestriction, 
 from gateway.policy.compose import make_evaluator
 from gateway.policy.evaluator import Evaluator
 from gateway.policy.registry import Toolbox
+from gateway.smtpd.footer import Footers
 from gateway.smtpd.limits import ClientLimits, Room
 from gateway.smtpd.login import Login
 from gateway.smtpd.milters import Milters
@@ -89,10 +90,7 @@ class Service:
     networks: AddressList
     discard_maps: Maps
     """smtpd_discard_ehlo_keyword_address_maps."""
-    footer_maps: Maps
-    """smtpd_reject_footer_maps."""
-    has_footers: bool
-    """Refusals may get something added."""
+    footers: Footers | None
     rewrite_words: list[str]
     """local_header_rewrite_clients."""
     rewrite_tables: Sequence[ILookupTable]
@@ -154,10 +152,7 @@ class Service:
                 title="smtpd_discard_ehlo_keyword_address_maps",
                 program=program,
             ),
-            footer_maps=tables.maps(
-                settings.words("smtpd_reject_footer_maps"), settings, title="smtpd_reject_footer_maps", program=program
-            ),
-            has_footers=bool(options.reject_footer or settings.words("smtpd_reject_footer_maps")),
+            footers=Footers.of(settings, tables, with_.log, program),
             rewrite_words=[word.lower() for word in words],
             rewrite_tables=rewrite_tables,
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),

@@ -13,6 +13,12 @@ from gateway.smtpd.tokens import Token
 
 _NEUTERED = re.compile(r'[\x00-\x20\x7f-\x9f\ud800-\udfff<>()\\";@]')
 _LONGEST_HELO = 1024
+_DISCARDED = (
+    "8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD", "STARTTLS", "DSN",
+    "EHLO_MASK_SMTPUTF8", "CHUNKING",
+)  # fmt: skip
+"""Keywords of EHLO as Postfix's log names those that are kept back."""
+_SILENT = frozenset(("silent-discard", "enhancedstatuscodes"))
 
 
 def _name(tokens: list[Token]) -> str:
@@ -45,6 +51,9 @@ async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     self.session.protocol = "ESMTP"
     if unwelcome is not None and unwelcome[0] == "5":
         return f"250-{self.options.hostname}\n250 ENHANCEDSTATUSCODES"
+    if self.discarded and self.discarded.isdisjoint(_SILENT):
+        words = " ".join(word for word in _DISCARDED if word.lower().removeprefix("ehlo_mask_") in self.discarded)
+        self.info(f"discarding EHLO keywords: {words}")
     logins = await login.keywords(self) if self.service.login is not None else []
     lines = [self.options.hostname, *_keywords(self), *logins]
     return "\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
@@ -129,8 +138,9 @@ async def etrn(self: Conversation, tokens: list[Token]) -> str:
         return "503 Error: MAIL transaction in progress"
     if len(tokens) != 2:
         return "500 Syntax: ETRN domain"
-    given = tokens[1].text
-    domain = given[1:] if given[0] in "@#" else given
+    domain = tokens[1].text
+    if domain[0] in "@#":
+        domain = domain[1:]
     if not valid_hostname(domain) and literal_address(domain) is None:
         return "501 Error: invalid parameter syntax"
     if not self.service.stand_alone:
@@ -141,8 +151,8 @@ async def etrn(self: Conversation, tokens: list[Token]) -> str:
     if answer == FLUSHED:
         return "250 Queuing started"
     if answer == NOT_ELIGIBLE:
-        self.warning(f"reject: ETRN {given[:100]}... from {self.session.client}")
-        return f"459 <{given}>: service unavailable"
+        self.warning(f"reject: ETRN {domain[:100]}... from {self.session.client}")
+        return f"459 <{domain}>: service unavailable"
     return "458 Unable to queue messages"
 
 

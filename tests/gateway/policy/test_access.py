@@ -113,7 +113,8 @@ def test_a_name_that_is_only_claimed_permits_nothing() -> None:
         smtpd_recipient_restrictions="claimed, reject",
     )
     rig.resolver.names |= {"192.0.2.7": "good.test", "192.0.2.8": "bad.test"}
-    assert recipient(rig) == "554 5.7.1 <joe@gw.test>: Recipient address rejected: Access denied"
+    assert recipient(rig) == "451 4.3.5 Server configuration error"
+    assert "restriction check_reverse_client_hostname_access returns OK for good.test" in rig.log.text
     assert recipient(rig, client="192.0.2.8") == "554 5.7.1 <bad.test>: Unverified Client host rejected: Access denied"
 
 
@@ -208,7 +209,7 @@ def test_discard_ends_all_lists() -> None:
         ("FILTER smtp", "requires transport:destination"),
         ("REDIRECT joe", "requires user@domain target"),
         ("BCC joe", "requires user@domain target"),
-        ("PREPEND", "has PREPEND entry without value"),
+        ("PREPEND", "requires header: text"),
         ("PREPEND no header", "requires header: text"),
     ],
 )
@@ -242,3 +243,64 @@ def test_data_restrictions_do_not_name_one_recipient_of_several() -> None:
     client.say("EHLO h.test", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>", "RCPT TO:<ann@gw.test>")
     assert client.say("DATA") == ["554 5.7.1 <DATA>: Data command rejected: Access denied"]
     assert rig.lines[-1].endswith("; from=<a@b.test> proto=ESMTP helo=<h.test>")
+
+
+@pytest.mark.parametrize(
+    ("status", "sender", "recipient_"),
+    [
+        ("5.1.1", "5.1.7", "5.1.1"), ("5.1.6", "5.1.7", "5.1.6"), ("5.1.9", "5.1.0", "5.1.0"),
+        ("5.1.7", "5.1.7", "5.1.3"),
+    ],
+)  # fmt: skip
+def test_a_status_is_made_to_fit_what_is_refused(status: str, sender: str, recipient_: str) -> None:
+    rig = rig_with("check_sender_access", f"{{a@good.test = REJECT {status} no}}")
+    assert recipient(rig) == f"554 {sender} <a@good.test>: Sender address rejected: no"
+    mapped = f"mapping DSN status {status} into Sender address status {sender}"
+    assert (mapped in rig.log.text) == (status != sender)
+    assert recipient(rig_with("check_recipient_access", f"{{joe@gw.test = REJECT {status} no}}")).startswith(
+        f"554 {recipient_} "
+    )
+    assert recipient(rig_with("check_helo_access", f"{{h.test = REJECT {status} no}}")).startswith("554 5.0.0 ")
+
+
+@pytest.mark.parametrize("key", ['"a b"@good.test', '"a b"@'])
+def test_keys_are_quoted_where_addresses_are(key: str) -> None:
+    rig = Rig(smtpd_sender_restrictions=f"check_sender_access inline:{{{{{key} = REJECT found}}}}")
+    assert recipient(rig, sender='"a b"@good.test') == "554 5.7.1 <a b@good.test>: Sender address rejected: found"
+
+
+@pytest.mark.parametrize("action", ["HOLD", "DISCARD", "FILTER x:y", "REDIRECT a@b.x", "BCC a@b.x", "PREPEND X: y"])
+def test_nothing_is_done_to_a_message_that_there_is_not_yet(action: str) -> None:
+    rig = Rig(smtpd_delay_reject="no", smtpd_helo_restrictions=f"check_helo_access inline:{{{{h.test = {action}}}}}")
+    client = rig.connect()
+    assert client.say(*BEGIN)[3].startswith("354 ")
+    client.send(b"x\r\n.\r\n")
+    (intake,) = rig.cleanup.stored
+    assert not (intake.hold or intake.discard or intake.copies or intake.envelope.content_filter)
+    word = action.partition(" ")[0]
+    skipped = f"action {word} is always skipped in Client host or Helo command restrictions"
+    assert skipped in rig.log.text and f"{word.lower()}: EHLO" not in rig.log.text
+
+
+def test_actions_in_etrn_and_with_a_filter_in_front_of_the_queue() -> None:
+    rig = Rig(smtpd_etrn_restrictions="check_etrn_access inline:{{x.test = HOLD}}")
+    rig.connect().say("EHLO h.test", "ETRN x.test")
+    assert "action HOLD is unavailable in smtpd_etrn_restrictions" in rig.log.text
+    rig = rig_with("check_recipient_access", "{joe@gw.test = HOLD}", smtpd_proxy_filter="127.0.0.1:1")
+    rig.connect().say(*BEGIN[:3])
+    assert "with smtpd_proxy_filter specified, action HOLD is unavailable" in rig.log.text
+
+
+def test_what_lists_in_tables_must_not_have() -> None:
+    rig = rig_with("check_recipient_access", "{joe@gw.test = check_sender_access hash:/x}")
+    recipient(rig)
+    assert "define a restriction class and specify its name instead." in rig.log.text
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [("Grüße", "Grüße"), ("a\tb", "a b"), ("x" * 600, "x" * 600)],
+)
+def test_texts_are_printable_and_of_bounded_length(text: str, reply: str) -> None:
+    rig = rig_with("check_recipient_access", f"{{joe@gw.test = REJECT {text}}}")
+    assert recipient(rig) == f"554 5.7.1 <joe@gw.test>: Recipient address rejected: {reply}"[:510]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -80,7 +81,22 @@ SENDER, RCPT, CLIENT, HELO = "Sender address", "Recipient address", "Client host
         ("check_sender_mx_access inline:{192.0.2.66=REJECT}", {"sender": "a@bad.test"},
          f"554 5.7.1 <a@bad.test>: {SENDER} rejected: Access denied"),
         ("check_sender_mx_access inline:{mx.bad.test=OK}, reject", {"sender": "a@bad.test"},
-         f"554 5.7.1 <joe@gw.test>: {RCPT} rejected: Access denied"),
+         "451 4.3.5 Server configuration error"),
+        ("check_sender_mx_access inline:{mx.bad.test=DUNNO,192.0.2.66=REJECT}", {"sender": "a@bad.test"},
+         "250 2.1.5 Ok"),
+        ("check_sender_mx_access inline:{bad.test=REJECT}", {"sender": "a@null.test"}, "250 2.1.5 Ok"),
+        ("check_sender_mx_access inline:{no.test=REJECT}", {"sender": "a@no.test"},
+         f"554 5.7.1 <a@no.test>: {SENDER} rejected: Access denied"),
+        ("check_sender_mx_access inline:{192.0.2.66=REJECT}", {"sender": "a@[192.0.2.66]"},
+         f"554 5.7.1 <a@[192.0.2.66]>: {SENDER} rejected: Access denied"),
+        ("check_sender_ns_access inline:{192.0.2.66=REJECT}", {"sender": "a@[192.0.2.66]"}, "250 2.1.5 Ok"),
+        ("check_sender_a_access inline:{192.0.2.30=REJECT}", {},
+         f"554 5.7.1 <a@good.test>: {SENDER} rejected: Access denied"),
+        ("check_sender_a_access inline:{good.test=REJECT}", {}, "250 2.1.5 Ok"),
+        ("check_helo_mx_access inline:{192.0.2.66=REJECT}", {"helo": "192.0.2.66"},
+         f"554 5.7.1 <192.0.2.66>: {HELO} rejected: Access denied"),
+        ("reject", {"rcpt": "postmaster"}, "250 2.1.5 Ok"),
+        ("reject", {"rcpt": '"PostMaster"'}, "250 2.1.5 Ok"),
         ("reject_unlisted_recipient, permit", {"rcpt": "nobody@gw.test"},
          f"550 5.1.1 <nobody@gw.test>: {RCPT} rejected: User unknown in local recipient table"),
         ("reject_unlisted_sender", {"sender": "nobody@gw.test"},
@@ -188,6 +204,25 @@ def test_a_temporary_error_of_one_stage_reaches_the_last() -> None:
     assert ask(rig).startswith("450 4.7.0 <unknown[192.0.2.7]>: Client host rejected: defer_if_permit requested")
 
 
+@pytest.mark.parametrize(
+    ("relay", "recipient", "reply"),
+    [
+        ("defer_if_permit", "reject", "554 5.7.1 <joe@gw.test>: Recipient address rejected: Access denied"),
+        ("defer_if_permit", "permit", "450 4.7.0 <joe@gw.test>: Recipient address rejected: defer_if_permit requested"),
+        ("defer_if_reject", "reject", "450 4.7.0 <joe@gw.test>: Recipient address rejected: defer_if_reject requested"),
+        ("defer_if_reject", "permit", "250 2.1.5 Ok"),
+    ],
+)
+def test_what_the_relay_list_remembers_counts_in_the_recipient_list(relay: str, recipient: str, reply: str) -> None:
+    rig = Rig(smtpd_relay_restrictions=f"{relay}, permit", smtpd_recipient_restrictions=f"{recipient}, reject")
+    assert ask(rig) == reply
+
+
+def test_a_user_that_there_is_not_is_only_put_off_after_defer_if_reject() -> None:
+    rig = Rig(smtpd_relay_restrictions="defer_if_reject, permit", smtpd_recipient_restrictions="permit, reject")
+    assert ask(rig, rcpt="nobody@gw.test").startswith("450 4.7.0 ")
+
+
 def test_relaying_is_refused_by_default() -> None:
     rig = Rig()
     for recipient in ("x@else.test", "x%else.test@gw.test", "else.test!x@gw.test", '"x@else.test"@gw.test'):
@@ -247,6 +282,65 @@ def test_a_list_that_does_not_answer_is_passed_over() -> None:
     rig.resolver.records["7.2.0.192.rbl.test", "A"] = None
     assert ask(rig) == "250 2.1.5 Ok"
     assert any("RBL lookup error" in line for line in rig.lines)
+
+
+DEFAULT = "554 5.7.1 Service unavailable; Client host [192.0.2.7] blocked using rbl.test; why $rbl"
+
+
+@pytest.mark.parametrize(
+    ("entry", "reply"),
+    [
+        ("rbl.test = 521 4.2.1 gone from $rbl_domain", "521 5.2.1 gone from rbl.test"),
+        ("rbl.test = $rbl_code $rbl_class $rbl_what $rbl_txt $sender_name $recipient_domain $helo_name",
+         "554 5.7.1 Client host 192.0.2.7 why $rbl a gw.test h.test"),
+        ("rbl.test = 450 $rbl_domain${rbl_reason?{ : $rbl_reason}}", "450 4.7.1 rbl.test : why $rbl"),
+        ("rbl.test = REJECT", "450 4.7.1 Service unavailable"),
+        ("rbl.test = 554 $myhostname", DEFAULT),
+        ("rbl.test = 554 ${", DEFAULT),
+        ("other.test = 554 x", DEFAULT),
+    ],
+)  # fmt: skip
+def test_replies_of_a_list(entry: str, reply: str, tmp_path: Path) -> None:
+    table = tmp_path / "replies"
+    table.write_text(entry.replace(" = ", " ", 1) + "\n")
+    rig = at_recipient("reject_rbl_client rbl.test", rbl_reply_maps=f"texthash:{table}")
+    assert ask(listed(rig, "7.2.0.192.rbl.test", text="why $rbl")) == reply
+
+
+def test_what_comes_from_outside_into_a_reply_is_filtered() -> None:
+    rig = at_recipient(
+        "reject_rbl_client rbl.test", default_rbl_reply="554 <$rbl_txt>", smtpd_expansion_filter="a\\\\\\142"
+    )
+    assert ask(listed(rig, "7.2.0.192.rbl.test", text="ab\\cd")) == "554 5.7.1 <ab\\__>"
+
+
+def test_texts_of_a_list() -> None:
+    rig = listed(at_recipient("reject_rbl_client rbl.test"), "7.2.0.192.rbl.test")
+    records = [SimpleNamespace(strings=(b"one", b"two")), SimpleNamespace(strings=(b"three",))]
+    rig.resolver.records["7.2.0.192.rbl.test", "TXT"] = records
+    assert ask(rig).endswith("blocked using rbl.test; one / three")
+    rig.resolver.records["7.2.0.192.rbl.test", "TXT"] = [SimpleNamespace(strings=(b"x" * 255,))] * 100
+    assert len(ask(rig)) == 510
+
+
+def test_a_list_does_not_permit_relaying() -> None:
+    rig = listed(at_recipient("permit_dnswl_client wl.test, reject", smtpd_relay_restrictions=""), "7.2.0.192.wl.test")
+    assert ask(rig) == "250 2.1.5 Ok"
+    assert ask(rig, rcpt="x@else.test").startswith("554 5.7.1 <x@else.test>: Recipient address rejected")
+
+
+def test_a_list_that_permits_does_not_answer() -> None:
+    rig = at_recipient("permit_dnswl_client wl.test, reject")
+    rig.resolver.records["7.2.0.192.wl.test", "A"] = None
+    assert ask(rig) == "450 4.7.1 <192.0.2.7>: Client host rejected: Service unavailable"
+
+
+def test_names_of_clients_that_are_permitted() -> None:
+    rig = at_recipient("permit_rhswl_client wl.test, reject", smtpd_peername_lookup="yes")
+    rig.resolver.names["192.0.2.30"] = "good.test"
+    listed(rig, "good.test.wl.test")
+    assert ask(rig, client="192.0.2.30") == "250 2.1.5 Ok"
+    assert ask(rig).startswith("554")
 
 
 def test_white_list() -> None:

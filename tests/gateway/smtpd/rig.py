@@ -123,7 +123,11 @@ class Resolver:
         return await self._get(self.hosts, host)
 
     async def native(self, host: str) -> list[str]:
-        return await self.addresses(host)
+        try:
+            return await self.addresses(host)
+        except DNSError as error:
+            words = "Temporary failure in name resolution" if error.temporary else "Name or service not known"
+            raise DNSError(f"unable to look up host {host}: {words}", temporary=error.temporary) from None
 
     async def hostname(self, address: str) -> str:
         return await self._get(self.names, address)

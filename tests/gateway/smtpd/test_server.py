@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl as tls
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -447,6 +448,26 @@ def test_keywords_are_kept_from_some_clients() -> None:
 def test_reject_footer(footer: str, reply: str) -> None:
     client = Rig(smtpd_reject_footer=footer).connect()
     assert client.say("XYZZY", "NOOP") == [reply, "250 2.0.0 Ok"]
+
+
+@pytest.mark.parametrize(
+    "footer, line",
+    [
+        ("$reverse_client_name $sender $sender_domain $helo_name", "unknown <>  x"),
+        ("${client_name?{at $localtime}}", "at Jan 15 08:00:00"),
+        ("$nosuch|", "|"),
+    ],
+)
+def test_what_a_footer_may_name(footer: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.localtime", time.gmtime)
+    rig = Rig(smtpd_reject_footer=footer)
+    assert rig.connect().say("EHLO x", "MAIL FROM:<>", "XYZZY")[2].split("\n")[1] == f"500 5.5.2 {line}"
+    assert ("unknown macro name" in rig.log.text) == ("nosuch" in footer)
+
+
+def test_a_footer_goes_with_all_refusals() -> None:
+    client = Rig(smtpd_reject_footer="sorry", smtpd_hard_error_limit="1").connect()
+    assert client.send(b"XYZZY\r\n").endswith("421-4.7.0 gw.test Error: too many errors\n421 4.7.0 sorry\n")
 
 
 def test_reject_footer_by_reply(tmp_path: Path) -> None:
