@@ -399,6 +399,7 @@ class Parts:
             settings.number("qmgr_message_active_limit"),
             settings.seconds("queue_run_delay"),
             frozenset(settings.words("defer_transports")),
+            settings.flag("confirm_delay_cleared"),
         )
         router = PatientRouter(self.router, self.reactor)
         return Scheduler(

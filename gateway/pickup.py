@@ -9,6 +9,7 @@ sender.  For mail from UUCP neighbours gateway.uucp.neighbours is asked first.
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import pwd
@@ -99,7 +100,7 @@ class Pickup:
         self._host = settings.text("myhostname")
         self._mail_name = settings.text("mail_name")
         self._content_filter = settings.text("content_filter")
-        self._options = IntakeOptions.of(settings)
+        self._options = replace(IntakeOptions.of(settings), keep_header=True)
         self._timer = LoopingCall(self.poke)
         self._timer.clock = clock
         self._working: Deferred[None] | None = None
@@ -166,7 +167,6 @@ class Pickup:
             envelope = self._envelope(taken)
             judged = await self._judge(taken, envelope)
             received = [*map(_line, judged.decisions.prepend), *self._received(taken, envelope)]
-            asked = replace(envelope, recipients=[replace(one) for one in envelope.recipients])  # cleanup changes it
             intake = await self._cleanup.begin(PROGRAM, envelope, received, self._options_of(judged))
             self._log.info(PROGRAM, f"{intake.id}: uid={taken.uid} from=<{taken.submission.sender}>")
             try:
@@ -180,7 +180,7 @@ class Pickup:
             except Rejected as why:
                 if why.code < 500:
                     raise
-                await self._return(intake.id, taken, asked, why)
+                await self._return(intake.id, taken, envelope, why, intake.header)
             except BaseException:
                 intake.abort()
                 raise
@@ -266,11 +266,16 @@ class Pickup:
             content_filter=self._content_filter,
         )
 
-    async def _return(self, queue_id: str, taken: Taken, envelope: Envelope, why: Rejected) -> None:
-        """Give what was refused back to its sender."""
-        self._log.warning(PROGRAM, f"{queue_id}: message of user ID {taken.uid} is refused: {why}")
+    async def _return(
+        self, queue_id: str, taken: Taken, envelope: Envelope, why: Rejected, header: bytes = b""
+    ) -> None:
+        """Give what was refused back to its sender; if cleanup has made a ``header``, only that."""
         if self._refused is None:
             raise SubmissionError(f"refused: {why}")
+        if header:
+            envelope = replace(envelope, ret="HDRS", size=len(header))
+            await self._refused(queue_id, envelope, io.BytesIO(header), why)
+            return
         await self._in_thread(_rewind, taken.file)
         envelope.size = taken.submission.size
         await self._refused(queue_id, envelope, taken.file, why)

@@ -2,7 +2,8 @@
 
 ``take`` gets the scanned fields, ``taken`` gives what has become of them, ``end`` the end of the header block.  What it
 learnt (message ID, declared encoding, whether the header needs SMTPUTF8) goes into the envelope.  ``take`` raises
-Rejected for a message that went round in circles.
+Rejected for a message that went round in circles, or that the checks refuse; with ``keep_going`` that is put down in
+``refused`` instead, for a header that is whole.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class HeaderEditor:
         checker: Checker | None,
         *,
         detect_utf8: bool = False,
+        keep_going: bool = False,
     ) -> None:
         self._rules = rules
         self._rewriting = rewriting
@@ -52,6 +54,8 @@ class HeaderEditor:
         self._envelope = envelope
         self._checker = checker
         self._detect_utf8 = detect_utf8
+        self._keep_going = keep_going
+        self.refused: Rejected | None = None
         context = envelope.client.rewrite_context
         self._context = context if context == "local" or rules.remote_context else ""
         self.has_parts = False
@@ -69,11 +73,24 @@ class HeaderEditor:
                 if self._take(field):
                     await self._take_addresses(field)
                 continue
-            for raw in await self._checker.header(field):
+            for raw in await self._checked(self._checker, field):
                 name = field.name if raw is field.raw else raw.partition(b":")[0].strip().lower()
                 one = Field(name, raw)
                 if self._take(one):
                     await self._take_addresses(one)
+
+    async def _checked(self, checker: Checker, field: Field) -> list[bytes]:
+        try:
+            return await checker.header(field)
+        except Rejected as why:
+            self._refuse(why)
+            self._checker = None
+            return [field.raw]
+
+    def _refuse(self, why: Rejected) -> None:
+        if not self._keep_going:
+            raise why
+        self.refused = self.refused or why
 
     def taken(self) -> bytes:
         """The lines of the new header since the last call."""
@@ -94,9 +111,9 @@ class HeaderEditor:
             return False
         if name == b"received":
             self._hops += 1
-            if self._hops >= self._rules.hop_limit:
+            if self._hops == self._rules.hop_limit:
                 self._log.warning(PROGRAM, f"{self._id}: message rejected: hopcount exceeded")
-                raise Rejected(554, "5.4.0", "Error: too many hops")
+                self._refuse(Rejected(554, "5.4.0", "Error: too many hops"))
         elif name in _NOTED:
             self._note(name, field.value)
         elif self._context and name in _ADDRESS_FIELDS:

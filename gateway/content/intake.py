@@ -95,6 +95,8 @@ class Intake:
         self._envelope_done = self._header_done = False
         self._editor: HeaderEditor | None = None
         """At work on the header; None before its first field."""
+        self.header = b""
+        """With keep_header: what the header has become, as far as it has been taken."""
         self._before = b""
         """The end of what was looked through for marks of 8-bit parts."""
         self._open_line = False
@@ -225,15 +227,19 @@ class Intake:
                 await editor.take(_fields(b"".join(b"X-Mailbox-Line: " + line for line in lines)))
         await self._edit(editor, fields)
         while state is MORE:
-            self._put(editor.taken())
+            self._put_header(editor.taken())
             await self._owner.next_turn()
             fields, at, state = scan_some(data, at, complete)
             await self._edit(editor, fields)
         if state is OPEN:
-            self._put(editor.taken())
+            self._put_header(editor.taken())
             return data[at:]
         self._header_done = True
         header = editor.end()
+        if self._options.keep_header:
+            self.header += header
+        if editor.refused is not None:
+            raise editor.refused
         rest = data[at:]
         if (rest or not complete) and not rest.startswith(b"\n"):
             header += b"\n"  # the line that ended the header is no empty one: one is put in
@@ -253,8 +259,13 @@ class Intake:
         rules = self._rules
         return HeaderEditor(
             rules, self._rewriting, self._owner.log, self.id, self.envelope, self._checker,
-            detect_utf8=rules.detects_utf8(self._service),
+            detect_utf8=rules.detects_utf8(self._service), keep_going=self._options.keep_header,
         )
+
+    def _put_header(self, lines: bytes) -> None:
+        if self._options.keep_header:
+            self.header += lines
+        self._put(lines)
 
     async def _take_body(self, data: bytes) -> None:
         if data:

@@ -7,9 +7,9 @@
 
 The pieces, put together, are the body as it came; only a header field that is too long is cut.  A PART_HEADER or
 NESTED_HEADER piece is one logical field.  BODY is text in blocks, whole lines or not.  As in Postfix, the first line
-that is no field ends a header, a line that only begins with a boundary counts as one, and the headers of a part are seen
-whatever encoding it claims: who hides a header from this has to hide it from those who read the message, too.  A body
-without parts costs nothing: its blocks pass as they are.
+that is no field ends a header, a line that only begins with a boundary counts as one, and the headers of a part are
+seen whatever encoding it claims: who hides a header from this has to hide it from those who read the message, too.  A
+body without parts costs nothing: its blocks pass as they are.
 
 ``encoding`` is what is said of the text at hand, and ``misused`` an encoding that its kind of content may not have.
 

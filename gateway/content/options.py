@@ -21,6 +21,8 @@ class IntakeOptions:
     """Addresses that get a blind copy (access(5), BCC)."""
     chain: object = None
     """The milters of the SMTP session that the message comes by (gateway.content.milter.chain)."""
+    keep_header: bool = False
+    """Whoever hands the message in gives its header back if it is refused: see Intake.header."""
     internal_class: str = ""
     """"bounce" or "notify": what internal_mail_filter_classes calls mail of the gateway's own making."""
 

@@ -9,7 +9,7 @@ they could not be queued, so that the caller keeps the message and tries again.
                 Mail from double_bounce_sender, which all mail to the postmaster has, is dropped:
                 there is nobody left to tell.
     delayed     a warning, with notify_classes = delay also to the postmaster
-    success     for NOTIFY=SUCCESS
+    success     for NOTIFY=SUCCESS; with confirm_delay_cleared for whom a delay had been told, too
     verify      the report of sendmail -v and -bv
     refused     a non-delivery notice for what never got into the spool
     session     the transcript of an SMTP session with errors, for the postmaster
@@ -45,10 +45,12 @@ from gateway.interfaces import (
     IContentSource,
     Log,
     Rejected,
+    Result,
 )
 from gateway.notices import report
 from gateway.notices.report import Fact, Notice
 from gateway.notices.templates import load_templates
+from gateway.scheduler.report import delivery_line
 from spool.envelope import (
     NOTIFY_DELAY,
     NOTIFY_FAILURE,
@@ -94,6 +96,7 @@ class Notices:
         self._classes = frozenset(settings.words("notify_classes"))
         self._size_limit = settings.number("bounce_size_limit")
         self._lifetime = settings.seconds("maximal_queue_lifetime")
+        self._confirms = settings.flag("confirm_delay_cleared")
         self._verp_bounces = not settings.flag("disable_verp_bounces")
         self.on_probe: Callable[[Entry], bool] = lambda entry: False
         """Told of a message that only asks; True: nobody else needs to be."""
@@ -124,7 +127,7 @@ class Notices:
             self._fact(recipient, state, "delayed")
             for recipient, state in _parts(entry, indexes) if state.status == DEFERRED
         ]
-        wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_DELAY]
+        wanted = [fact for fact in facts if _told_of_delay(fact.recipient)]
         until = entry.envelope.arrival + self._lifetime
         if wanted:
             notice = self._notice("delay", entry.id, entry.envelope, wanted)
@@ -154,6 +157,13 @@ class Notices:
     async def refused(self, queue_id: str, envelope: Envelope, content: BinaryIO, why: Rejected) -> None:
         """Give back what cleanup did not take.  ``content`` stands at the message's first byte."""
         text = why.text.removeprefix("Error: ")
+        now = time_of_day(self._clock)
+        for recipient in envelope.recipients:
+            result = Result(BOUNCED, why.dsn, text)
+            line = delivery_line(
+                queue_id, recipient, result, arrival=envelope.arrival, active=now, started=now, ended=now
+            )
+            self._log.info("cleanup", line)
         diagnostic = f"X-{self._label}; {text}"
         facts = [Fact(one, "failed", why.dsn, text, diagnostic=diagnostic) for one in envelope.recipients]
 
@@ -241,10 +251,12 @@ class Notices:
     def _told_of_success(self, entry: Entry, indexes: Sequence[int]) -> Iterator[Fact]:
         """Success is told where the message left the world of DSN (RFC 3461 5.2.2): there the transport has put
         down an action; a next hop that took the request over tells it itself ("passed")."""
+        cleared = self._confirms and entry.envelope.warned
         for recipient, state in _parts(entry, indexes):
             action = state.details.get("action") or "relayed"
-            if state.status in _WELL and recipient.notify & NOTIFY_SUCCESS and action != "passed":
-                yield _via(self._fact(recipient, state, action), state)
+            asked = recipient.notify & NOTIFY_SUCCESS and action != "passed"
+            if state.status in _WELL and (asked or (cleared and _told_of_delay(recipient))):
+                yield _via(self._fact(recipient, state, _traced_action(state)), state)
 
     def _expanded(self, envelope: Envelope) -> list[Fact]:
         """Recipients in whose place a virtual alias has put others."""
@@ -349,6 +361,10 @@ def _parts(entry: Entry, indexes: Sequence[int]) -> Iterator[tuple[Recipient, Re
         recipient, state = entry.envelope.recipients[index], entry.states[index]
         for part in (state, *state.others):
             yield part.recipient or recipient, part
+
+
+def _told_of_delay(recipient: Recipient) -> bool:
+    return not recipient.notify or bool(recipient.notify & NOTIFY_DELAY)
 
 
 def _traced_action(state: RecipientState) -> str:

@@ -38,7 +38,7 @@ from gateway.scheduler.message import ActiveMessage, Group
 from gateway.scheduler.report import delivery_lines
 from gateway.scheduler.results import answers, keep
 from gateway.scheduler.transport_queue import TransportQueue
-from spool.envelope import NOTIFY_SUCCESS
+from spool.envelope import NOTIFY_DELAY, NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
 
 CLAIM_AT_ONCE = 100
@@ -70,6 +70,7 @@ class Policy:
     active_limit: int
     queue_run_delay: float
     defer_transports: frozenset[str] = frozenset()
+    confirm_delay_cleared: bool = False
 
 
 class Scheduler:
@@ -521,19 +522,24 @@ class Scheduler:
             if deferred:
                 await self._spool.amend(entry.id, entry.envelope)
             return
+        cleared = self._policy.confirm_delay_cleared and entry.envelope.warned
         ended = [
             index for index, recipient in enumerate(entry.envelope.recipients)
-            if recipient.notify & NOTIFY_SUCCESS and entry.states[index].done
-            and TOLD not in entry.states[index].details
+            if _is_news(entry, index)
+            and (recipient.notify & NOTIFY_SUCCESS or (cleared and recipient.notify & NOTIFY_DELAY)
+                 or (cleared and not recipient.notify))
         ]
         told = entry.envelope.expanded
         if (ended or told) and await self._notified(entry, ended, self._notices.success) and deferred:
-            for index in ended:
-                entry.states[index].details = {**entry.states[index].details, TOLD: "success"}
-            await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in ended])
+            await self._mark_as_told(entry, ended)
             if told:
                 entry.envelope.expanded = ""
                 await self._spool.amend(entry.id, entry.envelope)
+
+    async def _mark_as_told(self, entry: Entry, indexes: Sequence[int]) -> None:
+        for index in indexes:
+            entry.states[index].details = {**entry.states[index].details, TOLD: "success"}
+        await self._spool.progress(entry.id, [Progress(index, entry.states[index]) for index in indexes])
 
     async def _notified(
         self, entry: Entry, indexes: Sequence[int], notice: Callable[[Entry, Sequence[int]], Awaitable[None]]
@@ -553,6 +559,9 @@ class Scheduler:
                 and await self._notified(entry, deferred, self._notices.delayed):
             entry.envelope.warned = True
             await self._spool.amend(entry.id, entry.envelope)
+            if self._policy.confirm_delay_cleared:  # what has arrived before the warning was not late
+                arrived = [index for index in range(len(entry.states)) if _is_news(entry, index)]
+                await self._mark_as_told(entry, arrived)
         results = [Progress(index, entry.states[index]) for index in unrecorded]
         due = next_attempt(times, age, time_of_day(self._clock))
         message.where = await self._spool.release(entry.id, due, results)
@@ -563,3 +572,9 @@ class Scheduler:
             del self._active[message.entry.id]
         if self._claim_again and not self._claiming:
             self._look_for_work()
+
+
+def _is_news(entry: Entry, index: int) -> bool:
+    """Whether a recipient's end has come, and the sender has not been told that it went well."""
+    state = entry.states[index]
+    return state.done and TOLD not in state.details

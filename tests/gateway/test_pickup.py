@@ -205,11 +205,27 @@ def test_what_cleanup_refuses_goes_back(tmp_path):
         returned.append((queue_id, envelope.sender, file.read(), str(why)))
 
     place = Place(tmp_path, parameters={"hopcount_limit": "2"}, options={"refused": refused})
-    content = b"Received: from a\nReceived: from b\n\nx\n"
-    place.drop("a@b.example", content=content)
+    place.drop("a@b.example", content=b"Received: from a\nReceived: from b\nTo: a\n\nx\n")
     place.pickup.poke()
-    assert returned == [("QID1", "joe", content, "554 5.4.0 Error: too many hops")]
+    (queue_id, sender, header, why), = returned
+    assert (queue_id, sender, why) == ("QID1", "joe@gw.my.domain", "554 5.4.0 Error: too many hops")
+    names = [line.partition(b":")[0] for line in header.splitlines() if line[:1] != b"\t"]
+    assert names == [b"Received", b"Received", b"Received", b"To", b"Message-Id", b"Date", b"From"]
+    assert b"\nTo: a@gw.my.domain\n" in header
     assert place.names == [] and not place.stored
+
+
+def test_the_header_of_what_is_refused_for_its_body_goes_back(tmp_path):
+    returned = []
+
+    async def refused(queue_id, envelope, file, why):
+        returned.append((envelope.ret, envelope.size, file.read()))
+
+    place = Place(tmp_path, parameters={"strict_8bitmime_body": "yes"}, options={"refused": refused})
+    place.drop("a@b.example", content=b"Subject: x\n\n\xff\n")
+    place.pickup.poke()
+    (ret, size, header), = returned
+    assert ret == "HDRS" and size == len(header) and b"\nSubject: x\nMessage-Id: " in header
 
 
 def test_a_refused_message_that_cannot_go_back_stays(tmp_path):

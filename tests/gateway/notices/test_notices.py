@@ -358,6 +358,8 @@ def test_what_cleanup_refused():
     assert fields(message)[1]["Status"] == "5.4.0"
     assert fields(message)[1]["Diagnostic-Code"] == "X-Postfix; too many hops"
     assert ORIGINAL in bounces.drafts[0].data and not file.closed
+    assert "NEW: to=<x@remote.example>, relay=none, " in bounces.way.log.text
+    assert "dsn=5.4.0, status=bounced (too many hops)" in bounces.way.log.text
 
 
 def test_threads():
@@ -410,3 +412,25 @@ def test_one_notice_in_spite_of_verp(sender, more, told):
     bounces = Bounces(notify_classes="", **more)
     sent = bounces.send("bounce", bounces.entry(sender, recipients=VERP_RECIPIENTS, verp="+="))
     assert [message["To"] for message in sent] == told
+
+
+def arrived(action):
+    return failed("250 Ok", {"action": action}, "2.0.0", "sent")
+
+
+@pytest.mark.parametrize(("confirm", "told"), [("yes", ["a@b.c", "b@b.c"]), ("no", [])])
+def test_the_end_of_a_delay_is_told_to_who_was_told_of_the_delay(confirm, told):
+    bounces = Bounces(confirm_delay_cleared=confirm)
+    recipients = [
+        Recipient("a@b.c"), Recipient("b@b.c", notify=NOTIFY_DELAY), Recipient("c@b.c", notify=NOTIFY_FAILURE),
+        Recipient("d@b.c", notify=NOTIFY_NEVER), Recipient("e@b.c", notify=NOTIFY_SUCCESS),
+    ]
+    entry = bounces.entry(recipients=recipients, states=[arrived("passed") for _ in recipients], warned=True)
+    sent = bounces.send("success", entry)
+    assert [part["Final-Recipient"].removeprefix("rfc822; ") for one in sent for part in fields(one)[1:]] == told
+    assert {part["Action"] for one in sent for part in fields(one)[1:]} <= {"relayed"}
+
+
+def test_without_a_delay_nobody_hears_of_its_end():
+    bounces = Bounces(confirm_delay_cleared="yes")
+    assert bounces.send("success", bounces.entry(states=[arrived("delivered")])) == []

@@ -10,7 +10,7 @@ from gateway.scheduler.backoff import RetryTimes
 from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import TransportQueue
-from spool.envelope import NOTIFY_SUCCESS, Envelope, Recipient, note_expanded
+from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_SUCCESS, Envelope, Recipient, note_expanded
 from spool.interfaces import SpoolError
 from spool.memory import MemorySpool
 
@@ -74,7 +74,7 @@ def limits(**changes):
 
 
 class World:
-    def __init__(self, process_limit=100, active_limit=100, defer=(), **changes):
+    def __init__(self, process_limit=100, active_limit=100, defer=(), confirm=False, **changes):
         self.clock, self.log = Clock(), MemoryLog()
         self.clock.advance(1_000_000)
         self.spool = MemorySpool(reactor=self.clock)
@@ -89,7 +89,7 @@ class World:
             }
 
         times = RetryTimes(300, 4000, 5000, 5000, 1000)
-        policy = Policy(times, active_limit, 300, frozenset(defer))
+        policy = Policy(times, active_limit, 300, frozenset(defer), confirm)
         self.resubmitted = []
         self.scheduler = Scheduler(
             self.spool, self.router, self.notices, policy, self.clock, self.log, queues, self.resubmit
@@ -233,6 +233,26 @@ def test_success_is_told_when_it_comes_and_once():
     world.flush()
     world.smtp.answer(nexthop="three")
     assert world.notices.sent[2:] == [("success", queue_id, [2])]
+
+
+def test_who_was_told_of_a_delay_hears_that_it_is_over():
+    world = World(confirm=True)
+    queue_id = world.send(
+        "early@one", Recipient("a@two", notify=NOTIFY_DELAY), "b@two", Recipient("c@two", notify=NOTIFY_FAILURE),
+        "d@three",
+    )
+    world.smtp.answer(nexthop="one")
+    for _ in range(2):
+        world.smtp.answer("deferred", "4.1.1", "later", nexthop="two")
+        world.smtp.answer("deferred", "4.1.1", "later", nexthop="three")
+        world.clock.advance(1200)
+    assert world.notices.sent == [("delayed", queue_id, [1, 2, 3, 4])]
+    world.smtp.answer(nexthop="two")
+    world.smtp.answer("deferred", "4.1.1", "later", nexthop="three")
+    assert world.notices.sent[1:] == [("success", queue_id, [1, 2])]
+    world.clock.advance(2500)
+    world.smtp.answer()
+    assert world.notices.sent[2:] == [("success", queue_id, [4])]
 
 
 def test_the_sender_hears_once_that_an_alias_was_expanded():
