@@ -530,4 +530,5 @@ def _python(parts: Parts, service: Service, settings: Settings, others: Mapping[
 MAKERS: dict[str, Maker] = {
     "smtp": _smtp, "lmtp": _smtp, "pipe": _pipe, "local": _local, "virtual": _virtual, "error": _error,
     "discard": _discard, "python": _python, "uucp": uucp_services.make,
+    "uucp-retrieve": uucp_services.make_retrieve,
 }

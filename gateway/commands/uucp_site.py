@@ -64,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument(f"--{prefix}speed", type=int, default=38400)
         group.add_argument(f"--{prefix}phone", default="")
         group.add_argument(f"--{prefix}time", default="any", help="when, as in sys: any, Wk0700-1800, Any,Night …")
+        group.add_argument(
+            f"--{prefix}timegrade", nargs=2, action="append", default=[], metavar=("GRADE", "TIMES"),
+            help="when to call, too, if there is work of that grade: C Any",
+        )
         group.add_argument(f"--{prefix}login", default="")
         group.add_argument(f"--{prefix}password-file", type=Path)
         group.add_argument(f"--{prefix}command-path", default=COMMAND_PATH, metavar="FOLDERS")
@@ -107,12 +111,12 @@ def _remove(given: argparse.Namespace) -> int:
 
 
 def _way(given: argparse.Namespace, prefix: str) -> Way:
-    facts = {name: getattr(given, prefix + name) for name in Way.__dataclass_fields__}
+    facts = {name: getattr(given, prefix + name) for name in Way.__dataclass_fields__ if name != "timegrades"}
     if sum(bool(facts[name]) for name in ("address", "pipe", "device")) > 1:
         raise BadLink("a line is one of address, pipe and device")
     if facts["phone"] and not facts["device"]:
         raise BadLink("a phone number wants a device")
-    return Way(**facts)
+    return Way(**facts, timegrades=tuple(map(tuple, getattr(given, prefix + "timegrade"))))
 
 
 def _node(folder: Path | None) -> str:

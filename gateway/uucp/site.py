@@ -47,6 +47,8 @@ class Way:
     speed: int = 38400
     phone: str = ""
     time: str = "any"
+    timegrades: tuple[tuple[str, str], ...] = ()
+    """(grade, times): when there is work of that grade, it is called then, too."""
 
     @property
     def exists(self) -> bool:
@@ -85,6 +87,9 @@ def check(link: Link) -> None:
         for what in (way.address, way.service, way.pipe, way.device, way.phone, way.time):
             if what and (not _LINE.match(what) or "#" in what):
                 raise BadLink(f"{what!r} cannot stand in UUCP's files")
+        for grade, times in way.timegrades:
+            if not re.fullmatch("[0-9A-Za-z]", grade) or not _WORD.match(times) or "#" in times:
+                raise BadLink(f"timegrade {grade} {times}: give a letter or digit and times")
     for what in (link.command_path, link.far_command_path):
         if not what.startswith("/") or not _LINE.match(what):
             raise BadLink(f"{what!r} is no path of folders")
@@ -100,9 +105,10 @@ def there(link: Link) -> dict[str, str]:
 
 def _half(other: str, calls_as: Login, called_as: Login, way: Way, protocol: str, command_path: str) -> dict[str, str]:
     """``calls_as``: what this half says to the other; ``called_as``: what the other says."""
+    also = [f"timegrade {grade} {times}" for grade, times in way.timegrades if way.exists]
     system = [
         f"system {other}", "call-login *", "call-password *", f"called-login {called_as.name}",
-        f"time {way.time if way.exists else 'never'}",
+        f"time {way.time if way.exists else 'never'}", *also,
         'chat "" \\r\\c ogin: \\L word: \\P', "chat-timeout 30", f"protocol {protocol}",
         f"commands {COMMANDS}", f"command-path {command_path}",
     ]

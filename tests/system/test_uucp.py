@@ -1,4 +1,4 @@
-"""Mail to a UUCP neighbour and back: real uux, uucico and uuxqt between two sites, the example uucp-gateway between."""
+"""Mail to a UUCP neighbour and back: real uux, uucico and uuxqt between two sites, the example uucp-classic between."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ def world(make_gateway, make_sink, folder):
     def build(tcp=False, **parameters):
         (folder / "uucp").mkdir()
         sites, sink = Sites(folder / "uucp", tcp=tcp), make_sink()
-        gateway = make_gateway("uucp-gateway")
+        gateway = make_gateway("uucp-classic")
         gateway.replace("master.cf", UUX, f"argv=uux -I {sites.config('near')} ")
-        gateway.set(uucp_client_restrictions="")
-        gateway.replace("transport", "uucp:uucp-host", "classic:far")
+        gateway.replace("transport", "uucp:uucp-host", "uucp:far")
         gateway.append("transport", f".example smtp:[127.0.0.1]:{sink.port}\n")
         gateway.set(**parameters)
         for command in ("rmail", "rsmtp", "crsmtp", "crmail"):
@@ -46,7 +45,7 @@ def test_a_message_to_the_far_site_and_the_answer(world, tcp):
     body = "From here on it is text.\n..two dots\n.\nGr\xfc\xdfe\n".encode("latin-1")
     head = b"From: Ann@b.example\nTo: u1@some.domain\nSubject: by wire\nMessage-ID: <1@b.example>\nDate: x\n\n"
     gateway.send(["U1@Some.Domain", "u2@sub.some.domain"], head + body, "Ann@b.example", options=["BODY=8BITMIME"])
-    gateway.wait_for(r"to=<U1@Some\.Domain>, relay=classic, .*status=sent \(delivered via classic service\)")
+    gateway.wait_for(r"to=<U1@Some\.Domain>, relay=uucp, .*status=sent \(delivered via uucp service\)")
     gateway.wait_until_empty()
     with sites.answering():
         sites.call("near", "far")
@@ -96,7 +95,7 @@ def test_hostile_recipients_bounce_and_never_reach_uux(world):
 
 def test_nothing_is_lost_by_a_neighbour_that_is_unknown_or_a_uux_that_fails(world):
     gateway, sites, sink = world()
-    gateway.append("transport", "nowhere.domain classic:nosuch\n")
+    gateway.append("transport", "nowhere.domain uucp:nosuch\n")
     gateway.set(relay_domains="some.domain nowhere.domain")
     gateway.run("reload", check=True)
     gateway.wait_for("reload finished")
@@ -106,13 +105,13 @@ def test_nothing_is_lost_by_a_neighbour_that_is_unknown_or_a_uux_that_fails(worl
 
     (sites.folder / "near" / "sys").write_text("system far\nnonsense here\n")
     gateway.send("u@some.domain", sender="ann@b.example")
-    gateway.wait_for(r"to=<u@some\.domain>, relay=classic, .*status=deferred .*syntax error")
+    gateway.wait_for(r"to=<u@some\.domain>, relay=uucp, .*status=deferred .*syntax error")
 
 
 def test_the_null_sender_arrives_as_mailer_daemon_and_comes_back_as_null(world):
     gateway, sites, sink = world()
     gateway.send("u@some.domain", "Subject: a bounce\n\nx\n", sender="")
-    gateway.wait_for(r"to=<u@some\.domain>, relay=classic, .*status=sent")
+    gateway.wait_for(r"to=<u@some\.domain>, relay=uucp, .*status=sent")
     sites.call("near", "far")
     sites.execute("far")
     (kept,) = sites.kept("far")

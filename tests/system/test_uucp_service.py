@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import io
 import random
 import re
@@ -23,7 +24,8 @@ pytestmark = [
     pytest.mark.programs("uux", "uucico", "uuxqt", "uustat", package="uucp"),
 ]
 
-ATTRIBUTES = "size=10M daily=100M grade=d grades=10k:C,200k:N\n  argv=uux "
+ATTRIBUTES = "size=10M daily=100M grade=d grades=10k:C,200k:N\n"
+UUX = "argv=uux "
 
 
 @pytest.fixture
@@ -34,7 +36,8 @@ def world(make_gateway, make_sink, folder):
         (folder / "uucp").mkdir()
         sites, sink = Sites(folder / "uucp", tcp=tcp, line=line), make_sink()
         gateway = make_gateway("uucp-gateway", **({"user": user} if user else {}))
-        gateway.replace("master.cf", ATTRIBUTES, f"{attributes}\n  argv=uux -I {sites.config('near')} ")
+        gateway.replace("master.cf", ATTRIBUTES, f"{attributes}\n")
+        gateway.replace("master.cf", UUX, f"{UUX}-I {sites.config('near')} ")
         gateway.set(uucp_client_restrictions="")
         gateway.replace("transport", ":uucp-host", ":far")
         gateway.append("transport", f".example smtp:[127.0.0.1]:{sink.port}\n")
@@ -200,7 +203,7 @@ def test_limits_are_told_in_the_dialogue(world):
 
 
 def test_an_attachment_that_stays_and_is_retrieved(world):
-    gateway, sites, _ = world("attachments=2k follow=1s")
+    gateway, sites, _ = world("attachments=2k batch_size=8k follow=1s")
     gateway.send("u1@some.domain", message(BIG).as_bytes(), "ann@b.example")
     wait_until_handed_over(gateway, 1)
     sites.call("near", "far")
@@ -211,6 +214,23 @@ def test_an_attachment_that_stays_and_is_retrieved(world):
     command = [BIN / "mailgateway", "uucp-retrieve", "-c", gateway.directory, token]
     done = subprocess.run(command, capture_output=True, env=environment())
     assert (done.returncode, done.stdout, done.stderr) == (0, BIG, b"")
+    gateway.wait_for("was sent to far")
+
+    (address,) = re.findall(rb"send a mail to (\S+) with the subject", kept.data)
+    for sender in ("u1", "eve"):
+        letter = f"From {sender} Thu Nov 24 12:00:00 2026 remote from far\nSubject: retrieve {token}\n\n.\n"
+        sites.queue("far", letter.encode(), "-r", "-n", "-z", "-", "near!rmail", f"({address.decode()})")
+    sites.call("far", "near")
+    sites.execute("near")
+    gateway.wait_for(rf"uucp-retrieve\[\d+\]: \w+: {token} for <u1@some.domain>: 2 messages")
+    gateway.wait_for(rf"relay=retrieve, .*status=bounced \(nothing is kept for you under {token}\)")
+    poll(lambda: len(gateway.queue()) == len(sites.jobs("near")) == 2, gateway.last_words)
+    sites.call("near", "far")
+    sites.execute("far")
+    mails = [email.message_from_bytes(one.data) for one in sites.kept("far") if b"piece" in one.data]
+    pieces = {one.get_filename(): one.get_payload(decode=True) for one in mails}
+    assert sorted(pieces) == [f"file_0.pdf.{number}" for number in (1, 2)]
+    assert b"".join(pieces[name] for name in sorted(pieces)) == BIG
 
 
 def test_a_call_after_queueing(world):

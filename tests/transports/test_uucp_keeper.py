@@ -22,6 +22,7 @@ from tests.transports.test_uucp_service import USER
 from transports.following import Register
 from transports.uucp.keeper import UucpKeeper
 from transports.uucp.service import UucpService
+from transports.uucp.shelf import key_of
 
 NOON = time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1))
 MESSAGE = b"Subject: x\n\nbody\n"
@@ -322,16 +323,19 @@ async def test_what_is_left_out_is_kept_for_a_while(tmp_path: Path) -> None:
     world.queues.shrunk = "300"
     (result,) = await world.deliver(size=9000)
     assert result.details == {"action": "relayed"}
-    assert (kept / "ID").read_bytes() == MESSAGE and (kept / "ID").stat().st_mode & 0o777 == 0o600
+    key = key_of(tmp_path / "uucp", "ID")
+    assert (kept / key).read_bytes() == MESSAGE and (kept / key).stat().st_mode & 0o777 == 0o600
+    assert json.loads((kept / f"{key}.json").read_text()) == {"piece": 1000, "sites": ["beta"], "recipients": ["u@b"]}
     assert published(world)["left"] == {"beta": 700} and published(world)["size"] == 0
     (record,) = world.register.records.values()
     assert record.size == 300
     world.queues.shrunk = ""
     await world.deliver(id="LARGE", size=9000)  # has none: it has gone whole
-    assert os.listdir(kept) == ["ID"]
+    assert sorted(os.listdir(kept)) == [key, f"{key}.json"]
     (result,) = await world.deliver(id="LARGE", size=9000)
     assert result.status == DEFERRED
-    os.utime(kept / "ID", (NOON - 8 * 86400,) * 2)
+    for name in (key, f"{key}.json"):
+        os.utime(kept / name, (NOON - 8 * 86400,) * 2)
     await world.keeper.look()
     assert os.listdir(kept) == []
 
@@ -344,6 +348,30 @@ async def test_nothing_is_left_out_that_cannot_be_kept(tmp_path: Path) -> None:
     (result,) = await world.deliver(size=9000)
     assert (result.status, result.reason) == (DEFERRED, "large attachments cannot be kept here now")
     assert world.queues.count == 0
+
+
+@ensureDeferred
+async def test_others_may_have_it_who_get_a_note_later(tmp_path: Path) -> None:
+    world = World(tmp_path, "attachments=1k", "batch_size=50k")
+    world.queues.shrunk = "300"
+    await world.deliver("u@b", size=9000)
+    await world.deliver("v@b", "u@b", size=9000, nexthop="gamma!x")
+    (path,) = (tmp_path / "uucp" / "kept").glob("*.json")
+    assert json.loads(path.read_text()) == {"piece": 50_000, "sites": ["beta", "gamma"], "recipients": ["u@b", "v@b"]}
+
+
+@pytest.mark.parametrize("call", ["yes", "allowed"])
+@ensureDeferred
+async def test_whoever_waits_is_called_again(call: str, tmp_path: Path) -> None:
+    world = World(tmp_path, f"call={call}")
+    await world.deliver()
+    await world.deliver(id="LARGE", nexthop="gamma!x")
+    world.jobs, world.busy = {"beta.N1": "beta", "gamma.N2": "gamma"}, ["gamma"]
+    await world.keeper.look()
+    assert [one for one in world.asked if one["do"] == "call"] == [{"do": "call", "site": "beta"}]
+    world.trouble = OSError("no rights")
+    await world.keeper.look()
+    assert "cannot call beta: no rights" in world.log.text
 
 
 @ensureDeferred

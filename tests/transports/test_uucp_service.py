@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from zope.interface.verify import verifyObject
 
 from gateway.compression import KINDS, unpacked
@@ -28,6 +28,7 @@ from transports.programs import Guards
 from transports.uucp.addressing import Hop, bang_sender
 from transports.uucp.jobs import Jobs, trace
 from transports.uucp.service import UucpService
+from transports.uucp.shelf import Shelf, key_of
 from transports.uucp.transport import UucpTransport
 
 USER = "nobody" if os.geteuid() == 0 else pwd.getpwuid(os.getuid()).pw_name
@@ -65,7 +66,7 @@ printf '%s\\n' "$@" > {folder}/$n/arguments; cat > {folder}/$n/input; chmod -R a
         read = service(*words, **values)
         guard = Guards(self.in_thread).uux(read.taylor.spool)
         self.transport = UucpTransport(
-            read, runner, Jobs(read, runner, self.in_thread), self.contents, guard, self.log, reactor)
+            read, runner, Jobs(read, runner, self.in_thread), self.contents, guard, self.log, reactor, folder)
 
     def in_thread(self, work: Any, *arguments: Any) -> Any:
         self.syncs += not arguments
@@ -108,6 +109,7 @@ def test_without_a_command_line() -> None:
     (["daily=much"], "daily=much is no number of bytes"),
     (["lifetime=x"], "lifetime=x is no time"),
     (["call=maybe"], "call=maybe is not known"),
+    (["retrieve=nowhere"], "retrieve=nowhere is no address"),
     (["packing=zip"], "packing=zip is not known"),
     (["addresses=x400"], "addresses=x400 is not known"),
     (["command=a b"], '"a b" is no name of a command'),
@@ -294,7 +296,7 @@ async def test_malformed_questions(value: Any, runner: Runner, anybodys: Path) -
         await World(runner, anybodys).transport.jobs.answer(value)
 
 
-@pytest.mark.parametrize("call, option", [("yes", "-S"), ("allowed", "-s")])
+@pytest.mark.parametrize("call, option", [("yes", "-S"), ("allowed", "-c -C -s")])
 @ensureDeferred
 async def test_calls(call: str, option: str, runner: Runner, anybodys: Path) -> None:
     uucico = anybodys / "uucico"
@@ -305,22 +307,53 @@ async def test_calls(call: str, option: str, runner: Runner, anybodys: Path) -> 
     await world.deliver("u@b")
     await world.deliver("u@b")
     assert len(clock.getDelayedCalls()) == 1
-    await world.transport.jobs.call("beta")
+    clock.advance(3)
+    await deferLater(reactor, 0.3)
     assert (anybodys / "called").read_text() == f"-I {anybodys}/config {option} beta "
+    await world.transport.jobs.answer({"do": "call", "site": "beta"})
+    assert (anybodys / "called").read_text() == f"-I {anybodys}/config -c -C -s beta "
     await world.transport.stop()
     assert clock.getDelayedCalls() == []
 
 
+async def keep(world: World, data: bytes) -> str:
+    """As the keeper does; the key."""
+    world.transport._contents = contents = Contents({"ID": data})
+    world.transport.jobs.in_thread = maybeDeferred
+    await Shelf(world.folder, maybeDeferred).keep(request("u@b", nexthop="beta"), contents, 10_000)
+    return key_of(world.folder, "ID")
+
+
 @ensureDeferred
 async def test_large_attachments_stay_here(runner: Runner, anybodys: Path) -> None:
-    world = World(runner, anybodys, "attachments=1k")
+    world = World(runner, anybodys, "attachments=1k", "retrieve=get@gw.my.domain")
     data = message(b"x" * 5000).as_bytes()
-    world.transport._contents = Contents({"ID": data})
-    world.transport.jobs.in_thread = maybeDeferred
+    key = await keep(world, data)
     (result,) = await world.deliver("u@b", size=len(data))
     sent = world.input().partition(b"\n")[2]
-    assert b" Token: ID.3\n" in sent and len(sent) < 2000
+    asking = f" Token: {key}.3\n To get it, send a mail to get@gw.my.domain with the subject: retrieve {key}.3]\n"
+    assert asking.encode() in sent and len(sent) < 2000
     assert result.details["uucp_size"] == str(len(sent))
     assert f"ID: large attachments are kept here: {len(data)} bytes became {len(sent)}" in world.log.text
     (result,) = await world.deliver("u@b", size=999)
     assert "uucp_size" not in result.details and world.input(2).endswith(data)
+
+
+@ensureDeferred
+async def test_what_is_too_large_without_its_attachments(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "attachments=1k", "size=4k")
+    data = message(b"x" * 5000, text="long\n" * 900).as_bytes()
+    await keep(world, data)
+    (result,) = await world.deliver("u@b", size=len(data))
+    assert (result.status, result.dsn) == (BOUNCED, "5.3.4") and "exceeds the limit of the link to beta: 4000" in \
+        result.reason
+    assert not (anybodys / "1").exists()
+
+
+@ensureDeferred
+async def test_text_alone(runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, "attachments=none")
+    data = message().as_bytes()
+    await keep(world, data)
+    await world.deliver("u@b", size=len(data))
+    assert b"Hello." in world.input() and b"html" not in world.input()

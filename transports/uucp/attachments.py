@@ -1,10 +1,13 @@
 """Large attachments stay here: a note with a token goes over a narrow link in their place.
 
-``reduced`` gives a message in which each attachment of more than ``limit`` bytes is a note, and how many there were;
+``reduced`` gives a message in which each attachment of more than ``limit`` bytes is a note, and how much was left out;
 ``part`` finds one of them again in the original, by its number.  A part is an attachment if it says so, or is no text;
-multipart/signed and multipart/encrypted go as they are, and so does a message that is a single part.  Messages are
-read line by line (RFC 2046 5.1), and no more than ``limit`` bytes of a part are held in memory.  The token is
-QUEUE-ID.NUMBER; what is kept under the queue ID is `mailgateway uucp-retrieve`'s to open.
+multipart/signed and multipart/encrypted go as they are, and so does a message that is a single part.  With
+``text_only`` what stands beside plain text in a multipart/alternative is left out without a note.  Messages are read
+line by line (RFC 2046 5.1), and no more than ``limit`` bytes of a part are held in memory.
+
+The token is KEY.NUMBER; what is kept under the key (transports.uucp.shelf) can be asked for by mail
+(transports.uucp.retrieval), or taken with `mailgateway uucp-retrieve`.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ import email
 import email.policy
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from email.message import Message
 from typing import IO
 
 from spool.interfaces import Content
@@ -32,8 +37,17 @@ _WHOLE = (b"signed", b"encrypted")
 _UNFOLD = re.compile(rb"\n[ \t]+")
 
 
-def reduced(lines: Iterable[bytes], limit: int, token: str, host: str, into: IO[bytes]) -> int:
-    """Write the message without its large attachments; how many these are."""
+@dataclass(slots=True, frozen=True)
+class Notes:
+    """What the notes say: ``key`` of the tokens, this ``host``, and how to ask, with "%s" in the token's place."""
+
+    key: str
+    host: str
+    asking: str = "Ask its postmaster to retrieve %s"
+
+
+def reduced(lines: Iterable[bytes], limit: int, notes: Notes, into: IO[bytes], *, text_only: bool = False) -> int:
+    """Write the message without its large attachments; how many parts these are."""
     count = 0
     number, header, held, size = 0, b"", bytearray(), 0
 
@@ -41,11 +55,14 @@ def reduced(lines: Iterable[bytes], limit: int, token: str, host: str, into: IO[
         nonlocal count
         if number and size > limit:
             count += 1
-            into.write(_note(header, size, f"{token}.{number}", host))
+            into.write(_note(header, size, number, notes))
         else:
             into.write(held)
 
-    for at, is_header, line in _walk(lines):
+    for at, is_header, line, spare in _walk(lines):
+        if spare and text_only:
+            count += is_header
+            continue
         if at != number or (at == 0 and held):
             flush()
             number, header, held, size = at, b"", bytearray(), 0
@@ -63,13 +80,16 @@ def reduced(lines: Iterable[bytes], limit: int, token: str, host: str, into: IO[
     return count
 
 
-def part(lines: Iterable[bytes], number: int) -> bytes | None:
-    """The content, decoded, of a part; None if there is none of that number."""
-    data = b"".join(line for at, _, line in _walk(lines) if at == number)
-    if not data:
-        return None
-    payload = email.message_from_bytes(data, policy=email.policy.compat32).get_payload(decode=True)
-    return payload if isinstance(payload, bytes) else data.partition(b"\n\n")[2]
+def part(lines: Iterable[bytes], number: int) -> Message | None:
+    """A part; None if there is none of that number."""
+    data = b"".join(line for at, _, line, _ in _walk(lines) if at == number)
+    return email.message_from_bytes(data, policy=email.policy.compat32) if data else None
+
+
+def payload(part: Message) -> bytes:
+    """Its content, decoded."""
+    found = part.get_payload(decode=True)
+    return found if isinstance(found, bytes) else part.as_bytes().partition(b"\n\n")[2]
 
 
 def lines_of(content: Content) -> Iterator[bytes]:
@@ -84,54 +104,83 @@ def lines_of(content: Content) -> Iterator[bytes]:
         yield rest
 
 
-def _walk(lines: Iterable[bytes]) -> Iterator[tuple[int, bool, bytes]]:
-    """(part's number or 0 for what holds the parts together, it is of the part's header, line)."""
-    stack: list[bytes] = []
+@dataclass(slots=True)
+class _Level:
+    """A multipart within which we are."""
+
+    boundary: bytes
+    alternative: bool
+    has_plain: bool = False
+
+
+def _walk(lines: Iterable[bytes]) -> Iterator[tuple[int, bool, bytes, bool]]:
+    """(part's number or 0 for what holds the parts together, it is of the part's header, line, it says again what
+    stands in plain text already)."""
+    stack: list[_Level] = []
     state, header, last, number = "top", bytearray(), 0, 0
+    opening, spare_from = b"", DEEPEST + 1  # the delimiter of a part that begins; the level that spare parts are of
     for line in lines:
         if stack and line.startswith(b"--") and (found := _delimiter(line, stack)) is not None:
-            if header:  # a part that ends within its header
-                yield 0, False, bytes(header)
+            if opening or header:  # a part that ends within its header
+                yield 0, False, opening + bytes(header), len(stack) > spare_from
             depth, is_last = found
             del stack[depth if is_last else depth + 1 :]
-            state, header, number = ("between" if is_last else "header"), bytearray(), 0
-            if not is_last:
-                last += 1
-            yield 0, False, line
+            if depth <= spare_from:
+                spare_from = DEEPEST + 1
+            state, opening, header, number = ("between" if is_last else "header"), b"", bytearray(), 0
+            if is_last:
+                yield 0, False, line, depth > spare_from
+            else:
+                last, opening = last + 1, line
             continue
         if state not in ("top", "header"):
-            yield number, False, line
+            yield number, False, line, len(stack) > spare_from
             continue
         header += line
         if line not in (b"\n", b"\r\n") and len(header) < LONGEST_HEADER:
             continue
-        boundary = _boundary(bytes(header)) if len(stack) < DEEPEST else b""
-        is_top = state == "top"
-        if boundary:
-            stack.append(boundary)
+        if stack and spare_from > DEEPEST and _is_spare(bytes(header), stack[-1]):
+            spare_from = len(stack) - 1
+        level = _level(bytes(header)) if len(stack) < DEEPEST else None
+        is_top, spare = state == "top", len(stack) > spare_from
+        if opening:
+            yield 0, False, opening, spare
+        if level is not None:
+            stack.append(level)
             last -= not is_top  # what holds parts is none
-        number, state = (0 if boundary or is_top else last), "body"
-        yield number, True, bytes(header)
-        header = bytearray()
-    if header:
-        yield 0, False, bytes(header)
+        number, state = (0 if level is not None or is_top else last), "body"
+        yield number, True, bytes(header), spare
+        opening, header = b"", bytearray()
+    if opening or header:
+        yield 0, False, opening + bytes(header), len(stack) > spare_from
 
 
-def _delimiter(line: bytes, stack: list[bytes]) -> tuple[int, bool] | None:
+def _is_spare(header: bytes, level: _Level) -> bool:
+    """Whether a part says again what plain text says already."""
+    if not level.alternative:
+        return False
+    found = _TYPE.search(_UNFOLD.sub(b" ", header))
+    plain = found is None or (found[1] + b"/" + found[2]).lower().rstrip(b";") == b"text/plain"
+    level.has_plain = level.has_plain or plain
+    return not plain and level.has_plain
+
+
+def _delimiter(line: bytes, stack: Sequence[_Level]) -> tuple[int, bool] | None:
     text = line.rstrip()
     for depth in range(len(stack) - 1, -1, -1):
-        if text == b"--" + stack[depth]:
+        if text == b"--" + stack[depth].boundary:
             return depth, False
-        if text == b"--" + stack[depth] + b"--":
+        if text == b"--" + stack[depth].boundary + b"--":
             return depth, True
     return None
 
 
-def _boundary(header: bytes) -> bytes:
+def _level(header: bytes) -> _Level | None:
+    """What holds other parts, if this is the header of one."""
     match = _BOUNDARY.search(_UNFOLD.sub(b" ", header))
     if match is None or match[1].lower() in _WHOLE:
-        return b""
-    return match[2] or match[3]
+        return None
+    return _Level(match[2] or match[3], match[1].lower() == b"alternative")
 
 
 def _is_attachment(header: bytes) -> bool:
@@ -142,16 +191,17 @@ def _is_attachment(header: bytes) -> bool:
     return found is not None and found[1].lower() not in (b"text", b"multipart")
 
 
-def _note(header: bytes, size: int, token: str, host: str) -> bytes:
+def _note(header: bytes, size: int, number: int, notes: Notes) -> bytes:
     plain = _UNFOLD.sub(b" ", header)
     kind, name = _TYPE.search(plain), _NAME.search(plain)
     what = (name[1] or name[2]).decode("ascii", "replace") if name else "without a name"
     about = (kind[1] + b"/" + kind[2]).decode("ascii", "replace") if kind else "unknown"
+    token = f"{notes.key}.{number}"
     text = (
         "Content-Type: text/plain; charset=us-ascii\n\n"
-        f"[An attachment did not fit the link and is kept at {host}.\n"
+        f"[An attachment did not fit the link and is kept at {notes.host}.\n"
         f" Name: {what}\n Type: {about}\n Size: {size} bytes\n Token: {token}\n"
-        f" Ask its postmaster to retrieve {token}]\n"
+        f" {notes.asking.replace('%s', token)}]\n"
     )
     return re.sub(r"[^\n\x20-\x7e]", "?", text).encode("ascii")
 
@@ -178,10 +228,10 @@ class Reduced:
         self._file.close()
 
 
-def reduce_content(content: Content, limit: int, token: str, host: str) -> Reduced | None:
-    """None if nothing had to be replaced.  Blocks."""
+def reduce_content(content: Content, limit: int, notes: Notes, text_only: bool) -> Reduced | None:
+    """None if nothing had to be left out.  Blocks."""
     file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
-    if reduced(lines_of(content), limit, token, host, file):
+    if reduced(lines_of(content), limit, notes, file, text_only=text_only):
         return Reduced(file)
     file.close()
     return None

@@ -7,7 +7,7 @@ values, and refuses with ValueError what is malformed.
     {"do": "list"} → {"jobs": {JOB: SITE}, "busy": [SITE …], "states": {SITE: text}}
     {"do": "trace", "jobs": [[SITE, DATA, since] …]} → {"found": [[moment or 0, the Log goes back so far] …]}
     {"do": "kill", "job"} → {"killed": …}
-    {"do": "call", "site"} → {}
+    {"do": "call", "site"} → {}      if it may be called now
 """
 
 from __future__ import annotations
@@ -57,14 +57,16 @@ class Jobs:
             outcome = await self._run("uustat", ["-k", job])
             return {"killed": outcome.ending is Ending.EXITED and outcome.code == 0}
         if what == "call":
-            await self.call(_checked(value, "site", is_site))
+            await self.call(_checked(value, "site", is_site), at_once=False)
             return {}
         raise ValueError(f"no such question: {what!r}")
 
-    async def call(self, site: str) -> None:
-        """Begin a call; uucico goes on by itself."""
-        option = "-s" if self._service.call == "allowed" else "-S"
-        await self._execute([self._service.uucico, *self._service.taylor.options, option, site])
+    async def call(self, site: str, *, at_once: bool) -> None:
+        """Begin a call; uucico goes on by itself.  Unless ``at_once``, only if UUCP's calendar and its pause after a
+        failure let it."""
+        # -c: it is no failure if not; -C: for work of a grade that may go now.
+        options = ["-S"] if at_once else ["-c", "-C", "-s"]
+        await self._execute([self._service.uucico, *self._service.taylor.options, *options, site])
 
     # --- the list --------------------------------------------------------------------------------------------------
 

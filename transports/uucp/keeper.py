@@ -58,6 +58,7 @@ class UucpKeeper(Keeper):
         self._limits = Limits(service)
         self._shelf = Shelf(register.folder, in_thread)
         self._states: dict[str, str] = {}
+        self._busy: frozenset[str] = frozenset()
 
     # --- delivery ------------------------------------------------------------------------------------------------
 
@@ -75,7 +76,7 @@ class UucpKeeper(Keeper):
         try:
             if may_shrink:
                 try:
-                    await self._shelf.keep(request, self.contents)
+                    await self._shelf.keep(request, self.contents, service.piece)
                 except (OSError, SpoolError) as error:
                     self.log.warning(self.program, f"{request.entry.id}: large attachments cannot be kept: {error}")
                     text = "large attachments cannot be kept here now"
@@ -127,8 +128,8 @@ class UucpKeeper(Keeper):
     async def fates(self, records: Sequence[Record]) -> Mapping[str, Fate]:
         """See Keeper."""
         told = await self._ask({"do": "list"})
-        jobs, busy, self._states = told["jobs"], frozenset(told["busy"]), told["states"]
-        quiet = [record for record in records if record.peer not in busy]
+        jobs, self._busy, self._states = told["jobs"], frozenset(told["busy"]), told["states"]
+        quiet = [record for record in records if record.peer not in self._busy]
         found: dict[str, Fate] = {record.key: Waiting() for record in quiet if record.job in jobs}
         gone = [record for record in quiet if record.job not in jobs]
         for at in range(0, len(gone), AT_ONCE):
@@ -147,13 +148,23 @@ class UucpKeeper(Keeper):
         """See Keeper."""
         return self._states.get(record.peer, "")
 
-    # --- limits --------------------------------------------------------------------------------------------------
+    # --- limits and calls ----------------------------------------------------------------------------------------
 
     async def look(self) -> None:
         """See Keeper."""
         if self._service.attachments:
             await self._shelf.clear(time_of_day(self.clock) - self._service.kept)
         await super().look()
+        if self._service.call != "no":
+            await self._call_again()
+
+    async def _call_again(self) -> None:
+        """Whoever has waited for the right time, or for the end of a pause, is called then."""
+        for site in sorted({record.peer for record in self.own()} - self._busy):
+            try:
+                await self._ask({"do": "call", "site": site})
+            except Exception as error:
+                self.log.warning(self.program, f"cannot call {site}: {error}")
 
     def restore(self, published: Mapping[str, Any]) -> None:
         """See Keeper."""

@@ -33,13 +33,12 @@ class Limits:
     def __init__(self, service: UucpService) -> None:
         self._service = service
         self._use: dict[str, Use] = {}
-        limits = (service.pipe.size, service.daily, service.queued)
         # What attachments stay here of a message is not known before.
-        self._largest = 0 if service.attachments else min((limit for limit in limits if limit), default=0)
+        self._largest = 0 if service.attachments else service.largest
 
     @property
     def any(self) -> bool:
-        return bool(self._service.pipe.size or self._service.daily or self._service.queued)
+        return bool(self._service.largest)
 
     def restore(self, said: Mapping[str, Any]) -> None:
         """What was used before a restart: our part of the file."""
@@ -56,8 +55,7 @@ class Limits:
     def take(self, site: str, size: int, now: float) -> Refusal | None:
         service, use = self._service, self._of(site, now)
         if 0 < self._largest < size:
-            text = f"message size {size} exceeds the limit of the link to {site}: {self._largest}"
-            return Refusal(TOO_LARGE, text, BOUNCED)
+            return too_large(site, size, self._largest)
         if service.daily and use.today + size > service.daily:
             return Refusal(FULL, self._spent(site), DEFERRED)
         if service.queued and use.waiting + size > service.queued:
@@ -108,6 +106,11 @@ class Limits:
 
     def _full(self, site: str, use: Use) -> str:
         return f"{use.waiting} bytes wait for {site} already, of {self._service.queued}"
+
+
+def too_large(site: str, size: int, largest: int) -> Refusal:
+    text = f"message size {size} exceeds the limit of the link to {site}: {largest}"
+    return Refusal(TOO_LARGE, text, BOUNCED)
 
 
 def _day(now: float) -> str:

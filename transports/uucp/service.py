@@ -30,11 +30,12 @@ PACKING = {
 
 ATTRIBUTES = frozenset({
     "addresses", "attachments", "batch_size", "batch_wait", "bulk_grade", "call", "command", "daily", "follow", "grade",
-    "grades", "kept", "lifetime", "packing", "queued", "uucico", "urgent_grade",
+    "grades", "kept", "lifetime", "packing", "queued", "retrieve", "uucico", "urgent_grade",
 })
 """Those that pipe does not have."""
 
 _COMMAND = re.compile(r"[A-Za-z0-9_.+-]+\Z")
+_ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+\Z")
 _GRADE = re.compile(r"[0-9A-Za-z]\Z")
 _AMOUNT = re.compile(r"([0-9]{1,15})([kMG]?)\Z")
 _UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
@@ -70,12 +71,17 @@ class UucpService:
     queued: int = 0
     """Bytes that may wait for a neighbour."""
     call: str = "no"
-    """After queueing: "yes", or "allowed": only when UUCP's own calendar and retry times let it."""
+    """After queueing: "yes", or "allowed": only when UUCP's own calendar and retry times let it; and with both, as long
+    as something waits, whenever these let it."""
     uucico: str = UUCICO
     batch_wait: float = 0.0
     batch_size: int = 1_000_000
     attachments: int = 0
     """Larger ones stay here; 0 = none does."""
+    text_only: bool = False
+    """Of what is there as plain text, too, nothing else goes."""
+    asking: str = ""
+    """How whoever gets a note may ask for the attachment, with %s in the token's place."""
     kept: float = 2_592_000.0
     host: str = ""
     lifetime: float = 432_000.0
@@ -85,6 +91,16 @@ class UucpService:
     @property
     def batched(self) -> bool:
         return "smtp" in self.command
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that can ever go; 0 = any."""
+        return min((limit for limit in (self.pipe.size, self.daily, self.queued) if limit), default=0)
+
+    @property
+    def piece(self) -> int:
+        """Bytes of the mails that bring an attachment afterwards."""
+        return min(self.largest or self.batch_size, self.batch_size)
 
     @property
     def name(self) -> str:
@@ -118,6 +134,7 @@ class UucpService:
         call = given.get("call", "no")
         if call not in ("yes", "no", "allowed"):
             raise wrong(f"call={call} is not known", "use yes, no or allowed")
+        text_only = given.get("attachments") == "none"
         addresses = given.get("addresses", "domain")
         if addresses not in ("domain", "bang"):
             raise wrong(f"addresses={addresses} is not known", "use domain or bang")
@@ -135,7 +152,9 @@ class UucpService:
             uucico=given.get("uucico", UUCICO),
             batch_wait=_seconds(given, "batch_wait", 0.0, wrong),
             batch_size=_amount(given, "batch_size", 1_000_000, wrong),
-            attachments=_amount(given, "attachments", 0, wrong),
+            attachments=1 if text_only else _amount(given, "attachments", 0, wrong),
+            text_only=text_only,
+            asking=_asking(given.get("retrieve", ""), wrong),
             kept=_seconds(given, "kept", 2_592_000.0, wrong),
             host=settings.text("myhostname"),
             lifetime=_seconds(given, "lifetime", settings.seconds("maximal_queue_lifetime"), wrong),
@@ -178,6 +197,14 @@ def _parts(argv: list[str]) -> tuple[list[str], str]:
 
 def _far_command(word: str) -> str:
     return word.rpartition("!")[2] or "rmail"
+
+
+def _asking(address: str, wrong: Wrong) -> str:
+    if not address:
+        return "Ask its postmaster to retrieve %s"
+    if not _ADDRESS.match(address):
+        raise wrong(f"retrieve={address} is no address", "write retrieve=retrieve@this.host")
+    return f"To get it, send a mail to {address} with the subject: retrieve %s"
 
 
 def _grades(given: Mapping[str, str], wrong: Wrong) -> Grades:

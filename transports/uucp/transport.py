@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -31,11 +32,13 @@ from transports.macros import expand
 from transports.pipe import folded
 from transports.process import Command, Outcome, Runner
 from transports.uucp.addressing import Hop
-from transports.uucp.attachments import reduce_content
+from transports.uucp.attachments import Notes, Reduced, reduce_content
 from transports.uucp.guard import UuxGuard
 from transports.uucp.jobs import Jobs
 from transports.uucp.letters import Letter, batch_input, grade_of, packed_file, rmail_input
+from transports.uucp.limits import too_large
 from transports.uucp.service import UucpService
+from transports.uucp.shelf import key_of
 from transports.verdict import Verdict, judge
 
 BLOCK = 65536
@@ -48,7 +51,7 @@ _JOB_LINE = re.compile(rb"^([A-Za-z0-9][A-Za-z0-9._-]*\.[A-Za-z0-9]{8,})[ \t]*$"
 
 @implementer(ITransport, IDescribes)
 class UucpTransport:
-    """``clock``: IReactorTime."""
+    """``clock``: IReactorTime.  ``folder``: see transports.uucp.shelf."""
 
     program = "uucp"
 
@@ -61,8 +64,10 @@ class UucpTransport:
         guard: UuxGuard,
         log: Log,
         clock: Any,
+        folder: Path,
     ) -> None:
         self._service = service
+        self._folder = folder
         self._runner = runner
         self._contents = contents
         self._guard = guard
@@ -117,19 +122,25 @@ class UucpTransport:
         smaller: Content | None = None
         try:
             if 0 < service.attachments < size:
-                smaller = await self.jobs.in_thread(
-                    reduce_content, content, service.attachments, request.entry.id, service.host
-                )
+                smaller = await self.jobs.in_thread(self._reduce, request, content)
+                size = smaller.size if smaller is not None else size
+                if 0 < service.largest < size:
+                    return too_large(hop.site, size, service.largest).verdict().result(service.name, sent="", action="")
             result = await self._queue(Letter(request, sender, going, smaller or content), hop)
             if smaller is not None and result.status == SENT:
                 result.details |= {"uucp_size": str(smaller.size)}
-                about = f"{size} bytes became {smaller.size}"
+                about = f"{request.entry.envelope.size} bytes became {size}"
                 self._log.info(self.program, f"{request.entry.id}: large attachments are kept here: {about}")
             return result
         finally:
             content.close()
             if smaller is not None:
                 smaller.close()
+
+    def _reduce(self, request: Request, content: Content) -> Reduced | None:
+        service = self._service
+        notes = Notes(key_of(self._folder, request.entry.id), service.host, service.asking)
+        return reduce_content(content, service.attachments, notes, service.text_only)
 
     def _form(self, address: str, hop: Hop) -> str | Refusal:
         """A recipient as the neighbour gets it."""
@@ -216,7 +227,7 @@ class UucpTransport:
 
     def _call(self, site: str) -> None:
         del self._calls[site]
-        Deferred.fromCoroutine(self.jobs.call(site)).addErrback(
+        Deferred.fromCoroutine(self.jobs.call(site, at_once=self._service.call == "yes")).addErrback(
             lambda failure: self._log.warning(self.program, f"cannot call {site}: {failure.value}")
         )
 

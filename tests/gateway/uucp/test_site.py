@@ -30,9 +30,17 @@ def test_lines(way, port, dial):
     assert files["port"] == f"port far\n{port}" and ("dial" in files) is dial
 
 
+def test_urgent_jobs_may_go_at_other_times():
+    way = Way(address="h", time="Any1900-0700", timegrades=(("C", "Any"), ("N", "Sa,Su")))
+    assert "\ntime Any1900-0700\ntimegrade C Any\ntimegrade N Sa,Su\n" in here(Link(**{
+        **{name: getattr(LINK, name) for name in Link.__dataclass_fields__}, "way": way,
+    }))["sys"]
+
+
 @pytest.mark.parametrize("change", [
     {"name": "a b"}, {"name": "near"}, {"node": "-x"}, {"ours": Login("x", "two words")},
     {"ours": Login("x", "a#b")}, {"way": Way(address="h\nsystem evil")}, {"protocol": "t i"}, {"command_path": "bin"},
+    {"way": Way(address="h", timegrades=(("CC", "Any"),))}, {"way": Way(address="h", timegrades=(("C", "a\nb"),))},
 ])
 def test_what_cannot_be_written_down(change):
     facts = {name: getattr(LINK, name) for name in Link.__dataclass_fields__}
