@@ -5,8 +5,11 @@ null of -N, so that either can read what the other has made.  An Index maps the 
 the same million entries share the pages, and none of them holds the table.
 
 Here an index is never changed, but made anew beside it and renamed into place, so that a reader sees the old one or the
-new one.  Keys longer than LMDB takes are stored under their digest.  Raises IndexProblem (a ValueError) for a file that
-is no index, OSError for one that cannot be opened or written.
+new one.  But others may write into the file, or cut it off; whoever reads behind its end in memory is killed (SIGBUS).
+So its size is compared with what its header says, before it is read and again at each look-up.
+
+Keys longer than LMDB takes are stored under their digest.  Raises IndexProblem (a ValueError) for a file that is no
+index, OSError for one that cannot be opened or written.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +39,11 @@ _LONG = b"\0\0"
 _ROOM = 1 << 26
 _GROWTH = 16
 """How much larger than the text an index may become: with the shortest entries, and pages half full."""
+
+
+_META = struct.Struct("=16xIIQQI92xQQ")
+"""LMDB's header, which stands in each of the first two pages; the newer one counts."""
+_MAGIC = 0xBEEFC0DE
 
 
 class IndexProblem(ValueError):
@@ -68,9 +77,16 @@ class Index:
     """An open index."""
 
     def __init__(self, path: Path, environment: lmdb.Environment | None = None) -> None:
+        """``environment``: if it is open already, and nobody else has the file."""
         self.path = path
         self._environment = environment or _open(path, readonly=True)
+        self._file = -1 if environment else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._size = 0
         self._begin()
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", -1) >= 0:
+            os.close(self._file)
 
     @property
     def has_nulls(self) -> bool:
@@ -78,6 +94,7 @@ class Index:
         return bool(self._null)
 
     def _begin(self) -> None:
+        self._measure()
         try:
             self._transaction = self._environment.begin()
             with self._transaction.cursor() as cursor:
@@ -85,8 +102,33 @@ class Index:
         except lmdb.Error as error:
             raise IndexProblem(f"{self.path}: {error}") from None
 
+    def _measure(self) -> None:
+        if self._file >= 0:
+            self._size = self._needed_size()
+            self._refuse_stump()
+
+    def _needed_size(self) -> int:
+        """How long the file must be for all that its header speaks of."""
+        newest, size, page = -1, 0, 0
+        for _ in range(2):
+            found = os.pread(self._file, _META.size, page)
+            if len(found) < _META.size:
+                raise IndexProblem(f"{self.path} is cut off")
+            magic, _, _, _, page, last, transaction = _META.unpack(found)
+            if magic != _MAGIC:
+                raise IndexProblem(f"{self.path} is no index any more")
+            if transaction > newest:
+                newest, size = transaction, (last + 1) * page
+        return size
+
+    def _refuse_stump(self) -> None:
+        if os.lseek(self._file, 0, os.SEEK_END) < self._size:
+            raise IndexProblem(f"{self.path} is cut off")
+
     def get(self, key: str) -> str | None:
         """Raises IndexProblem."""
+        if self._size:
+            self._refuse_stump()
         null = self._null
         raw = key.encode("utf-8", "surrogateescape")
         try:
@@ -101,6 +143,8 @@ class Index:
         return text.partition("\0")[2] if len(raw) > _MAX_KEY else text
 
     def items(self) -> Iterator[tuple[str, str]]:
+        if self._size:
+            self._refuse_stump()
         for stored, found in self._transaction.cursor():
             key, value = stored, found
             if self._null and value.endswith(self._null):
@@ -113,9 +157,10 @@ class Index:
 
     def renew(self) -> None:
         """Somebody else's command has changed the file in place: see what is in it now."""
+        self._measure()
         self._transaction.abort()
         try:
-            self._environment.set_mapsize(max(os.stat(self.path).st_size, 1 << 20))
+            self._environment.set_mapsize(max(os.lseek(self._file, 0, os.SEEK_END), 1 << 20))
         except lmdb.Error as error:
             raise IndexProblem(f"{self.path}: {error}") from None
         self._begin()
@@ -250,11 +295,7 @@ def _open(path: Path, *, readonly: bool = False, room: int = 0) -> lmdb.Environm
     try:
         if readonly:
             os.stat(path)
-            environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-            if (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > os.stat(path).st_size:
-                environment.close()
-                raise IndexProblem(f"{path} is cut off")
-            return environment
+            return lmdb.open(str(path), subdir=False, readonly=True, lock=False)
         return lmdb.open(str(path), subdir=False, lock=False, sync=False, map_size=room, mode=0o600)
     except lmdb.Error as error:
         if readonly:

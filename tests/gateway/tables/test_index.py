@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -85,6 +86,51 @@ def test_a_damaged_index_defers_and_heals(tmp_path: Path, damage: bytes | str) -
     make(path)
     bench.clock.advance(1)
     assert bench.ask("hash:map", "a") == "b"
+
+
+def test_an_index_that_is_cut_off_in_use_defers_and_heals(tmp_path: Path) -> None:
+    path = tmp_path / "map"
+    path.write_text("a b\n")
+    make(path)
+    bench = Bench(tmp_path)
+    assert bench.ask("hash:map", "a") == "b"
+    os.truncate(index_path(path), 5000)
+    with pytest.raises(TableError, match=r"hash:map: .*map\.lmdb is cut off"):
+        bench.ask("hash:map", "a")
+    bench.clock.advance(1)
+    with pytest.raises(TableError):
+        bench.ask("hash:map", "a")
+    make(path)
+    bench.clock.advance(1)
+    assert bench.ask("hash:map", "a") == "b"
+
+
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("size", [0, 100, 4096, 8191, 8192, 12000, 40000])
+def test_a_stump_of_an_index_kills_nobody(tmp_path: Path, size: int, opened: bool) -> None:
+    path = tmp_path / "map"
+    path.write_text("".join(f"key{number} value\n" for number in range(3000)))
+    make(path)
+    index = index_path(path)
+    assert os.stat(index).st_size > size
+    program = f"""
+import os
+from pathlib import Path
+from gateway.tables.index import IndexProblem, open_index
+path = Path({str(index)!r})
+kept = open_index(path) if {opened} else None
+os.truncate(path, {size})
+attempts = [lambda: open_index(path).get("key77")]
+if kept is not None:
+    attempts = [lambda: kept.get("key77"), lambda: list(kept.items()), *attempts]
+for attempt in attempts:
+    try:
+        print("answered", attempt())
+    except IndexProblem:
+        print("refused")
+"""
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "refused\n" * (3 if opened else 1)), found.stderr
 
 
 def test_an_unreadable_index_is_no_index(tmp_path: Path) -> None:
