@@ -454,7 +454,7 @@ def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[st
     maps = "lmtp_generic_maps" if lmtp else "smtp_generic_maps"
     made: ITransport = SMTPTransport(
         settings, service.name, parts.resolver.for_service(settings), parts.spool, parts.log, parts.reactor,
-        parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
+        parts.tables, parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
         generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
         logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),
     )

@@ -5,19 +5,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from typing import Any
 
-from twisted.internet import error
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
 from gateway.interfaces import Log
 from transports.smtp.channel import Peer
+from transports.smtp.opening import Hello
 from transports.smtp.options import Options
-from transports.smtp.session import Hello, Session
+from transports.smtp.session import Session
+from transports.smtp.system_errors import error_text
 from transports.smtp.verdict import Verdict
 
 WITHOUT_LIMIT = 600.0
@@ -63,14 +63,3 @@ class Connector:
             self._reactor.connectUNIX(path, factory, timeout=patience)
         return session, await outcome
 
-
-def error_text(problem: BaseException) -> str:
-    """In the words of strerror(3), as Postfix logs it."""
-    number = getattr(problem, "osError", None)
-    if isinstance(number, int) and number > 0:
-        return os.strerror(number)
-    if isinstance(problem, (error.TimeoutError, error.TCPTimedOutError)):
-        return os.strerror(errno.ETIMEDOUT)
-    if isinstance(problem, OSError) and problem.errno:
-        return os.strerror(problem.errno)
-    return str(problem).split("\n")[0][:200] or "failed"

@@ -19,14 +19,15 @@ from transports.smtp.connect import Connector
 from transports.smtp.features import Features
 from transports.smtp.generic import translated
 from transports.smtp.hosts import LOOP, HostFinder, Hosts
-from transports.smtp.login import Logins
-from transports.smtp.nexthop import NextHop, parse, split
+from transports.smtp.introduction import Introductions
+from transports.smtp.nexthop import NextHop, destination, parse, split
+from transports.smtp.opening import Hello
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
-from transports.smtp.pool import Pool
-from transports.smtp.session import Hello, Session, Transaction
-from transports.smtp.tls import TLSPolicy
-from transports.smtp.verdict import Outcome, Verdict
+from transports.smtp.pool import Pool, Terms
+from transports.smtp.session import Session, Transaction
+from transports.smtp.tls_policy import Level, Policies, Policy, PolicyError
+from transports.smtp.verdict import LOST, Outcome, Verdict
 
 UNAVAILABLE = "server unavailable or unable to receive mail"
 CONFIGURATION = "4.3.5"
@@ -35,12 +36,15 @@ CONFIGURATION = "4.3.5"
 class Parts:
     """What the deliveries of one service share."""
 
-    __slots__ = ("connector", "finder", "generic", "log", "logins", "now", "options", "pool", "program", "tls")
+    __slots__ = (
+        "connector", "finder", "generic", "introductions", "log", "now", "options", "policies", "pool", "program",
+    )
 
     def __init__(
         self,
         options: Options,
-        tls: TLSPolicy,
+        policies: Policies,
+        introductions: Introductions,
         finder: HostFinder,
         connector: Connector,
         pool: Pool,
@@ -48,11 +52,11 @@ class Parts:
         program: str,
         now: Callable[[], float],
         generic: Generic | None = None,
-        logins: Logins | None = None,
     ) -> None:
-        self.options, self.tls, self.finder, self.connector = options, tls, finder, connector
+        self.options, self.policies, self.introductions = options, policies, introductions
+        self.finder, self.connector = finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
-        self.generic, self.logins = generic, logins
+        self.generic = generic
 
 
 class Delivery:
@@ -103,27 +107,52 @@ class Delivery:
         for number, text in enumerate(hops):
             tried = number
             last = number == len(hops) - 1
-            session = self._parts.pool.take_hop(text)
-            if session is not None:
-                await self._with_session(session, text, final=False)
-                if not self._left:
-                    return
             try:
                 hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
             except ValueError as error:
                 self._parts.log.warning(self._parts.program, str(error))
                 self._note(Verdict(CONFIGURATION, str(error), site=True))
                 continue
+            policy, terms = await self._agree(text)
+            session = self._parts.pool.take_hop(text, terms) if terms is not None else None
+            if session is not None and terms is not None:
+                await self._with_session(session, text, terms, final=False)
+                if not self._left:
+                    return
             hosts = await self._parts.finder.find(hop)
             if hosts.why is not None:
                 self._note(hosts.why)
             looped = not hosts.peers and hosts.why is not None and hosts.why.dsn == LOOP
             last = last or hosts.we_are_mx or looped
-            await self._try_hosts(hop, text, hosts, last)
+            if terms is None:
+                self._without_policy(policy, text, hosts)
+            else:
+                await self._try_hosts(hop, text, terms, hosts, last)
             if not self._left or last:
                 break
         if self._left:
             self._give_up(hops, tried, first_fallback)
+
+    async def _agree(self, text: str) -> tuple[str, Terms | None]:
+        """What a session with that next hop must be like; or why nobody can tell."""
+        parts = self._parts
+        try:
+            policy = await parts.policies.find(destination(text, parts.options.lmtp))
+        except PolicyError as error:
+            return str(error), None
+        logins = parts.introductions.logins
+        # A session that was checked for another next hop's name proves nothing for this one, and one that was logged
+        # in for it is not this one's.
+        bound = text if policy.checked or logins is not None else ""
+        owner = logins.owner(self._request.entry.envelope.sender) if logins is not None else ""
+        return "", Terms(policy, owner, bound)
+
+    def _without_policy(self, problem: str, text: str, hosts: Hosts) -> None:
+        name = destination(text, self._parts.options.lmtp)
+        for peer in hosts.peers[: self._parts.options.address_limit or None]:
+            self._parts.log.warning(self._parts.program, f"TLS policy lookup for {name}/{peer.host}: {problem}")
+        if hosts.peers:
+            self._note(Verdict("4.7.5", problem, site=True))
 
     def _note(self, why: Verdict) -> None:
         """A look-up failed.  A temporary failure outlives a later permanent one."""
@@ -131,54 +160,71 @@ class Delivery:
             self._why = why
             self._put_off.clear()
 
-    async def _try_hosts(self, hop: NextHop, text: str, hosts: Hosts, last_hop: bool) -> None:
+    async def _try_hosts(self, hop: NextHop, text: str, terms: Terms, hosts: Hosts, last_hop: bool) -> None:
         options = self._parts.options
         peers = hosts.peers
         for number, peer in enumerate(peers):
             self._addresses += 1
             last = number == len(peers) - 1 or self._addresses == options.address_limit
             if not self._has_had_its_say(peer):
-                # A session that was checked for another next hop's name proves nothing for this one, and one that
-                # was logged in for it is not this one's.
-                shared = not self._parts.tls.checked and self._parts.logins is None
-                session = self._parts.pool.take_address(peer) if shared else None
+                session = self._parts.pool.take_address(peer, terms)
                 if session is not None:
-                    await self._with_session(session, text, final=False)
+                    await self._with_session(session, text, terms, final=False)
             if self._left and not self._has_had_its_say(peer):
-                await self._with_host(hop, text, peer, last_hop, last)
+                await self._with_host(hop, text, terms, peer, last_hop, last)
             if not self._left or last or self._sessions == options.session_limit:
                 return
 
     def _has_had_its_say(self, peer: Peer) -> bool:
         return (peer.address, peer.port) in self._tried
 
-    async def _with_host(self, hop: NextHop, text: str, peer: Peer, last_hop: bool, last: bool) -> None:
+    async def _with_host(
+        self, hop: NextHop, text: str, terms: Terms, peer: Peer, last_hop: bool, last: bool
+    ) -> None:
         """Connect, and hand over what is left.  ``last``: the last host of this next hop."""
-        options = self._parts.options
-        hello = Hello(
-            self._parts.tls,
-            hop.host or hop.path,
-            pix=bool(options.pix_workarounds) and self._age >= options.pix_threshold,
-            queue_id=self._request.entry.id,
-            detect_loops=self._parts.finder.detects_loops(hop),
-        )
-        if self._parts.logins is not None:
-            try:
-                hello.login = await self._parts.logins.find(self._request.entry.envelope.sender, peer.host, text)
-            except TableError:
-                local = f"local data error while talking to {peer.named}"
-                self._host_failed(Verdict("4.3.0", local, site=True), peer, final=last_hop and last)
-                return
-        session, problem = await self._parts.connector.connect(peer, hello)
-        if problem is not None and session.tls_failed and not hello.tls.required:
-            self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {problem.reason}: {peer.relay}")
-            hello.tls = hello.tls.plain()
-            session, problem = await self._parts.connector.connect(peer, hello)
-        if problem is not None:
-            self._host_failed(problem, peer, final=last_hop and last)
-            return
-        self._sessions += 1
-        await self._with_session(session, text, final=last_hop and (last or self._sessions == options.session_limit))
+        parts, final = self._parts, last_hop and last
+        hello = await self._introduce(hop, text, terms.policy, peer, final)
+        while hello is not None:
+            session, problem = await parts.connector.connect(peer, hello)
+            if problem is not None:
+                again = session.tls_failed and self._may_do_without_tls(hello)
+                if again:
+                    parts.log.info(parts.program, f"{self._request.entry.id}: {problem.reason}")
+                else:
+                    self._host_failed(problem, peer, final=final)
+            else:
+                self._sessions += 1
+                full = self._sessions == parts.options.session_limit
+                again = await self._with_session(session, text, terms, final=last_hop and (last or full))
+                self._sessions -= again
+            hello = hello.plain() if again else None
+
+    async def _introduce(self, hop: NextHop, text: str, policy: Policy, peer: Peer, final: bool) -> Hello | None:
+        """None: nothing can be said to this host now."""
+        parts = self._parts
+        if policy.wrapped and not policy.required:
+            prefix = "lmtp" if parts.options.lmtp else "smtp"
+            needed = f'{prefix}_tls_wrappermode requires "{prefix}_tls_security_level = encrypt" (or stronger)'
+            parts.log.warning(parts.program, needed)
+            return None
+        detect_loops = parts.finder.detects_loops(hop)
+        try:
+            return await parts.introductions.hello(
+                self._request, policy, hop, text, peer, self._age, detect_loops
+            )
+        except PolicyError as error:
+            self._without_policy(str(error), text, Hosts([peer]))
+        except TableError:
+            self._host_failed(
+                Verdict("4.3.0", f"local data error while talking to {peer.named}", site=True), peer, final=final
+            )
+        return None
+
+    def _may_do_without_tls(self, hello: Hello) -> bool:
+        """Optional TLS has failed: Postfix waits whether it works at the next attempt, and never shows a password
+        because of that."""
+        old_enough = self._age >= self._parts.options.plain_after
+        return hello.policy.level is Level.MAY and old_enough and hello.login is None
 
     def _host_failed(self, problem: Verdict, peer: Peer, *, final: bool) -> None:
         """No session came about."""
@@ -193,23 +239,27 @@ class Delivery:
 
     # --- a session
 
-    async def _with_session(self, session: Session, text: str, *, final: bool) -> None:
-        """Hand over what is left.  Not ``final``: another host can be tried for what is put off."""
+    async def _with_session(self, session: Session, text: str, terms: Terms, *, final: bool) -> bool:
+        """Hand over what is left.  Not ``final``: another host can be tried for what is put off.  True: the host can be
+        tried again without TLS."""
         left = self._left
         reused = session.uses > 0
         connected = self._parts.now() if reused else session.ready
+        if reused:
+            session.tell_reuse()
         outcome = await session.deliver(
             Transaction(self._payload, self._commands, self._downgraded, self._request.entry.envelope.trace == "verify")
         )
-        if session.usable and self._parts.logins is not None and self._parts.logins.differ:
-            session.quit()
-        elif session.usable:
-            self._parts.pool.keep(session, text, self._request.nexthop)
+        if session.usable:
+            self._parts.pool.keep(session, text, terms, self._request.nexthop)
         if outcome.stale:
-            return
+            return False
         if reused:
             self._tried.add((session.peer.address, session.peer.port))
-        self._judge(session, outcome, left, connected, final)
+        broken = outcome.failure is not None and outcome.failure.dsn == LOST and session.secure is not None
+        again = broken and not reused and self._may_do_without_tls(session.hello)
+        self._judge(session, outcome, left, connected, final and not again)
+        return again and bool(self._left)
 
     def _judge(
         self, session: Session, outcome: Outcome, left: list[int], connected: float, final: bool

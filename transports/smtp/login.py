@@ -2,18 +2,26 @@
 
 An entry "user:password" is looked for by the sender's address (smtp_sender_dependent_authentication), by the host's
 name, and by the next hop as it is configured.  Where there is none, we talk to the server as a stranger.
+
+What a server has refused with 535 is not tried again within smtp_sasl_auth_cache_time, if smtp_sasl_auth_cache_name is
+set: such failures are kept in memory, without the password, which is told apart by a digest.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.addresses.basis import Basis, Tables
 from gateway.addresses.find import AddressFinder, Maps
 from gateway.addresses.syntax import unquote
 from gateway.config.settings import Settings
 from transports.smtp.sasl import Credentials, Mechanism, SaslError, choose
+
+MOST_FAILURES = 1000
 
 _KNOWN = frozenset(("noplaintext", "noanonymous", "noactive", "nodictionary", "forward_secrecy", "mutual_auth"))
 _NO_MECHANISM = "offered no compatible authentication mechanisms for this type of connection security"
@@ -40,6 +48,51 @@ class Login:
         options = rules.verified if verified else rules.secure if secure else rules.clear
         return choose(wanted, self.credentials, rules.nonce, plaintext="noplaintext" not in options)
 
+    def softened(self, dsn: str) -> str:
+        """smtp_sasl_auth_soft_bounce."""
+        return "4" + dsn[1:] if self.rules.soft_bounce else dsn
+
+    def failed_before(self, host: str, now: float) -> tuple[str, str] | None:
+        """What the server said to these credentials a while ago: enhanced code and text."""
+        failures = self.rules.failures
+        return None if failures is None else failures.find(host, self.credentials, now)
+
+    def note_failure(self, host: str, dsn: str, text: str, now: float) -> None:
+        if self.rules.failures is not None:
+            self.rules.failures.note(host, self.credentials, dsn, text, now)
+
+
+class _Failed(NamedTuple):
+    password: bytes
+    dsn: str
+    text: str
+    until: float
+
+
+class Failures:
+    """Logins that have failed, by server and user."""
+
+    def __init__(self, lifetime: float) -> None:
+        self._lifetime = lifetime
+        self._salt = os.urandom(16)
+        self._known: dict[tuple[str, str], _Failed] = {}
+
+    def find(self, host: str, credentials: Credentials, now: float) -> tuple[str, str] | None:
+        known = self._known.get((host, credentials.user))
+        if known is None or known.until < now or known.password != self._digest(credentials):
+            return None
+        return known.dsn, known.text
+
+    def note(self, host: str, credentials: Credentials, dsn: str, text: str, now: float) -> None:
+        key = host, credentials.user
+        self._known.pop(key, None)
+        self._known[key] = _Failed(self._digest(credentials), dsn, text, now + self._lifetime)
+        if len(self._known) > MOST_FAILURES:
+            del self._known[next(iter(self._known))]
+
+    def _digest(self, credentials: Credentials) -> bytes:
+        return hashlib.blake2b(credentials.password.encode("utf-8", "surrogateescape"), key=self._salt).digest()
+
 
 class Logins:
     """Those of one service."""
@@ -54,6 +107,8 @@ class Logins:
         self.secure = _options(settings, prefix + "sasl_tls_security_options")
         self.verified = _options(settings, prefix + "sasl_tls_verified_security_options")
         self.soft_bounce = settings.flag(prefix + "sasl_auth_soft_bounce")
+        remembers = settings.text(prefix + "sasl_auth_cache_name")
+        self.failures = Failures(settings.seconds(prefix + "sasl_auth_cache_time")) if remembers else None
 
     @classmethod
     def of(
@@ -80,10 +135,9 @@ class Logins:
         passwords = tables.maps(words, settings, title=parameter, program="lmtp" if lmtp else "smtp")
         return cls(settings, passwords, by_sender, prefix, nonce)
 
-    @property
-    def differ(self) -> bool:
-        """Mail of other senders may need another login: a session is good for one message only."""
-        return self._by_sender is not None
+    def owner(self, sender: str) -> str:
+        """Whose login a session for that sender has: "" = everybody's."""
+        return sender if self._by_sender is not None else ""
 
     async def find(self, sender: str, host: str, nexthop: str) -> Login | None:
         """Raises TableError."""

@@ -45,6 +45,11 @@ def parse(text: str, ports: Mapping[str, int], *, default_port: int, lmtp: bool 
     return NextHop(host, tcp_port(port, ports) if port else default_port, search)
 
 
+def destination(text: str, lmtp: bool) -> str:
+    """A next hop as it is looked up in tables: as it is written, but without "inet:" and "unix:"."""
+    return text.partition(":")[2] if lmtp and text.startswith(("inet:", "unix:")) else text
+
+
 def _bare(host: str) -> str:
     return host[5:] if host[:5].lower() == "ipv6:" else host
 

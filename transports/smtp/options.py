@@ -74,9 +74,12 @@ class Options:
     cache_time: float
     reuse_count: int
     reuse_time: float
-    pix_workarounds: list[str]
+    pix_workarounds: tuple[str, ...]
     pix_threshold: float
     pix_delay: float
+    note_starttls: bool
+    plain_after: float
+    """Seconds in the queue after which a failure of optional TLS is followed by a try without it."""
 
     @classmethod
     def of(cls, settings: Settings, lmtp: bool = False) -> Options:
@@ -106,7 +109,7 @@ class Options:
             convert_8bit=not settings.flag("disable_mime_output_conversion"),
             utf8=settings.flag("smtputf8_enable"),
             xforward=settings.flag(prefix + "send_xforward_command"),
-            dummy_auth=not lmtp and settings.flag("smtp_send_dummy_mail_auth"),
+            dummy_auth=settings.flag(prefix + "send_dummy_mail_auth"),
             address_limit=settings.number(prefix + "mx_address_limit"),
             session_limit=settings.number(prefix + "mx_session_limit"),
             randomize=settings.flag(prefix + "randomize_addresses"),
@@ -121,9 +124,11 @@ class Options:
             cache_time=settings.seconds(prefix + "connection_cache_time_limit"),
             reuse_count=settings.number(prefix + "connection_reuse_count_limit"),
             reuse_time=settings.seconds(prefix + "connection_reuse_time_limit"),
-            pix_workarounds=settings.words(prefix + "pix_workarounds"),
+            pix_workarounds=tuple(settings.words(prefix + "pix_workarounds")),
             pix_threshold=settings.seconds(prefix + "pix_workaround_threshold_time"),
             pix_delay=settings.seconds(prefix + "pix_workaround_delay_time"),
+            note_starttls=settings.flag(prefix + "tls_note_starttls_offer"),
+            plain_after=settings.seconds("minimal_backoff_time"),
         )
 
 

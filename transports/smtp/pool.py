@@ -3,28 +3,40 @@
 A session that is done with a message waits a moment (smtp_connection_cache_time_limit) for the next one for the same
 next hop, if that is likely to come: others are being delivered there right now, one was a moment ago, or
 smtp_connection_cache_destinations names it.  It is found by next hop if it leads to one of the best hosts, and by
-address in any case.  smtp_connection_reuse_time_limit and _count_limit end it.
+address in any case, by who wants it on the same terms.  smtp_connection_reuse_time_limit and _count_limit end it, and
+one within TLS ends at once if smtp_tls_connection_reuse says so.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from transports.smtp.channel import Peer
 from transports.smtp.options import Options
 from transports.smtp.session import Session
+from transports.smtp.tls_policy import Policy
 
 Key = TypeVar("Key")
 
 MOST_KNOWN = 1000
 
 
+class Terms(NamedTuple):
+    """What a session was opened with, and what it may be used for."""
+
+    policy: Policy
+    sender: str = ""
+    """Whose login it has; "" = everybody's."""
+    hop: str = ""
+    """The next hop that it was checked or logged in for; "" = good for any that has this host."""
+
+
 class Pool:
     def __init__(self, options: Options, reactor: Any) -> None:
         self._options, self._reactor = options, reactor
-        self._by_hop: dict[str, list[Session]] = {}
-        self._by_address: dict[tuple[str, int], list[Session]] = {}
-        self._hops: dict[Session, str] = {}
+        self._by_hop: dict[tuple[str, Terms], list[Session]] = {}
+        self._by_address: dict[tuple[str, int, Terms], list[Session]] = {}
+        self._kept: dict[Session, tuple[str, Terms]] = {}
         self._busy: dict[str, int] = {}
         self._last: dict[str, float] = {}
         """When the last delivery to a next hop began."""
@@ -44,11 +56,11 @@ class Pool:
         if len(self._last) > MOST_KNOWN:
             del self._last[next(iter(self._last))]
 
-    def take_hop(self, hop: str) -> Session | None:
-        return self._take(self._by_hop.get(hop))
+    def take_hop(self, hop: str, terms: Terms) -> Session | None:
+        return self._take(self._by_hop.get((hop, terms))) if self._kept else None
 
-    def take_address(self, peer: Peer) -> Session | None:
-        return self._take(self._by_address.get((peer.address, peer.port)))
+    def take_address(self, peer: Peer, terms: Terms) -> Session | None:
+        return self._take(self._by_address.get((peer.address, peer.port, terms))) if self._kept else None
 
     def _take(self, sessions: list[Session] | None) -> Session | None:
         """The one used last: the others may end."""
@@ -58,22 +70,22 @@ class Pool:
         self.forget(session)
         return session
 
-    def keep(self, session: Session, hop: str, request_hop: str) -> None:
+    def keep(self, session: Session, hop: str, terms: Terms, request_hop: str) -> None:
         """Keep a usable session for the next delivery, or say good-bye.  ``hop``: one of those in ``request_hop``."""
         if not self._worth_keeping(session, hop, request_hop):
             session.quit()
             return
         peer = session.peer
-        self._hops[session] = hop
+        self._kept[session] = hop, terms
         if peer.best:
-            self._by_hop.setdefault(hop, []).append(session)
-        self._by_address.setdefault((peer.address, peer.port), []).append(session)
+            self._by_hop.setdefault((hop, terms), []).append(session)
+        self._by_address.setdefault((peer.address, peer.port, terms), []).append(session)
         session.on_idle_end = self.forget
         session.idle(self._options.cache_time)
 
     def _worth_keeping(self, session: Session, hop: str, request_hop: str) -> bool:
         options, now = self._options, self._reactor.seconds()
-        if options.cache_time <= 0:
+        if options.cache_time <= 0 or (session.secure is not None and not session.secure.policy.reuse):
             return False
         if options.reuse_count and session.uses >= options.reuse_count:
             return False
@@ -88,16 +100,16 @@ class Pool:
 
     def forget(self, session: Session) -> None:
         """It is in use again, or gone."""
-        hop = self._hops.pop(session, None)
-        if hop is None:
+        kept = self._kept.pop(session, None)
+        if kept is None:
             return
         session.on_idle_end = None
         peer = session.peer
-        _remove(self._by_hop, hop, session)
-        _remove(self._by_address, (peer.address, peer.port), session)
+        _remove(self._by_hop, kept, session)
+        _remove(self._by_address, (peer.address, peer.port, kept[1]), session)
 
     def close(self) -> None:
-        for session in list(self._hops):
+        for session in list(self._kept):
             session.quit()
 
 

@@ -26,6 +26,10 @@ class Credentials(NamedTuple):
     user: str
     password: str
 
+    def __repr__(self) -> str:
+        """The password is nobody's business."""
+        return f"Credentials({self.user!r}, …)"
+
 
 class Mechanism(Protocol):
     def first(self) -> bytes | None: ...

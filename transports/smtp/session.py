@@ -1,7 +1,7 @@
-"""One SMTP or LMTP session as a client: RFC 5321, 2033 (LMTP), 2920 (pipelining), 3207 (STARTTLS).
+"""One SMTP or LMTP session as a client: RFC 5321, 2033 (LMTP), 2920 (pipelining).
 
-``opened`` fires with None when the server is ready for mail, or with the Verdict why not.  After that ``deliver`` takes
-one transaction at a time and gives a Deferred of its Outcome, which never fails.  ``quit`` says good-bye.
+When it is open (transports.smtp.opening), ``deliver`` takes one transaction at a time and gives a Deferred of its
+Outcome, which never fails.  ``quit`` says good-bye.
 
 A small state machine: the channel (transports.smtp.channel) keeps who takes each reply that is due, and the time.  A
 recipient is delivered only on a 2xx reply that came after our final dot.
@@ -9,43 +9,25 @@ recipient is delivered only on a 2xx reply that came after our final dot.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IHandshakeListener, IPullProducer
+from twisted.internet.interfaces import IPullProducer
 from zope.interface import implementer
 
 from gateway.interfaces import Log
 from transports.smtp import verdict as stages
-from transports.smtp.channel import Channel, Handler, Peer
+from transports.smtp.channel import Handler, Peer
 from transports.smtp.features import Features
-from transports.smtp.login import Login, NothingInCommon
+from transports.smtp.opening import Hello, Opening
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.replies import ProtocolError, Reply
-from transports.smtp.sasl import SaslError
-from transports.smtp.tls import TLSPolicy
 from transports.smtp.verdict import Outcome, Stage, Verdict
 
 Step = tuple[bytes, Handler, Stage]
-
-
-@dataclass(slots=True)
-class Hello:
-    """How a session begins."""
-
-    tls: TLSPolicy
-    nexthop: str
-    """For texts."""
-    pix: bool = False
-    """PIX work-arounds may be switched on (the mail is old enough)."""
-    queue_id: str = ""
-    detect_loops: bool = False
-    login: Login | None = None
-    """Log in, if the server offers it."""
 
 
 @dataclass(slots=True)
@@ -60,22 +42,12 @@ class Transaction:
     """Ask for the recipients only (sendmail -bv)."""
 
 
-@implementer(IHandshakeListener)
-class Session(Channel):
+class Session(Opening):
     def __init__(self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str) -> None:
-        super().__init__(peer, options.times, reactor)
-        self.hello = hello
-        self.opened: Deferred[Verdict | None] = Deferred()
-        self.features = Features()
+        super().__init__(options, peer, hello, reactor, log, program)
         self.uses = 0
-        self.ready = 0.0
-        """When the greetings were over."""
         self.on_idle_end: Callable[[Session], None] | None = None
         """Told when an idle session is no more."""
-        self.tls_failed = False
-        self._secure = False
-        self._options, self._log, self._program = options, log, program
-        self._delay_dot = False
         self._dirty = False
         """The server may still hold a MAIL of ours: RSET before the next."""
         self._done: Deferred[Outcome] | None = None
@@ -91,10 +63,7 @@ class Session(Channel):
         if idle:
             self._tell_idle_end()
         if not self.opened.called:
-            if self._at is stages.TLS and why.dsn == stages.LOST:
-                self.tls_failed = True
-                why = Verdict("4.7.5", "Cannot start TLS: handshake failure", site=True)
-            self.opened.callback(why)
+            self._opening_ended(why)
         done, self._done = self._done, None
         if done is not None:
             self._outcome.failure = self._outcome.failure or why
@@ -126,159 +95,10 @@ class Session(Channel):
         """Keep the session open for so long."""
         self._set_timer(seconds)
 
-    # --- the beginning
-
-    def _begin(self) -> None:
-        if self.hello.tls.wrapped:
-            self._start_tls()
-        else:
-            self._expect(self._greeted, stages.GREETING)
-
-    def _greeted(self, reply: Reply) -> None:
-        options, peer = self._options, self.peer
-        if not reply.good:
-            self._refuse(reply, soften=options.skip_5xx_greeting)
-            return
-        words = reply.lines[0][4:].decode("utf-8", "replace").split()
-        if words and self.hello.detect_loops and words[0].lower() == options.own_name.lower():
-            self._log.warning(self._program, f"host {peer.relay} greeted me with my own hostname {options.own_name}")
-        extended = options.always_ehlo or any(word.upper() == "ESMTP" for word in words)
-        workarounds = options.pix_workarounds if self.hello.pix and _is_pix(reply) else []
-        if workarounds:
-            names = " ".join(workarounds)
-            text = f"{self.hello.queue_id}: enabling PIX workarounds: {names} for {peer.relay}"
-            self._log.info(self._program, text)
-            self._delay_dot = "delay_dotcrlf" in workarounds
-        if options.never_ehlo or "disable_esmtp" in workarounds:
-            extended = False
-        if extended:
-            self._say_ehlo()
-        else:
-            self._say_helo()
-
-    def _say_ehlo(self) -> None:
-        verb, stage = (b"LHLO", stages.LHLO) if self._options.lmtp else (b"EHLO", stages.EHLO)
-        self._command(b"%b %b\r\n" % (verb, self._options.helo), self._ehlo_answered, stage)
-
-    def _say_helo(self) -> None:
-        self._command(b"HELO %b\r\n" % self._options.helo, self._helo_answered, stages.HELO)
-
-    def _ehlo_answered(self, reply: Reply) -> None:
-        if reply.good:
-            self.features = Features(reply, self._options.discard_keywords)
-            self._after_hello(reply)
-        elif reply.code == 421 or self._options.lmtp or self._secure:
-            self._refuse(reply)
-        else:
-            self._say_helo()
-
-    def _helo_answered(self, reply: Reply) -> None:
-        if reply.good:
-            self._after_hello(reply)
-        else:
-            self._refuse(reply)
-
-    def _after_hello(self, reply: Reply) -> None:
-        words = reply.lines[0][4:].decode("utf-8", "replace").split()
-        own = self._options.own_name
-        if words and self.hello.detect_loops and words[0].lower() == own.lower():
-            text = f"host {self.peer.relay} replied to HELO/EHLO with my own hostname {own}"
-            self._log.warning(self._program, text)
-            dsn = "5.4.6" if self.peer.best else "4.4.6"
-            self._end(Verdict(dsn, f"mail for {self.hello.nexthop} loops back to myself", site=True))
-            return
-        policy = self.hello.tls
-        if policy.wanted and not self._secure:
-            if self.features.starttls:
-                self._command(b"STARTTLS\r\n", self._starttls_answered, stages.STARTTLS)
-                return
-            if policy.required:
-                text = f"TLS is required, but was not offered by host {self.peer.named}"
-                self._end(Verdict("4.7.4", text, site=True))
-                return
-        if self.hello.login is not None and "AUTH" in self.features.keywords:
-            self._log_in(self.hello.login)
-        else:
-            self._become_ready()
-
-    def _become_ready(self) -> None:
-        self.usable = True
-        self.ready = self._reactor.seconds()
-        self.opened.callback(None)
-
-    def _refuse(self, reply: Reply, *, soften: bool = False) -> None:
-        self._end(stages.refused(reply, self.peer.host, self.peer.named, soften=soften))
-
-    # --- TLS
-
-    def _starttls_answered(self, reply: Reply) -> None:
-        if reply.good:
-            self._start_tls()
-        elif self.hello.tls.required:
-            text = f"TLS is required, but host {self.peer.named} refused to start TLS: {reply.text}"
-            self._end(Verdict("4" + reply.dsn[1:], text, reply.text, site=True, host=self.peer.host))
-        else:
-            self.features.starttls = False
-            self._after_hello(Reply(250, [b"250 "]))
-
-    def _start_tls(self) -> None:
-        self._at = stages.TLS
-        self._arm(stages.TLS)
-        self.features = Features()
-        self.transport.startTLS(self.hello.tls.creator(self.peer))  # type: ignore[union-attr]
-
-    def handshakeCompleted(self) -> None:
-        problem = self.hello.tls.problem(self.transport, self.peer)
-        if problem:
-            self._end(Verdict("4.7.5", problem, site=True), abort=True)
-            return
-        self._secure = True
-        note = self.hello.tls.note(self.transport, self.peer)
-        if note:
-            self._log.info(self._program, note)
-        if self.hello.tls.wrapped:
-            self._expect(self._greeted, stages.GREETING)
-        else:
-            self._say_ehlo()
-
-    # --- SASL (RFC 4954)
-
-    def _log_in(self, login: Login) -> None:
-        offered = self.features.keywords["AUTH"]
-        verified = self._secure and self.hello.tls.checked
-        try:
-            name, self._mechanism = login.begin(offered, secure=self._secure, verified=verified)
-        except NothingInCommon as problem:
-            text = f"{self.peer.relay} offered no supported AUTH mechanisms: '{' '.join(offered)}'"
-            self._log.warning(self._program, text)
-            self._end(Verdict("4.7.0", f"SASL authentication failed: server {self.peer.named} {problem}", site=True))
-            return
-        except SaslError as problem:
-            self._cannot_log_in(problem)
-            return
-        first = self._mechanism.first()
-        words = name.encode() if first is None else b"%b %b" % (name.encode(), b64encode(first) or b"=")
-        self._command(b"AUTH %b\r\n" % words, self._login_answered, stages.EHLO)
-
-    def _login_answered(self, reply: Reply) -> None:
-        if reply.good:
-            self._become_ready()
-        elif reply.code // 100 == 3:
-            try:
-                response = self._mechanism.next(b64decode(reply.lines[-1][4:].strip(), validate=True))
-            except ValueError as problem:  # of base64, or a SaslError
-                self._cannot_log_in(problem)
-                return
-            self._command(b64encode(response) + b"\r\n", self._login_answered, stages.EHLO)
-        else:
-            login = self.hello.login
-            dsn = "4" + reply.dsn[1:] if login is not None and login.rules.soft_bounce else reply.dsn
-            text = f"SASL authentication failed; server {self.peer.named} said: {reply.text}"
-            self._end(Verdict(dsn, text, reply.text, site=True, host=self.peer.host))
-
-    def _cannot_log_in(self, problem: Exception) -> None:
-        text = f"SASL authentication failed; cannot authenticate to server {self.peer.named}: {problem}"
-        self._end(Verdict("4.7.0", text, site=True))
+    def tell_reuse(self) -> None:
+        """The session goes on with another message."""
+        if self.secure is not None:
+            self.secure.summarize(self._connection, "reused")
 
     # --- a transaction
 
@@ -477,11 +297,6 @@ class Session(Channel):
             self._write(b"QUIT\r\n")
             self._close()
         done.callback(self._outcome)
-
-
-def _is_pix(reply: Reply) -> bool:
-    """The greeting of a Cisco PIX: its text is masked with asterisks."""
-    return all(not line.strip(b"20 *\t") for line in reply.lines) and b"*" in reply.lines[0]
 
 
 @implementer(IPullProducer)

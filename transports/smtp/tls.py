@@ -1,162 +1,400 @@
-"""TLS for the client: which servers it is used with, and what their certificates must show; TLS_README.
+"""TLS for the client: contexts, handshakes, sessions that are resumed; TLS_README.
 
-Levels (smtp_tls_security_level): ``none``; ``may`` = if the server offers it, whoever it is; ``encrypt`` = always,
-whoever it is; ``verify`` and ``secure`` = always, with a certificate of a trusted authority for the name of the host or
-of the next hop (smtp_tls_verify_cert_match, smtp_tls_secure_cert_match).  ``smtp_tls_wrappermode``
-starts with the handshake.
+    tls = ClientTLS(settings, "smtp_", policies, log, "smtp", reactor.seconds)
+    handshake = tls.handshake(policy, peer, "[mx.example.com]:25")      raises PolicyError
+    transport.startTLS(handshake)
+    problem = handshake.judge(transport.getHandle())                    "" = it is whom we want to talk to
 
-Contexts are made once a service; a connection costs a small creator object.  Names are checked with service_identity.
+A context serves all policies that ask the same of it.  It is made when it is first needed, and anew when a file that
+it comes from has changed; files that cannot be used then are told of, and the old ones stay.  Certificates are judged
+here: the library reports what is wrong with the chain; names and fingerprints are compared in
+transports.smtp.tls_match.  Trust anchors of a policy stand for their keys: whatever in the chain has such a key, or is
+signed by one, is believed.
+
+Sessions (smtp_tls_session_cache_database, whatever type and name it has) are kept in memory: one for each policy, next
+hop, host, address, port, and name that the server gave itself.
+
+``ClientTLS`` raises OSError, ValueError, OpenSSL's or cryptography's errors for files that cannot be used.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from OpenSSL import SSL
-from OpenSSL.crypto import FILETYPE_PEM
-from service_identity import CertificateError, VerificationError
-from service_identity.pyopenssl import extract_patterns, verify_hostname
-from twisted.internet import ssl
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from gateway.addresses.syntax import to_ascii
+from gateway.certificates import describe, load
 from gateway.config.settings import Settings
+from gateway.interfaces import Log
+from transports.smtp import tls_report as report
+from transports.smtp.channel import Peer
+from transports.smtp.tls_match import fingerprint_that_fits, key_bytes, name_that_fits, vouches, wanted_names
+from transports.smtp.tls_policy import PROBLEM, Level, Policies, Policy, PolicyError, is_host
+from transports.smtp.tls_report import Failure
 
-LEVELS = ("none", "may", "encrypt", "verify", "secure")
-_HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
+LOOK_EVERY = 10.0
+"""Seconds between looks whether a file has changed."""
+MOST_CONTEXTS = 100
+MOST_SESSIONS = 1000
+UNUSABLE = (OSError, ValueError, crypto.Error, SSL.Error)
+
+_VERSIONS = {
+    "tlsv1": (SSL.TLS1_VERSION, SSL.OP_NO_TLSv1), "tlsv1.1": (SSL.TLS1_1_VERSION, SSL.OP_NO_TLSv1_1),
+    "tlsv1.2": (SSL.TLS1_2_VERSION, SSL.OP_NO_TLSv1_2), "tlsv1.3": (SSL.TLS1_3_VERSION, SSL.OP_NO_TLSv1_3),
+}
+_BLOCK = re.compile(rb"-----BEGIN (CERTIFICATE|PUBLIC KEY)-----.*?-----END \1-----", re.DOTALL)
+_UNKNOWN_AUTHORITY = frozenset((2, report.SELF_SIGNED, report.SELF_SIGNED_ABOVE, report.NO_ISSUER,
+                                report.UNVERIFIED_LEAF))
+_BEHIND_NAMES = frozenset((7, report.UNVERIFIED_LEAF)) | report.EXPIRY
+"""What the library looks at after the names."""
+
+
+class _Kept(NamedTuple):
+    """A session that can be resumed, and what was found when it began."""
+
+    session: SSL.Session
+    failures: list[Failure]
+    until: float
+
+
+class ClientTLS:
+    """The TLS of one service."""
+
+    def __init__(
+        self, settings: Settings, prefix: str, policies: Policies, log: Log, program: str,
+        seconds: Callable[[], float],
+    ) -> None:
+        self.digest = policies.digest
+        self.log_level = settings.number(prefix + "tls_loglevel")
+        self.depth = settings.number(prefix + "tls_scert_verifydepth")
+        self._base = settings.directory or Path.cwd()
+        self._own = [self._base / name for name in _own_files(settings, prefix)]
+        self._ca_file, self._ca_path = settings.text(prefix + "tls_CAfile"), settings.text(prefix + "tls_CApath")
+        self._default_authorities = settings.flag("tls_append_default_CA")
+        self._log, self._program, self._seconds = log, program, seconds
+        self._lifetime = settings.seconds(prefix + "tls_session_cache_timeout")
+        self._resumes = bool(settings.words(prefix + "tls_session_cache_database")) and self._lifetime > 0
+        self._files = [*self._own, *([self._base / self._ca_file] if self._ca_file else [])]
+        self._state = _state(self._files)
+        self._looked = seconds()
+        self._contexts: dict[tuple[object, ...], SSL.Context] = {}
+        self._anchors: dict[str, tuple[object, list[Any]]] = {}
+        self._sessions: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
+        if policies.standard.wanted:
+            self._context(policies.standard)
+            self._anchor_keys(policies.standard)
+
+    def handshake(self, policy: Policy, peer: Peer, nexthop: str) -> Handshake:
+        """For a new connection.  Raises PolicyError."""
+        self._look()
+        try:
+            return Handshake(self, policy, self._context(policy), self._anchor_keys(policy), peer, nexthop)
+        except UNUSABLE as error:
+            text = f"TLS for {nexthop}: {_words(error)}"
+            if isinstance(error, OSError) and error.filename in policy.anchors:
+                text = f"error opening trust anchor file: {error.filename}: {error.strerror}"
+            self.warn(text)
+            raise PolicyError(PROBLEM) from None
+
+    def looks(self, policy: Policy) -> bool:
+        """Whether it matters what the certificate says."""
+        return policy.checked or self.log_level > 0
+
+    def warn(self, text: str) -> None:
+        self._log.warning(self._program, text)
+
+    def tell(self, text: str) -> None:
+        self._log.info(self._program, text)
+
+    # --- contexts
+
+    def _context(self, policy: Policy) -> SSL.Context:
+        looks = self.looks(policy)
+        lenient = policy.level < Level.VERIFY
+        key = (policy.versions, policy.ciphers, lenient, looks, bool(policy.anchors))
+        context = self._contexts.get(key)
+        if context is None:
+            if len(self._contexts) >= MOST_CONTEXTS:
+                self._forget_all()
+            context = self._contexts[key] = self._make(policy, lenient, looks)
+        return context
+
+    def _make(self, policy: Policy, lenient: bool, looks: bool) -> SSL.Context:
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        numbers = [_VERSIONS[name][0] for name in policy.versions]
+        context.set_min_proto_version(min(numbers))
+        context.set_max_proto_version(max(numbers))
+        context.set_options(SSL.OP_NO_COMPRESSION)
+        for name, (_, option) in _VERSIONS.items():
+            if name not in policy.versions:
+                context.set_options(option)
+        # Whom we would talk to in clear, or without knowing who it is, may as well have an old program.
+        context.set_cipher_list(f"{policy.ciphers}:@SECLEVEL={0 if lenient else 1}".encode("ascii", "ignore"))
+        context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if self._own:
+            load(context, self._own)
+        if looks:
+            store = context.get_cert_store()
+            if policy.anchors and store is not None:
+                # The library knows nothing of them: it has to look at the end of the chain like at the rest.
+                store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+            else:
+                self._trust(context)
+            context.set_verify_depth(self.depth + 1)
+        return context
+
+    def _trust(self, context: SSL.Context) -> None:
+        if self._default_authorities:
+            context.set_default_verify_paths()
+        if self._ca_file or self._ca_path:
+            file = str(self._base / self._ca_file) if self._ca_file else None
+            context.load_verify_locations(file, str(self._base / self._ca_path) if self._ca_path else None)
+
+    def _anchor_keys(self, policy: Policy) -> list[Any]:
+        """Raises OSError, ValueError."""
+        keys: list[Any] = []
+        for name in policy.anchors:
+            path = self._base / name
+            state = _state([path])
+            kept = self._anchors.get(name)
+            if kept is None or kept[0] != state:
+                kept = self._anchors[name] = (state, _keys_in(name, path))
+            keys += kept[1]
+        return keys
+
+    def _look(self) -> None:
+        now = self._seconds()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        state = _state(self._files)
+        if state == self._state:
+            return
+        self._state = state
+        old, self._contexts = self._contexts, {}
+        try:
+            probe = SSL.Context(SSL.TLS_CLIENT_METHOD)
+            if self._own:
+                load(probe, self._own)
+            self._trust(probe)
+        except UNUSABLE as error:
+            self._contexts = old
+            self.warn(f"new TLS files in {', '.join(map(str, self._files))} cannot be used, the old ones stay: "
+                      f"{_words(error)}")
+        else:
+            self._sessions.clear()
+
+    def _forget_all(self) -> None:
+        self._contexts.clear()
+        self._sessions.clear()
+
+    # --- sessions
+
+    def session(self, key: tuple[object, ...]) -> _Kept | None:
+        kept = self._sessions.get(key)
+        if kept is not None and kept.until < self._seconds():
+            del self._sessions[key]
+            return None
+        return kept
+
+    def keep(self, key: tuple[object, ...], session: SSL.Session | None, failures: list[Failure]) -> None:
+        if self._resumes and session is not None:
+            self._sessions.pop(key, None)
+            self._sessions[key] = _Kept(session, failures, self._seconds() + self._lifetime)
+            if len(self._sessions) > MOST_SESSIONS:
+                self._sessions.popitem(last=False)
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-class _Creator:
-    """Makes one connection's TLS object, with the server's name in it (RFC 6066 3)."""
+class Handshake:
+    """The TLS of one connection."""
 
-    def __init__(self, context: SSL.Context, name: str) -> None:
-        self._context, self._name = context, name
+    def __init__(
+        self, owner: ClientTLS, policy: Policy, context: SSL.Context, anchors: list[Any], peer: Peer, nexthop: str
+    ) -> None:
+        self.policy = policy
+        self.matched = False
+        """The server is the one that the policy wants."""
+        self._owner, self._context, self._anchors = owner, context, anchors
+        self._looks = owner.looks(policy)
+        self._peer, self._nexthop = peer, nexthop
+        self._failures: list[Failure] = []
+        self._chain: dict[int, x509.Certificate] = {}
+        self._resumed: _Kept | None = None
+        self._full = False
+        self._key: tuple[object, ...] = ()
+        self._trust = "Anonymous"
+
+    def greeted_by(self, name: str) -> None:
+        """What the server calls itself: several may stand behind one address."""
+        self._key = (self.policy, self._nexthop, self._peer.host, self._peer.address, self._peer.port, name.lower())
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
-        if self._name:
-            connection.set_tlsext_host_name(self._name.encode("ascii"))
+        if self._looks:
+            connection.set_verify(SSL.VERIFY_PEER, self._found)
+        name = self._server_name()
+        if name:
+            connection.set_tlsext_host_name(name.encode("ascii"))
+        self._resumed = self._owner.session(self._key)
+        if self._resumed is not None:
+            try:
+                connection.set_session(self._resumed.session)
+            except ValueError:  # of a context that is no more
+                self._resumed = None
         return connection
 
+    def _server_name(self) -> str:
+        """RFC 6066 3."""
+        word = self.policy.servername
+        name = {"hostname": self._peer.host, "nexthop": self._peer.domain}.get(word.lower(), word)
+        return name if is_host(name) and not name.replace(".", "").isdigit() else ""
 
-class TLSPolicy:
-    """What one service wants.  Raises ValueError for a level that is not known here, OSError and SSL.Error for files
-    that cannot be used."""
+    def _found(
+        self, connection: SSL.Connection, certificate: crypto.X509, number: int, depth: int, good: int
+    ) -> bool:
+        """The library has looked at a certificate of the chain.  It is always told to go on: ``judge`` decides."""
+        self._full = True
+        owner = self._owner
+        if depth > owner.depth:
+            good, number = 0, report.TOO_LONG
+        if owner.log_level > 1 or self._anchors or not good:
+            parsed = certificate.to_cryptography()
+            self._chain[depth] = parsed
+            if not good:
+                self._failures.append(Failure(number, depth, report.one_line(parsed.issuer)))
+            if owner.log_level > 1:
+                subject = report.one_line(parsed.subject)
+                owner.tell(f"{self._peer.relay}: depth={depth} verify={good} subject={subject}")
+        return True
 
-    def __init__(self, settings: Settings, prefix: str = "smtp_") -> None:
-        level = settings.text(prefix + "tls_security_level").lower()
-        if not level:
-            enforced, used = settings.flag(prefix + "enforce_tls"), settings.flag(prefix + "use_tls")
-            level = "encrypt" if enforced else "may" if used else "none"
-        if level not in LEVELS:
-            raise ValueError(f"{prefix}tls_security_level: {level} is not supported; use one of {', '.join(LEVELS)}")
-        self.level = level
-        self.wrapped = settings.flag(prefix + "tls_wrappermode") and level not in ("none", "may")
-        self.wanted = level != "none"
-        self.required = level not in ("none", "may")
-        self.checked = level in ("verify", "secure")
-        self.servername = settings.text(prefix + "tls_servername")
-        matching = "tls_verify_cert_match" if level == "verify" else "tls_secure_cert_match"
-        self._match = settings.words(prefix + matching)
-        self._log_level = settings.number(prefix + "tls_loglevel")
-        self._context = self._make_context(settings, prefix) if self.wanted else None
-
-    def plain(self) -> TLSPolicy:
-        """The policy for another try without TLS, after a handshake failed at level "may"."""
-        copy = object.__new__(TLSPolicy)
-        copy.__dict__.update(self.__dict__, level="none", wanted=False)
-        return copy
-
-    def _make_context(self, settings: Settings, prefix: str) -> SSL.Context:
-        options: dict[str, Any] = {}
-        certificate = settings.text(prefix + "tls_cert_file")
-        if certificate:
-            key = settings.text(prefix + "tls_key_file")
-            with open(certificate, "rb") as opened:
-                chain = [cert.original for cert in _certificates(opened.read())]
-            with open(key, "rb") as opened:
-                private = ssl.KeyPair.load(opened.read(), FILETYPE_PEM).original
-            options = {"certificate": chain[0], "extraCertChain": chain[1:], "privateKey": private}
-        factory = ssl.CertificateOptions(verify=False, **options)
-        context = factory.getContext()
-        if self.checked:
-            file, path = settings.text(prefix + "tls_CAfile"), settings.text(prefix + "tls_CApath")
-            if file or path:
-                context.load_verify_locations(file or None, path or None)
-            else:
-                context.set_default_verify_paths()
-            context.set_verify(SSL.VERIFY_PEER, lambda connection, certificate, number, depth, good: bool(good))
-        return context
-
-    def creator(self, peer: Any) -> Any:
-        assert self._context is not None
-        name = peer.host if self.servername == "hostname" else peer.domain if self.servername == "nexthop" else ""
-        if not name:
-            name = self.servername or (peer.domain or peer.host if self.checked else peer.host)
-        return _Creator(self._context, _server_name(name))
-
-    def problem(self, transport: Any, peer: Any) -> str:
-        """Why the server is not whom we want to talk to; "" = it is."""
-        if not self.checked:
+    def judge(self, connection: SSL.Connection) -> str:
+        """After the handshake: why the server is not whom we want to talk to; "" = it is.  Tells the log."""
+        owner, policy, server = self._owner, self.policy, self._peer.relay
+        if not self._looks:
             return ""
-        connection = transport.getHandle()
-        for name in self._names(peer):
-            try:
-                if name.startswith("."):
-                    if any(pattern.lower().endswith(name) for pattern in _dns_names(connection)):
-                        return ""
-                else:
-                    verify_hostname(connection, name)
-                    return ""
-            except (VerificationError, CertificateError, ValueError):
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        failures = self._failures
+        if not self._full and self._resumed is not None:
+            failures = self._failures = self._resumed.failures
+        failure: Failure | None = Failure(1, 0)
+        if certificate is not None:
+            failure, fitted = self._judge_certificate(certificate, failures)
+            self._trust = "Untrusted" if failure is not None else "Verified" if policy.checked else "Trusted"
+            self._describe(certificate, fitted)
+        self.matched = policy.checked and failure is None
+        if policy.checked and failure is not None and certificate is not None:
+            if self._full:
+                owner.tell(report.reason(failure, server, owner.depth))
+            else:
+                owner.tell(f"{server}: re-using session with untrusted peer credential, look for details earlier in "
+                           "the log")
+        self.summarize(connection, "established")
+        return "Server certificate not verified" if policy.checked and failure is not None else ""
+
+    def summarize(self, connection: SSL.Connection, what: str) -> None:
+        """``what``: "established", or "reused" for another message in the same connection."""
+        if self._owner.log_level > 0:
+            self._owner.tell(report.summary(connection, self._peer.relay, self._trust, what, full=self._full))
+
+    def remember(self, connection: SSL.Connection) -> None:
+        """The server has answered within TLS, so that it has sent what a session is resumed with."""
+        self._owner.keep(self._key, connection.get_session(), self._failures)
+
+    def _judge_certificate(
+        self, certificate: x509.Certificate, failures: list[Failure]
+    ) -> tuple[Failure | None, str]:
+        """What counts against it, and what in it has fitted."""
+        policy = self.policy
+        if policy.level is Level.FINGERPRINT:
+            fitted = fingerprint_that_fits(certificate, self._owner.digest, policy.match)
+            return (None, fitted) if fitted else (Failure(report.NO_ANCHOR, 0), "")
+        if self._anchors:
+            failures = self._with_anchors(failures)
+        if not policy.checked:
+            return min(failures, key=lambda each: each.depth, default=None), ""
+        names = wanted_names(policy.match, self._peer.domain, self._peer.host)
+        fitted = name_that_fits(certificate, names)
+        if not fitted:
+            leaf = [each for each in failures if each.depth == 0 and each.number not in _BEHIND_NAMES]
+            return (leaf[0] if leaf else Failure(report.MISMATCH, 0)), ""
+        return min(failures, key=lambda each: each.depth, default=None), fitted
+
+    def _with_anchors(self, failures: list[Failure]) -> list[Failure]:
+        """What counts when the chain leads to one of the policy's own trust anchors."""
+        if not self._full:
+            return failures
+        known = {key_bytes(key) for key in self._anchors}
+        for depth in sorted(self._chain):
+            certificate = self._chain[depth]
+            if key_bytes(certificate.public_key()) in known:
+                ignored = _UNKNOWN_AUTHORITY | report.EXPIRY
+            elif any(vouches(key, certificate) for key in self._anchors):
+                ignored = _UNKNOWN_AUTHORITY
+            else:
                 continue
-        return "Server certificate not verified"
+            failures = [
+                each for each in failures
+                if each.depth < depth or (each.depth == depth and each.number not in ignored)
+            ]
+            break
+        else:
+            failures = [each for each in failures if each.number not in _UNKNOWN_AUTHORITY]
+            failures.append(Failure(report.NO_ANCHOR, 0))
+        self._failures = failures
+        return failures
 
-    def _names(self, peer: Any) -> list[str]:
-        domain = _server_name(peer.domain)
-        found = []
-        for word in self._match:
-            if word == "hostname":
-                found.append(_server_name(peer.host))
-            elif word == "nexthop":
-                found.append(domain)
-            elif word == "dot-nexthop":
-                found.append("." + domain if domain else "")
-            else:
-                found.append(word.lower())
-        return [name for name in found if name]
-
-    def note(self, transport: Any, peer: Any) -> str:
-        """The line for smtp_tls_loglevel = 1 and more."""
-        if self._log_level < 1:
-            return ""
-        connection = transport.getHandle()
-        trust = "Verified" if self.checked else "Untrusted"
-        cipher, bits = connection.get_cipher_name(), connection.get_cipher_bits()
-        version = connection.get_protocol_version_name()
-        return (
-            f"{trust} TLS connection established to {peer.relay}: {version} with cipher {cipher} ({bits}/{bits} bits)"
-        )
+    def _describe(self, certificate: x509.Certificate, fitted: str) -> None:
+        owner, server = self._owner, self._peer.relay
+        if owner.log_level < 2:
+            return
+        subject, issuer, (whole, key) = describe(certificate, owner.digest)
+        if fitted:
+            owner.tell(f"{server}: matched peername: {fitted}")
+        owner.tell(f"{server}: subject_CN={subject}, issuer_CN={issuer}, fingerprint={whole}, pkey_fingerprint={key}")
 
 
-def _server_name(name: str) -> str:
-    """A name that may be sent and compared: no final dot, ASCII, no address; "" if there is none."""
-    name = to_ascii(name.rstrip(".")).lower()
-    return name if _HOST.fullmatch(name) and not name.replace(".", "").isdigit() else ""
+def _own_files(settings: Settings, prefix: str) -> list[str]:
+    names = settings.words(prefix + "tls_chain_files")
+    if not names:
+        for kind in ("", "ec"):
+            certificate = settings.text(f"{prefix}tls_{kind}cert_file")
+            if certificate and certificate != "none":
+                names += [settings.text(f"{prefix}tls_{kind}key_file"), certificate]
+    return list(dict.fromkeys(names))
 
 
-def _dns_names(connection: SSL.Connection) -> list[str]:
-    certificate = connection.get_peer_certificate()
-    if certificate is None:
-        return []
-    patterns = [getattr(pattern, "pattern", b"") for pattern in extract_patterns(certificate)]
-    return [pattern.decode("ascii", "replace") for pattern in patterns if isinstance(pattern, bytes)]
+def _keys_in(name: str, path: Path) -> list[Any]:
+    keys: list[Any] = []
+    for match in _BLOCK.finditer(path.read_bytes()):
+        if match[1] == b"CERTIFICATE":
+            keys.append(x509.load_pem_x509_certificate(match[0]).public_key())
+        else:
+            keys.append(load_pem_public_key(match[0]))
+    if not keys:
+        raise ValueError(f"no certificate and no public key in trust anchor file {name}")
+    return keys
 
 
-def _certificates(data: bytes) -> list[ssl.Certificate]:
-    end = b"-----END CERTIFICATE-----"
-    blocks = [block + end for block in data.split(end)[:-1]]
-    return [ssl.Certificate.loadPEM(block[block.index(b"-----BEGIN CERTIFICATE-----") :]) for block in blocks]
+def _state(files: list[Path]) -> list[tuple[int, int, int] | None]:
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            status = file.stat()
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,11 +1,12 @@
 """The SMTP client, and the LMTP client as a variant: smtp(8).
 
-    transport = SMTPTransport(settings, "relay", resolver, source, log, reactor, own_addresses)
+    transport = SMTPTransport(settings, "relay", resolver, source, log, reactor, tables, own_addresses)
     results = await transport.deliver(request)
 
-``settings``: with the service's own "-o" values over main.cf.  ``own_addresses``: this host's, for loop detection
-(inet_interfaces, proxy_interfaces).  ``program``: the name in the log, "smtp" or "lmtp" if none is given.
-``generic``: smtp_generic_maps, if there are any; ``logins``: if the service logs in to servers.
+``settings``: with the service's own "-o" values over main.cf.  ``tables``: where smtp_tls_policy_maps and the like are
+opened.  ``own_addresses``: this host's, for loop detection (inet_interfaces, proxy_interfaces).  ``program``: the name
+in the log, "smtp" or "lmtp" if none is given.  ``generic``: smtp_generic_maps, if there are any; ``logins``: if the
+service logs in to servers.
 Raises ConfigError, ValueError, OSError or OpenSSL's Error at once for a configuration that cannot work.
 """
 
@@ -20,15 +21,18 @@ from zope.interface import implementer
 from gateway.addresses.rewriting import Generic
 from gateway.config.settings import Settings
 from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Request, Result
+from gateway.tables.registry import Tables
 from transports.smtp.connect import Connector
 from transports.smtp.delivery import Delivery, Parts
 from transports.smtp.hosts import HostFinder
+from transports.smtp.introduction import Introductions
 from transports.smtp.login import Logins
-from transports.smtp.nexthop import parse, split
+from transports.smtp.nexthop import destination, parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.pool import Pool
-from transports.smtp.tls import TLSPolicy
+from transports.smtp.tls import ClientTLS
+from transports.smtp.tls_policy import Policies, PolicyError
 
 
 @implementer(ITransport)
@@ -41,6 +45,7 @@ class SMTPTransport:
         source: IContentSource,
         log: Log,
         reactor: Any,
+        tables: Tables,
         own_addresses: Collection[str] = (),
         *,
         lmtp: bool = False,
@@ -50,14 +55,18 @@ class SMTPTransport:
         randomness: random.Random | None = None,
     ) -> None:
         options = Options.of(settings, lmtp)
+        prefix = "lmtp_" if lmtp else "smtp_"
         self.service = service_name
         self.program = program or ("lmtp" if lmtp else "smtp")
         self._source = source
         self._line_limit = options.line_limit
         self._pool = Pool(options, reactor)
+        policies = Policies(settings, prefix, tables, log, self.program)
+        tls = ClientTLS(settings, prefix, policies, log, self.program, reactor.seconds)
         self._parts = Parts(
             options,
-            TLSPolicy(settings, "lmtp_" if lmtp else "smtp_"),
+            policies,
+            Introductions(settings, prefix, tables, self.program, options, tls, logins),
             HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom()),
             Connector(options, reactor, log, self.program),
             self._pool,
@@ -65,7 +74,6 @@ class SMTPTransport:
             self.program,
             reactor.seconds,
             generic,
-            logins,
         )
 
     async def deliver(self, request: Request) -> Sequence[Result]:
@@ -81,12 +89,13 @@ class SMTPTransport:
     async def describe(self, request: Request) -> list[str]:
         """See IDescribes: the hosts in the order in which they would be tried, and the TLS level."""
         options = self._parts.options
-        lines = [f"TLS level {self._parts.tls.level}"]
+        lines = []
         if self._parts.generic is not None:
             for address in (request.entry.envelope.sender, *request.addresses):
                 if (outside := await self._parts.generic.address(address)) != address:
                     lines.append(f"generic: {address} becomes {outside}")
         for text in (*split(request.nexthop), *options.fallback):
+            lines += [f"{text}: {line}" for line in await self.tls_policy(text)]
             try:
                 hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
             except ValueError as error:
@@ -97,6 +106,14 @@ class SMTPTransport:
             if hosts.why is not None and not hosts.peers:
                 lines.append(f"{text}: would wait or be returned: {hosts.why.reason}")
         return lines
+
+    async def tls_policy(self, nexthop: str) -> list[str]:
+        """Lines for people: how much TLS one next hop wants, which names, and where that stands."""
+        try:
+            policy = await self._parts.policies.find(destination(nexthop, self._parts.options.lmtp))
+        except PolicyError as error:
+            return [f"mail would wait: {error}"]
+        return policy.explained()
 
     async def stop(self) -> None:
         self._pool.close()

@@ -128,7 +128,7 @@ def test_no_password_is_shown_by_default() -> None:
     assert result.reason == (
         "SASL authentication failed; cannot authenticate to server x.test[192.0.2.1]: no mechanism available"
     )
-    assert host.commands == ["EHLO gw.test"]
+    assert host.commands == ["EHLO gw.test", "QUIT"]
 
 
 def test_tls_makes_a_difference() -> None:
@@ -177,8 +177,8 @@ def test_whose_password(key: str, sender: str, dependent: str, login: bytes) -> 
 def test_a_session_is_for_one_login_only() -> None:
     for dependent, sessions in (("no", 2), ("yes", 3)):
         world, host = world_with_host(smtp_sender_dependent_authentication=dependent)
-        for _ in range(3):
-            assert world.send("x.test")[0].status == SENT
+        for sender in ("ann@gw.test", "ann@gw.test", "ann@gw.test", "joe@gw.test", "ann@gw.test", "joe@gw.test"):
+            assert world.send("x.test", sender=sender)[0].status == SENT
         assert len(host.sessions) == sessions
     world, host = world_with_host()
     for nexthop in ("x.test", "x.test", "[192.0.2.1]"):
@@ -208,7 +208,7 @@ def test_what_goes_wrong(replies: str, soft: str, status: str, dsn: str, reason:
     host.replies["AUTH"] = replies
     (result,) = world.send("x.test")
     assert (result.status, result.dsn, result.reason) == (status, dsn, reason)
-    assert len(host.commands) == 2
+    assert [command[:4] for command in host.commands] == ["EHLO", "AUTH", "QUIT"][: 2 if replies == "CLOSE" else 3]
 
 
 def test_nothing_in_common() -> None:

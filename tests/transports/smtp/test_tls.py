@@ -1,152 +1,77 @@
-"""STARTTLS with real handshakes over loopback sockets."""
+"""STARTTLS with real handshakes over loopback sockets: levels, and what follows a failure."""
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor, ssl
-from twisted.internet.protocol import Factory
-from twisted.protocols.basic import LineReceiver
 
-from gateway.config.settings import Settings
-from gateway.interfaces import DEFERRED, SENT
-from gateway.log import MemoryLog
-from tests.transports.smtp.world import Message, Names, World
-from transports.smtp import SMTPTransport
-
-
-class Server(LineReceiver):
-    """Offers STARTTLS; ``behind``: what it says in clear right behind the 220."""
-
-    delimiter = b"\r\n"
-
-    def connectionMade(self) -> None:
-        self.secure = self.factory.wrapped
-        self.data = False
-        self.factory.connections += 1
-        self.sendLine(b"220 mx.test ESMTP")
-
-    def lineReceived(self, line: bytes) -> None:
-        self.factory.lines.append((self.secure, line))
-        verb = line[:4].upper()
-        if self.data:
-            if line == b".":
-                self.data = False
-                self.sendLine(b"250 2.0.0 Ok")
-        elif verb == b"STAR":
-            self.transport.write(self.factory.answer + b"\r\n" + self.factory.behind)
-            if self.factory.answer.startswith(b"220"):
-                self.secure = True
-                if self.factory.garbage:
-                    self.setRawMode()
-                else:
-                    self.transport.startTLS(self.factory.context)
-        elif verb == b"EHLO":
-            self.sendLine(b"250-mx.test")
-            self.sendLine(b"250 " + (b"8BITMIME" if self.secure or not self.factory.offered else b"starttls"))
-        elif verb == b"DATA":
-            self.data = True
-            self.sendLine(b"354 go")
-        elif verb == b"QUIT":
-            self.transport.loseConnection()
-        else:
-            self.sendLine(b"250 ok")
-
-
-    def rawDataReceived(self, data: bytes) -> None:
-        """The client's hello of the handshake."""
-        self.transport.write(b"this is no handshake")
-        self.transport.loseConnection()
-
-
-class Site:
-    def __init__(self, tmp_path: Path) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mx.test")])
-        now = datetime.datetime.now(datetime.UTC)
-        certificate = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(1).not_valid_before(now).not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("mx.test"), x509.DNSName("a.hop.test")]), False)
-            .add_extension(x509.BasicConstraints(True, None), True)
-            .sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        self.ca = tmp_path / "ca.pem"
-        self.ca.write_bytes(pem)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        self.factory: Any = Factory.forProtocol(Server)
-        self.factory.context = ssl.PrivateCertificate.loadPEM(pem + private).options()
-        self.factory.answer, self.factory.behind, self.factory.lines = b"220 go", b"", []
-        self.factory.garbage, self.factory.offered, self.factory.connections = False, True, 0
-        self.factory.wrapped = False
-        self.names = Names()
-        self.log = MemoryLog()
-
-    def listen(self, wrapped: bool = False) -> int:
-        self.factory.wrapped = wrapped
-        loop: Any = reactor
-        if wrapped:
-            self.port = loop.listenSSL(0, self.factory, self.factory.context, interface="127.0.0.1")
-        else:
-            self.port = loop.listenTCP(0, self.factory, interface="127.0.0.1")
-        return int(self.port.getHost().port)
-
-    async def send(self, level: str, nexthop: str = "mx.test", wrapped: bool = False, **values: str) -> Any:
-        port = self.listen(wrapped)
-        self.names.hosts |= dict.fromkeys(("mx.test", "other.test", "hop.test"), ["127.0.0.1"])
-        conf = {"myhostname": "gw.test", "smtp_tls_security_level": level, "smtp_tls_CAfile": str(self.ca), **values}
-        transport = SMTPTransport(Settings(conf), "smtp", self.names, self, self.log, reactor)
-        try:
-            (result,) = await transport.deliver(World().request(f"[{nexthop}]:{port}", "to@x"))
-        finally:
-            await self.port.stopListening()
-        return result
-
-    async def content(self, id: str) -> Message:
-        return Message(b"Subject: x\n\nbody\n")
-
-    def lines(self, secure: bool) -> list[bytes]:
-        return [line for was_secure, line in self.factory.lines if was_secure is secure]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    yield Site(tmp_path)
+from gateway.config import ConfigError
+from gateway.interfaces import BOUNCED, DEFERRED, SENT
+from tests.transports.smtp.tls_site import Site
+from tests.transports.smtp.world import World
 
 
 @ensureDeferred
 async def test_may_uses_it_whoever_it_is(site: Site) -> None:
-    result = await site.send("may", "other.test", smtp_tls_loglevel="1")
+    result = await site.send("may", "other.test", smtp_tls_loglevel="1", smtp_tls_CAfile="")
     assert result.status == SENT
     assert b"MAIL FROM:<from@gw.test>" in site.lines(True) and site.lines(False) == [b"EHLO gw.test", b"STARTTLS"]
     assert "Untrusted TLS connection established to other.test[127.0.0.1]" in site.log.text
+    assert "verification failed" not in site.log.text
 
 
 @ensureDeferred
 async def test_none_does_not(site: Site) -> None:
-    assert (await site.send("none")).status == SENT
+    assert (await site.send("none", smtp_tls_note_starttls_offer="yes")).status == SENT
     assert not site.lines(True)
+    assert "Host offered STARTTLS: [mx.test]" in site.log.text
+
+
+LATE = 400.0  # seconds: longer than minimal_backoff_time
 
 
 @ensureDeferred
-async def test_may_goes_on_in_clear_after_a_failure(site: Site) -> None:
+async def test_may_goes_on_in_clear_after_a_failure_when_the_message_has_waited(site: Site) -> None:
     site.factory.garbage = True
-    site.factory.answer = b"220 go"
     result = await site.send("may")
-    assert result.status == SENT and site.factory.connections == 2
+    assert (result.status, result.dsn) == (DEFERRED, "4.7.5")
+    assert result.reason == "Cannot start TLS: handshake failure"
+    assert not result.destination_down and site.factory.connections == 1
+    assert f"SSL_connect error to {result.relay}: -1" in site.log.text
+    assert "warning: TLS library problem: error:SSL routines::wrong version number" in site.log.text
+    result = await site.send("may", age=LATE)
+    assert result.status == SENT and site.factory.connections == 3
     assert b"MAIL FROM:<from@gw.test>" in site.lines(False)
+    assert "QID: Cannot start TLS: handshake failure" in site.log.text
+
+
+@ensureDeferred
+async def test_may_goes_on_in_clear_when_the_line_breaks_within_tls(site: Site) -> None:
+    site.factory.hangs_up = True
+    result = await site.send("may")
+    assert (result.status, result.dsn) == (DEFERRED, "4.4.2")
+    assert (await site.send("may", age=LATE)).status == SENT
+    assert b"DATA" in site.lines(False) and site.factory.connections == 3
+
+
+@ensureDeferred
+async def test_not_with_a_password(site: Site) -> None:
+    site.factory.garbage = True
+    site.factory.clear_keywords = [b"AUTH PLAIN"]
+    result = await site.send(
+        "may", age=LATE, smtp_sasl_auth_enable="yes", smtp_sasl_security_options="noanonymous",
+        smtp_sasl_password_maps="inline:{mx.test=u:p}",
+    )  # fmt: skip
+    assert result.status == DEFERRED and site.factory.connections == 1
+    assert not [line for _, line in site.factory.lines if line.startswith((b"AUTH", b"MAIL"))]
+
+
+@ensureDeferred
+async def test_a_handshake_takes_its_time_only(site: Site) -> None:
+    site.factory.silent = True
+    result = await site.send("may", smtp_starttls_timeout="1s")
+    assert (result.status, result.reason) == (DEFERRED, "Cannot start TLS: handshake failure")
+    assert f"SSL_connect error to {result.relay}: Connection timed out" in site.log.text
 
 
 @ensureDeferred
@@ -159,15 +84,18 @@ async def test_may_goes_on_in_the_same_session_after_a_refusal(site: Site) -> No
 @ensureDeferred
 async def test_encrypt_never_goes_on_in_clear(site: Site) -> None:
     site.factory.garbage = True
-    result = await site.send("encrypt")
-    assert (result.status, result.dsn) == (DEFERRED, "4.7.5")
+    result = await site.send("encrypt", age=LATE)
+    assert (result.status, result.dsn, result.destination_down) == (DEFERRED, "4.7.5", True)
     assert result.reason == "Cannot start TLS: handshake failure"
-    site.factory.answer = b"454 4.7.0 not now"
-    result = await site.send("encrypt")
-    assert (result.status, result.dsn) == (DEFERRED, "4.7.0")
-    assert result.reason.startswith("TLS is required, but host mx.test[127.0.0.1] refused to start TLS: 454")
+    for answer, status in ((b"454 4.7.0 not now", DEFERRED), (b"500 5.5.1 what", BOUNCED)):
+        site.factory.answer = answer
+        result = await site.send("encrypt", age=LATE)
+        assert (result.status, result.dsn) == (status, answer.split()[1].decode())
+        assert result.reason == (
+            f"TLS is required, but host mx.test[127.0.0.1] refused to start TLS: {answer.decode()}"
+        )
     site.factory.offered = False
-    result = await site.send("encrypt")
+    result = await site.send("encrypt", age=LATE)
     assert (result.status, result.dsn) == (DEFERRED, "4.7.4")
     assert result.reason == "TLS is required, but was not offered by host mx.test[127.0.0.1]"
     assert not [line for line in site.lines(False) if line.startswith(b"MAIL")]
@@ -183,30 +111,58 @@ async def test_what_comes_in_clear_behind_the_220_is_never_believed(site: Site) 
 
 
 @ensureDeferred
-async def test_certificates_are_checked(site: Site) -> None:
-    assert (await site.send("verify", "mx.test")).status == SENT
-    assert (await site.send("secure", "mx.test")).status == SENT
-    assert (await site.send("secure", "hop.test", smtp_tls_secure_cert_match="dot-nexthop")).status == SENT
-    assert (await site.send("secure", "other.test", smtp_tls_secure_cert_match="mx.test")).status == SENT
-    assert not [line for line in site.lines(False) if line.startswith(b"MAIL")]
-    del site.factory.lines[:]
-    for level in ("verify", "secure"):
-        result = await site.send(level, "other.test")
-        assert (result.status, result.dsn, result.reason) == (DEFERRED, "4.7.5", "Server certificate not verified")
-        result = await site.send(level, "mx.test", smtp_tls_CAfile="/etc/ssl/certs/ca-certificates.crt")
-        assert (result.status, result.reason) == (DEFERRED, "Cannot start TLS: handshake failure")
-    assert not [line for _, line in site.factory.lines if line.startswith(b"MAIL")]
-
-
-@ensureDeferred
 async def test_wrapper_mode(site: Site) -> None:
     result = await site.send("encrypt", wrapped=True, smtp_tls_wrappermode="yes")
     assert result.status == SENT and not site.lines(False)
 
 
-def test_levels_that_are_not_known() -> None:
-    for level in ("dane", "rubbish"):
-        with pytest.raises(ValueError, match="smtp_tls_security_level"):
-            World(smtp_tls_security_level=level)
+@ensureDeferred
+async def test_wrapper_mode_wants_a_level(site: Site) -> None:
+    result = await site.send("may", smtp_tls_wrappermode="yes")
+    assert (result.status, result.dsn, result.relay) == (DEFERRED, "4.3.0", "none")
+    assert result.reason == "server unavailable or unable to receive mail" and not site.factory.connections
+    assert 'smtp_tls_wrappermode requires "smtp_tls_security_level = encrypt" (or stronger)' in site.log.text
 
 
+@ensureDeferred
+async def test_lmtp_likewise(site: Site) -> None:
+    result = await site.send("verify", prefix="lmtp_", lmtp_tls_loglevel="1")
+    assert result.status == SENT and site.lines(False) == [b"LHLO gw.test", b"STARTTLS"]
+    assert "lmtp: Verified TLS connection established to mx.test[127.0.0.1]" in site.log.text
+    result = await site.send("secure", "other.test", prefix="lmtp_")
+    assert result.reason == "Server certificate not verified"
+
+
+@ensureDeferred
+async def test_connections_are_used_again_only_if_that_is_wanted(site: Site) -> None:
+    for reuse, connections in (("no", 3), ("yes", 2)):
+        site.factory.connections = 0
+        for again in (False, True, True):
+            result = await site.send("encrypt", again=again, smtp_tls_connection_reuse=reuse, smtp_tls_loglevel="1")
+            assert result.status == SENT
+        assert site.factory.connections == connections
+    assert site.log.text.count("Trusted TLS connection reused to mx.test[127.0.0.1]") == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"smtp_tls_security_level": "dane"}, "smtp_tls_security_level: dane is not supported"),
+        ({"smtp_tls_security_level": "rubbish"}, "smtp_tls_security_level: rubbish is not supported"),
+        ({"smtp_tls_security_level": "fingerprint"}, "with no fingerprints to match"),
+        ({"smtp_tls_security_level": "may", "smtp_tls_ciphers": "best"}, "invalid cipher grade: best"),
+        ({"smtp_tls_security_level": "may", "smtp_tls_protocols": "TLSv9"}, "unknown protocol TLSv9"),
+        ({"smtp_tls_security_level": "may", "smtp_tls_protocols": "SSLv3"}, "leaves no protocol that is spoken"),
+        ({"smtp_tls_security_level": "may", "smtp_tls_servername": "a..b"}, "specifies an invalid hostname"),
+        ({"smtp_tls_fingerprint_digest": "rot13"}, "unknown digest rot13"),
+    ],
+)
+def test_mistakes_in_main_cf_are_told_at_start(values: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        World(**values)
+
+
+def test_files_that_are_not_there_are_told_at_start() -> None:
+    for parameter in ("smtp_tls_cert_file", "smtp_tls_chain_files"):
+        with pytest.raises(OSError, match="No such file"):
+            World(smtp_tls_security_level="may", **{parameter: "/nonexistent"})

@@ -311,7 +311,7 @@ class World:
         settings = Settings(values)
         tables = Tables(clock=self.net, log=self.log)
         self.transport = SMTPTransport(
-            settings, "smtp", self.names, _Source(self), self.log, self.net, own, lmtp=lmtp,  # type: ignore[arg-type]
+            settings, "smtp", self.names, _Source(self), self.log, self.net, tables, own, lmtp=lmtp,  # type: ignore[arg-type]
             generic=Generic.from_settings(settings, tables, own, log=self.log),
             logins=Logins.of(settings, tables, lambda: "nonce", lmtp=lmtp, own_addresses=own),
         )

@@ -1,0 +1,59 @@
+"""How we introduce ourselves to a host: what tables and parameters say about a session before it begins.
+
+    hello = await introductions.hello(request, policy, peer, text)
+
+It says whether TLS is used and how, as whom to log in, which of the server's extensions are not seen
+(smtp_discard_ehlo_keyword_address_maps, smtp_discard_ehlo_keywords), and which work-arounds for a firewall are allowed
+(smtp_pix_workaround_maps, smtp_pix_workarounds).  Raises PolicyError or TableError: nothing may be sent then.
+"""
+
+from __future__ import annotations
+
+from gateway.config.settings import Settings
+from gateway.interfaces import Request
+from gateway.tables.maps import Maps
+from gateway.tables.registry import Tables
+from transports.smtp.channel import Peer
+from transports.smtp.login import Logins
+from transports.smtp.nexthop import NextHop, destination
+from transports.smtp.opening import Hello
+from transports.smtp.options import Options
+from transports.smtp.tls import ClientTLS
+from transports.smtp.tls_policy import Policy
+
+
+class Introductions:
+    def __init__(
+        self, settings: Settings, prefix: str, tables: Tables, program: str, options: Options, tls: ClientTLS,
+        logins: Logins | None,
+    ) -> None:
+        def maps(name: str) -> Maps | None:
+            words = settings.words(prefix + name)
+            return tables.maps(words, settings, title=prefix + name, program=program) if words else None
+
+        self._options, self._tls = options, tls
+        self.logins = logins
+        self._discards = maps(f"discard_{'lhlo' if options.lmtp else 'ehlo'}_keyword_address_maps")
+        self._workarounds = maps("pix_workaround_maps")
+
+    async def hello(
+        self, request: Request, policy: Policy, hop: NextHop, text: str, peer: Peer, age: float, detect_loops: bool
+    ) -> Hello:
+        """``text``: the next hop as it is written; ``age``: of the message, in seconds."""
+        options = self._options
+        hello = Hello(
+            policy, hop.host or hop.path, discarded=options.discard_keywords, queue_id=request.entry.id,
+            detect_loops=detect_loops,
+        )
+        name = destination(text, options.lmtp)
+        if policy.wanted:
+            hello.handshake = self._tls.handshake(policy, peer, name)
+        if self.logins is not None:
+            hello.login = await self.logins.find(request.entry.envelope.sender, peer.host, name)
+        if self._discards is not None and (match := await self._discards.find(peer.address)):
+            hello.discarded = frozenset(match.value.replace(",", " ").upper().split())
+        if age >= options.pix_threshold:
+            hello.workarounds = options.pix_workarounds
+            if self._workarounds is not None and (match := await self._workarounds.find(peer.address)):
+                hello.workarounds = tuple(match.value.replace(",", " ").split())
+        return hello

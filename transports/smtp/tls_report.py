@@ -1,0 +1,109 @@
+"""What is told of a TLS connection, in Postfix's words: the summary, and why a certificate is not believed."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from OpenSSL import SSL
+
+_EXCHANGES = {"x25519": "X25519", "x448": "X448"}
+_CURVES = {"secp256r1": "prime256v1", "prime256v1": "prime256v1"}
+_DIGESTS = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
+"""Of signatures by keys on these curves (RFC 8446 4.2.3)."""
+_FINITE_FIELD = re.compile(r"ffdhe([0-9]+)", re.IGNORECASE)
+_UNSAFE = re.compile(r"[^\x20-\x7e]")
+
+SELF_SIGNED, NO_ISSUER, SELF_SIGNED_ABOVE, UNVERIFIED_LEAF = 18, 20, 19, 21
+MISMATCH, NO_ANCHOR = 62, 65
+EXPIRY = frozenset((9, 10, 13, 14))
+_EARLY_ENOUGH, _LATE = frozenset((9, 13)), frozenset((10, 14))
+_PURPOSE, TOO_LONG = 26, 22
+
+_TEXTS = {
+    1: "unspecified certificate verification error", 2: "unable to get issuer certificate",
+    4: "unable to decrypt certificate's signature", 6: "unable to decode issuer public key",
+    7: "certificate signature failure", 21: "unable to verify the first certificate", 23: "certificate revoked",
+    24: "invalid CA certificate", 25: "path length constraint exceeded", 27: "certificate not trusted",
+    28: "certificate rejected", 32: "key usage does not include certificate signing",
+    34: "unhandled critical extension", 47: "permitted subtree violation", 48: "excluded subtree violation",
+    62: "hostname mismatch", 65: "no matching DANE TLSA records", 66: "EE certificate key too weak",
+    67: "CA certificate key too weak", 68: "CA signature digest algorithm too weak",
+    79: "invalid CA certificate",
+}
+
+
+class Failure(NamedTuple):
+    """Why a certificate is not believed: OpenSSL's number, where in the chain (0 = the server's own), by whom that
+    certificate says it was issued."""
+
+    number: int
+    depth: int
+    issuer: str = ""
+
+
+def reason(failure: Failure, server: str, limit: int) -> str:
+    """``server``: with its address and port; ``limit``: of the chain's length."""
+    number, depth = failure.number, failure.depth
+    whose = "CA" if depth else "server"
+    if number == SELF_SIGNED:
+        return f"certificate verification failed for {server}: self-signed certificate"
+    if number in (NO_ISSUER, SELF_SIGNED_ABOVE):
+        return f"certificate verification failed for {server}: untrusted issuer {failure.issuer}"
+    if number in _EARLY_ENOUGH:
+        return f"{whose} certificate verification failed for {server}: certificate not yet valid"
+    if number in _LATE:
+        return f"{whose} certificate verification failed for {server}: certificate has expired"
+    if number == _PURPOSE:
+        return f"certificate verification failed for {server}: not designated for use as a {whose} certificate"
+    if number == TOO_LONG:
+        return f"certificate verification failed for {server}: certificate chain longer than limit({limit})"
+    text = _TEXTS.get(number, "certificate not accepted")
+    return f"{whose} certificate verification failed for {server}: num={number}:{text}"
+
+
+def one_line(name: x509.Name) -> str:
+    """A name of a certificate as "/CN=…/O=…"."""
+    parts = [f"/{each.rfc4514_attribute_name}={each.value!s}" for each in name]
+    return _UNSAFE.sub("?", "".join(parts))[:256]
+
+
+def summary(connection: SSL.Connection, server: str, trust: str, what: str, *, full: bool) -> str:
+    """``trust``: Verified, Trusted, Untrusted, Anonymous; ``what``: established, reused; ``full``: there was a whole
+    handshake, not one that resumes a session."""
+    bits = connection.get_cipher_bits()
+    version, cipher = connection.get_protocol_version_name(), connection.get_cipher_name()
+    text = f"{trust} TLS connection {what} to {server}: {version} with cipher {cipher} ({bits}/{bits} bits)"
+    if version == "TLSv1.3":
+        group = connection.get_group_name()
+        if group:
+            text += f" key-exchange {_exchange(group)}"
+        certificate = connection.get_peer_certificate(as_cryptography=True) if full else None
+        if certificate is not None:
+            text += _signature(certificate.public_key())
+    return text
+
+
+def _exchange(group: str) -> str:
+    lower = group.lower()
+    field = _FINITE_FIELD.fullmatch(lower)
+    if field:
+        return f"DHE ({field[1]} bits)"
+    if lower in _EXCHANGES:
+        return _EXCHANGES[lower]
+    return f"ECDHE ({_CURVES.get(lower, group)})" if lower.startswith(("secp", "prime", "brainpool")) else group
+
+
+def _signature(key: object) -> str:
+    """As far as the key says how it signs."""
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        name = key.curve.name
+        digest = f" server-digest {_DIGESTS[name]}" if name in _DIGESTS else ""
+        return f" server-signature ECDSA ({_CURVES.get(name, name)}){digest}"
+    if isinstance(key, rsa.RSAPublicKey):
+        return f" server-signature RSA-PSS ({key.key_size} bits)"
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return " server-signature ED25519"
+    return " server-signature ED448" if isinstance(key, ed448.Ed448PublicKey) else ""
