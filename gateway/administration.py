@@ -27,12 +27,18 @@ ENDS_ATTEMPT = frozenset({"delete", "hold"})
 """Changes after which an attempt that is going on is not the scheduler's any more."""
 
 
+EVERYWHERE = frozenset({"hold", "incoming", "active", "deferred"})
+"""Queues that somebody means who wants a message deleted wherever it is."""
+
+
 class Jobs(Protocol):
     """Mail that has been handed on and waits elsewhere: gateway.following.Keepers."""
 
     def listing(self) -> Iterable[dict[str, Any]]: ...
 
-    async def cancel(self, ids: Collection[str]) -> list[str]: ...
+    def waiting(self) -> dict[str, Any]: ...
+
+    async def cancel(self, ids: Collection[str] | None) -> list[str]: ...
 
 
 class Administration:
@@ -141,16 +147,20 @@ class Administration:
     def _changing(self, action: str) -> Handler:
         async def change(uid: int, arguments: dict[str, Any]) -> dict[str, Any]:
             self._administrators_only(uid)
-            given, queues = arguments.get("ids"), [str(name) for name in arguments.get("queues") or QUEUE_NAMES]
+            given, where = arguments.get("ids"), arguments.get("queues")
+            queues = [str(name) for name in (QUEUE_NAMES if where is None else where)]
             ids = None if given is None else [str(one) for one in given]
             try:
                 changes = await self._spool.change(action, ids, queues)
             except SpoolError as error:
                 raise Refused(str(error)) from None
-            if action == "delete" and ids is not None and self._jobs is not None:
-                taken_back = await self._jobs.cancel(set(ids))
-                changes.ids += [one for one in taken_back if one not in changes.ids]
-                changes.count = max(changes.count, len(changes.ids))
+            if action == "delete" and self._jobs is not None and EVERYWHERE.issubset(queues):
+                taken_back = await self._jobs.cancel(None if ids is None else set(ids))
+                if ids is None:
+                    changes.count += len(taken_back)
+                else:
+                    changes.ids += [one for one in taken_back if one not in changes.ids]
+                    changes.count = max(changes.count, len(changes.ids))
             if action in ENDS_ATTEMPT:
                 for one in changes.ids:
                     self._scheduler.forget(one)
@@ -177,6 +187,7 @@ class Administration:
             free = None
         return {
             "pid": os.getpid(), **self._scheduler.status(),
+            "jobs": {} if self._jobs is None else self._jobs.waiting(),
             "receivers": [] if self._receivers is None else await self._receivers(),
             "free_bytes": free, "least_free": self._least_free,
         }

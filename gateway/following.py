@@ -66,7 +66,11 @@ class Keepers:
         for one in self._keepers:
             yield from one.listing()
 
-    async def cancel(self, ids: Collection[str]) -> list[str]:
+    def waiting(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """By service and peer."""
+        return {one.terms.name: found for one in self._keepers if (found := one.waiting())}
+
+    async def cancel(self, ids: Collection[str] | None) -> list[str]:
         return [done for one in self._keepers for done in await one.cancel(ids)]
 
 

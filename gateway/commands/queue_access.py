@@ -10,6 +10,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from gateway.config import Settings
@@ -19,6 +20,8 @@ from spool.changes import change
 from spool.names import INCOMING
 from spool.store import QUEUES, Store
 
+MEDIA = ("uucp", "fax")
+"""Folders of the queue with records of jobs (transports.following.register)."""
 AT_ONCE = 500
 """IDs in one request."""
 
@@ -69,6 +72,7 @@ class DirectQueue:
     """The spool itself, while no gateway runs."""
 
     def __init__(self, settings: Settings, voice: Voice) -> None:
+        self._voice = voice
         self.store = Store(settings.text("queue_directory"), report=voice.warning)
 
     def listing(self) -> Iterator[dict[str, Any]]:
@@ -77,6 +81,16 @@ class DirectQueue:
         for some in self.store.listing():
             for one in some:
                 yield listed_object(one)
+        yield from self._jobs()
+
+    def _jobs(self) -> Iterator[dict[str, Any]]:
+        """What has been handed on and waits elsewhere."""
+        from transports.following.register import read_new  # only here: loads Twisted
+
+        for medium in MEDIA:
+            records, _ = read_new(Path(self.store.directory) / medium, ())
+            for record in sorted(records, key=lambda record: record.queued):
+                yield record.listed(medium)
 
     def change(self, action: str, ids: Sequence[str] | None, queues: Sequence[str]) -> tuple[int, list[str]]:
         """How many messages were changed, and which of those that were asked for by ID."""
@@ -84,6 +98,10 @@ class DirectQueue:
         changed = change(self.store, action, ids, folders)
         if changed.error is not None:
             raise changed.error
+        if action == "delete":
+            wait = [job["queue_id"] for job in self._jobs() if ids is None or job["queue_id"] in ids]
+            if wait:
+                self._voice.warning(f"{len(wait)} messages wait elsewhere: only a running gateway takes them back")
         return changed.count, list(changed.places)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,11 @@ def told(status: dict[str, Any]) -> Iterator[str]:
     for name, one in status["transports"].items():
         full = f" (as many as may be: {one['most']})" if 0 < one["most"] <= one["delivering"] else ""
         yield f"  {name}: {one['delivering']} deliveries{full}, {one['waiting']} recipients waiting"
+    for name, peers in status["jobs"].items():
+        for peer, one in peers.items():
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["since"]))
+            state = f" ({one['state']})" if one["state"] else ""
+            yield f"  {name}: {one['messages']} messages, {one['bytes']} bytes, wait for {peer} since {since}{state}"
     for one in status["receivers"]:
         yield (
             f"  receiver {one['pid']}: {one['clients']} of {one['most_clients']} clients, {one['messages']} of "

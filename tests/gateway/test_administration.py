@@ -1,6 +1,7 @@
 """What administrators' commands ask for, as the control socket hands it on."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -46,3 +47,36 @@ def test_a_domain_is_flushed_in_one_change(tmp_path: Path):
     assert (found, scheduler.flushed) == ([2], [wanted])
     Deferred.fromCoroutine(made.flush_domain("nowhere.example")).addCallback(found.append)
     assert (found, scheduler.flushed) == ([2, 0], [wanted])
+
+
+class Jobs:
+    def __init__(self):
+        self.cancelled = []
+
+    async def cancel(self, ids):
+        self.cancelled.append(ids)
+        return ["JOB"] if ids is None or "JOB" in ids else []
+
+
+def test_deleting_keeps_to_the_queues_that_are_named(tmp_path: Path):
+    clock = Clock()
+    spool, log, jobs = MemorySpool(reactor=clock), MemoryLog(), Jobs()
+    tables = Tables(clock=clock, log=log, reactor=clock, resolver=None)
+    made = Administration(
+        Settings(directory=tmp_path), spool, SimpleNamespace(forget=print, look_soon=print), None, tables, log,
+        in_thread=None, request=None, jobs=jobs,
+    )
+    draft = spool.draft(Envelope("s@x", [Recipient("a@b")], clock.seconds()))
+    Deferred.fromCoroutine(draft.commit())
+
+    def delete(**arguments):
+        found = []
+        Deferred.fromCoroutine(made._changing("delete")(0, arguments)).addCallback(found.append)
+        return found[0]
+
+    everywhere = ["hold", "incoming", "active", "deferred"]
+    assert delete(ids=None, queues=[]) == delete(ids=["JOB"], queues=["deferred"]) == {"count": 0, "ids": []}
+    assert jobs.cancelled == []
+    assert delete(ids=["JOB", draft.id], queues=everywhere) == {"count": 2, "ids": [draft.id, "JOB"]}
+    assert delete(ids=None, queues=everywhere) == {"count": 1, "ids": []}
+    assert jobs.cancelled == [{"JOB", draft.id}, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import io
+import json
 import random
 import re
 import shutil
@@ -133,6 +134,14 @@ def test_a_message_is_deleted_from_uucps_queue(world):
     assert done.returncode == 0 and "Deleted: 1 message" in done.stderr
     assert [item["queue_id"] for item in gateway.queue()] == [second["queue_id"]]
     assert len(sites.jobs("near")) == 1
+    told = json.loads(gateway.run("status", "-j").stdout)["jobs"]["uucp"]["far"]
+    assert told["messages"] == 1 and told["bytes"] == second["message_size"]
+    assert "uucp: 1 messages," in gateway.run("status").stdout
+    kept = gateway.run("postsuper", "-d", "ALL", "deferred")
+    assert "Deleted: 0 messages" in kept.stderr and len(sites.jobs("near")) == 1
+    done = gateway.run("postsuper", "-d", "ALL")
+    assert "Deleted: 1 message" in done.stderr and sites.jobs("near") == []
+    assert gateway.run("mailq").stdout == "Mail queue is empty\n"
 
 
 def test_a_job_that_grew_old_or_was_removed_comes_back(world):

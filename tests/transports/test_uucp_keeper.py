@@ -262,6 +262,23 @@ async def test_a_job_with_others_stays(world: World) -> None:
     assert sorted(await world.keeper.cancel({"ID", "LARGE"})) == ["ID", "LARGE"]
 
 
+@ensureDeferred
+async def test_what_waits_for_whom_and_all_taken_back(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    for id, nexthop in (("ID", "beta"), ("LARGE", "gamma!x"), ("ID", "gamma")):
+        await world.deliver(id=id, nexthop=nexthop, size=100)
+        world.clock.advance(1)
+    world.jobs, world.states = {f"x.N{number}": "x" for number in (1, 2, 3)}, {"gamma": "Dial failed"}
+    world.jobs = {record.job: record.peer for record in world.register.records.values()}
+    await world.keeper.look()
+    assert world.keeper.waiting() == {
+        "beta": {"messages": 1, "bytes": 100, "since": NOON, "state": ""},
+        "gamma": {"messages": 2, "bytes": 200, "since": NOON + 1, "state": "Dial failed"},
+    }
+    assert sorted(await world.keeper.cancel(None)) == ["ID", "ID", "LARGE"]
+    assert world.keeper.waiting() == {} and world.jobs == {}
+
+
 # --- limits -------------------------------------------------------------------------------------------------------
 
 

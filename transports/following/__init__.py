@@ -5,8 +5,8 @@
     published   limits told to the SMTP server
 """
 
-from transports.following.keeper import Ask, Ended, Fate, HasJobs, Keeper, Lost, Tell, Waiting, by_job, moment_of
-from transports.following.register import Record, Register
+from transports.following.keeper import Ask, Ended, Fate, HasJobs, Keeper, Lost, Tell, Waiting, by_job
+from transports.following.register import Record, Register, moment_of
 
 __all__ = [
     "Ask", "Ended", "Fate", "HasJobs", "Keeper", "Lost", "Record", "Register", "Tell", "Waiting", "by_job",

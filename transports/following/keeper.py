@@ -13,7 +13,6 @@ what has become of jobs; what follows from that is said here, every ``follow`` s
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from gateway.interfaces import BOUNCED, DEFERRED, Entry, IContentSource, Log, Re
 from spool.interfaces import RecipientState, SpoolError
 from transports import message
 from transports.following.published import read_part, write_part
-from transports.following.register import Record, Register
+from transports.following.register import Record, Register, moment_of
 
 Ask = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Asks the service, where the rights are; JSON values."""
@@ -267,26 +266,29 @@ class Keeper:
     def listing(self) -> Iterator[dict[str, Any]]:
         """What waits, as postqueue -j has it."""
         for record in sorted(self.own(), key=lambda record: record.queued):
-            state = self.state(record)
-            reason = f"waits for {self.peers} {record.peer} since {moment_of(record.queued)}, job {record.job}"
-            yield {
-                "queue_name": self.queue_name, "queue_id": record.id, "arrival_time": int(record.arrival),
-                "message_size": record.size, "forced_expire": False, "sender": record.sender or "MAILER-DAEMON",
-                "recipients": [
-                    {"address": one["address"], "delay_reason": f"{reason}: {state}" if state else reason}
-                    for one in record.recipients
-                ],
-            }
+            yield record.listed(self.queue_name, self.peers, self.state(record))
 
-    async def cancel(self, ids: Collection[str]) -> list[str]:
-        """Take the jobs of these messages back; nobody is told.  A job that carries others, too, stays.  The IDs of
-        those that are gone."""
+    def waiting(self) -> dict[str, dict[str, Any]]:
+        """For whom how much waits, and since when (seconds since the epoch)."""
+        found: dict[str, dict[str, Any]] = {}
+        for record in sorted(self.own(), key=lambda record: record.queued):
+            one = found.setdefault(
+                record.peer, {"messages": 0, "bytes": 0, "since": record.queued, "state": self.state(record)}
+            )
+            one["messages"] += 1
+            one["bytes"] += record.size
+        return found
+
+    async def cancel(self, ids: Collection[str] | None) -> list[str]:
+        """Take the jobs of these messages back, or all; nobody is told.  A job that carries others, too, stays.  The
+        IDs of those that are gone."""
         done: list[str] = []
         for records in by_job(self.own()):
-            job, wanted = records[0].job, ", ".join(one.id for one in records if one.id in ids)
-            if not wanted:
+            chosen = [record.id for record in records if ids is None or record.id in ids]
+            if not chosen:
                 continue
-            if any(one.id not in ids for one in records):
+            job, wanted = records[0].job, ", ".join(chosen)
+            if len(chosen) < len(records):
                 self.log.warning(self.program, f"{wanted}: stays: job {job} carries other messages, too")
                 continue
             try:
@@ -299,6 +301,7 @@ class Keeper:
                 await self.register.remove(record)
                 done.append(record.id)
         self.recount()
+        await self.publish()
         return done
 
     # --- limits and trouble ----------------------------------------------------------------------------------------
@@ -346,7 +349,3 @@ def by_job(records: Iterable[Record]) -> list[list[Record]]:
     for record in records:
         found[record.job].append(record)
     return list(found.values())
-
-
-def moment_of(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,6 +59,19 @@ class Record:
             ret=self.ret, smtputf8=self.smtputf8, size=self.size, message_id=self.message_id, warned=self.warned,
         )
 
+    def listed(self, queue_name: str, peers: str = "", state: str = "") -> dict[str, Any]:
+        """As postqueue -j has it.  ``peers``: what those are called that jobs wait for."""
+        whom = f"{peers} {self.peer}".strip()
+        reason = f"waits for {whom} since {moment_of(self.queued)}, job {self.job}"
+        return {
+            "queue_name": queue_name, "queue_id": self.id, "arrival_time": int(self.arrival),
+            "message_size": self.size, "forced_expire": False, "sender": self.sender or "MAILER-DAEMON",
+            "recipients": [
+                {"address": one["address"], "delay_reason": f"{reason}: {state}" if state else reason}
+                for one in self.recipients
+            ],
+        }
+
     @classmethod
     def of(
         cls, service: str, peer: str, job: str, mark: str, id: str, queued: float, envelope: Envelope,
@@ -67,6 +81,10 @@ class Record:
             service, peer, job, mark, id, queued, envelope.arrival, envelope.size, envelope.sender,
             [asdict(one) for one in recipients], envelope.envid, envelope.ret, envelope.smtputf8, envelope.message_id,
         )
+
+
+def moment_of(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 class Register:

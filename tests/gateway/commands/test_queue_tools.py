@@ -20,6 +20,7 @@ from spool.envelope import Client, Envelope, Recipient
 from spool.interfaces import Progress, RecipientState
 from spool.maildir import MaildirSpool
 from tests.spool.test_contract import Reactor
+from transports.following.register import Record, write
 
 CONTENT = b"Subject: the first\nX-Long: a\n\tb\n\nFirst body\n.. dots\n"
 LONG = "host remote.example[192.0.2.25] said: 450 4.1.1 " + "very " * 20 + "busy"
@@ -236,6 +237,19 @@ def test_postsuper_on_all_messages(place: Place, run: Run) -> None:
     )
     assert run(postsuper, "-d", "ALL")[2] == "postsuper: Deleted: 2 messages\n"
     assert place.queues() == {}
+
+
+def test_jobs_that_wait_elsewhere(place: Place, run: Run) -> None:
+    record = Record("uucp", "far", "far.N1", "D.1", "QID", 1e9, 1e9, 4711, "a@b", [{"address": "u@c"}])
+    write(place.queue / "uucp", record, b"")
+    status, out, _ = run(postqueue, "-j")
+    (item,) = map(json.loads, out.splitlines())
+    assert status == 0 and (item["queue_name"], item["queue_id"], item["message_size"]) == ("uucp", "QID", 4711)
+    assert item["recipients"][0]["delay_reason"].startswith("waits for far since 2001-")
+    assert "-- 4 Kbytes in 1 Request." in run(postqueue, "-p")[1]
+    for what in ("QID", "ALL"):
+        _, _, said = run(postsuper, "-d", what)
+        assert "warning: 1 messages wait elsewhere: only a running gateway takes them back" in said
 
 
 def test_postsuper_keeps_to_the_queues_it_is_told(place: Place, run: Run) -> None:

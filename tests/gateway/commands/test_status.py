@@ -1,5 +1,7 @@
 """What `mailgateway status` says."""
 
+import time
+
 from gateway.commands.status import told
 
 RECEIVER = {
@@ -8,7 +10,7 @@ RECEIVER = {
 }
 QUIET = {
     "active": 3, "active_limit": 20_000, "crowded": False, "trouble": "",
-    "transports": {"smtp": {"delivering": 2, "most": 100, "waiting": 5}}, "receivers": [RECEIVER],
+    "transports": {"smtp": {"delivering": 2, "most": 100, "waiting": 5}}, "receivers": [RECEIVER], "jobs": {},
     "free_bytes": 10**9, "least_free": 15_000_000.0,
 }
 
@@ -18,6 +20,15 @@ def test_what_is_going_on():
         "mailgateway: running, 3 messages active",
         "  smtp: 2 deliveries, 5 recipients waiting",
         "  receiver 7: 2 of 100 clients, 1 of 10 messages coming in; 30 served, 4 turned away",
+    ]
+
+
+def test_what_waits_elsewhere():
+    waiting = {"messages": 2, "bytes": 4711, "since": time.mktime((2026, 11, 24, 12, 0, 0, 0, 0, -1)), "state": ""}
+    lines = list(told({**QUIET, "jobs": {"uucp": {"far": waiting, "hub": {**waiting, "state": "Dial failed"}}}}))
+    assert lines[2:4] == [
+        "  uucp: 2 messages, 4711 bytes, wait for far since 2026-11-24 12:00:00",
+        "  uucp: 2 messages, 4711 bytes, wait for hub since 2026-11-24 12:00:00 (Dial failed)",
     ]
 
 
