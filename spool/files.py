@@ -116,7 +116,7 @@ class Files:
             os.mkdir(path, 0o700)
         except FileExistsError:
             return
-        if self.owner is not None:
+        if self.owner is not None and os.geteuid() != self.owner[0]:
             os.chown(path, *self.owner, follow_symlinks=False)
 
     def spread_folders(self, path: str) -> None:
@@ -137,7 +137,7 @@ class Files:
         return status.f_bavail * status.f_frsize
 
     def _owned(self, descriptor: int) -> int:
-        if self.owner is not None and (os.geteuid(), os.getegid()) != self.owner:
+        if self.owner is not None and os.geteuid() != self.owner[0]:
             try:
                 os.fchown(descriptor, *self.owner)
             except OSError:

@@ -132,8 +132,11 @@ class IContentSource(Interface):
 class ISpool(IContentSource):
     """See spool.maildir for the provider on disk and spool.memory for the one without."""
 
-    def draft(envelope: Envelope) -> IDraft:
-        """A new draft with attributes ``id`` (never used before or again) and ``envelope``."""
+    def new_id() -> str:
+        """An ID that was never given before, for a draft that may come later."""
+
+    def draft(envelope: Envelope, id: str = "") -> IDraft:
+        """A new draft with attributes ``id`` (one from new_id(), by default a fresh one) and ``envelope``."""
 
     def claim(limit: int) -> Awaitable[list[Entry]]:
         """Lease up to ``limit`` entries that nobody holds: new ones, and deferred ones whose time has come;

@@ -177,8 +177,11 @@ class MaildirSpool:
 
     # --- in -----------------------------------------------------------------------------------------------------
 
-    def draft(self, envelope: Envelope) -> Draft:
-        id, kept = self._ids.next(), self._contents.keep
+    def new_id(self) -> str:
+        return self._ids.next()
+
+    def draft(self, envelope: Envelope, id: str = "") -> Draft:
+        id, kept = id or self._ids.next(), self._contents.keep
         return Draft(id, envelope, self.store, self._group, self._threads, self._reactor, kept)
 
     def free_bytes(self) -> int:

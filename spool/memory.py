@@ -102,8 +102,11 @@ class MemorySpool:
         self.corrupt: dict[str, str] = {}
         """ID → reason of what was set aside."""
 
-    def draft(self, envelope: Envelope) -> MemoryDraft:
-        return MemoryDraft(self._ids.next(), envelope, self._take_in)
+    def new_id(self) -> str:
+        return self._ids.next()
+
+    def draft(self, envelope: Envelope, id: str = "") -> MemoryDraft:
+        return MemoryDraft(id or self._ids.next(), envelope, self._take_in)
 
     def _take_in(self, draft: MemoryDraft, data: bytes, hold: bool) -> None:
         if len(data) > self.free_bytes():

@@ -3,6 +3,7 @@
 import mailbox
 import os
 import shutil
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -618,6 +619,25 @@ def test_what_root_makes_belongs_to_the_owner(tmp_path: Path) -> None:
         for one in (folder, *(f"{folder}/{file}" for file in files)):
             status = os.stat(one)
             assert (status.st_uid, status.st_gid) == (12345, 12346), one
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_owner_makes_files_in_folders_of_any_group() -> None:
+    """Postfix's own queue folders belong to its user and to root's group."""
+    with tempfile.TemporaryDirectory() as folder:  # others may look into it, unlike into tmp_path
+        os.chmod(folder, 0o711)
+        rig = Rig(Path(folder) / "spool")
+        for one, _, _ in os.walk(rig.directory):
+            os.chown(one, 12345, 0)
+        rig.restart()  # as a role does: it looks at the spool as root
+        os.setegid(12345)
+        os.seteuid(12345)
+        try:
+            assert rig.store()
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
 
 
 # --- one process takes another one's place ------------------------------------------------------------------------
