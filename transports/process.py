@@ -1,13 +1,14 @@
 """The only place that starts programs.
 
-    runner = Runner(reactor) outcome = await runner.run(Command(argv=["/usr/bin/uux", …], identity=Identity(10, 10),
-    stdin=blocks, time_limit=1000.0))
+    runner = Runner(reactor)
+    outcome = await runner.run(Command(["/usr/bin/uux", …], Identity(10, 10), stdin=blocks, time_limit=1000.0))
 
-A program is started by a small process of its own (transports.spawner), so that it costs the same however large the
-gateway is; it gets an argument list, an environment built from nothing, descriptors 0, 1, 2, a session of its own,
-exactly the rights of its identity, umask 077, and a working directory.  ``stdin`` is an iterable of blocks, taken one
-by one as the program reads them.  Of its output (1 and 2 together) ``output_limit`` bytes are kept; the rest is read
-and dropped.  When ``time_limit`` is over, or reading ``stdin``'s source fails, the whole process group is killed.
+A program is started by small processes of our own (transports.spawner, transports.launcher), so that it costs the same
+however large the gateway is; it gets an argument list, an environment built from nothing, descriptors 0, 1, 2, a
+session of its own, exactly the rights of its identity, umask 077, and a working directory.  ``stdin`` is an iterable of
+blocks, taken one by one as the program reads them.  Of its output (1 and 2 together) ``output_limit`` bytes are kept;
+the rest is read and dropped.  When ``time_limit`` is over, or reading ``stdin``'s source fails, the whole process group
+is killed.
 
 ``run`` never raises for what a program does: the Outcome says whether it exited, died by a signal, ran out of time,
 could not be started (and why), must not be (without root rights there is only the gateway's own identity), or was
@@ -24,18 +25,19 @@ import os
 import socket
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReadDescriptor, IReadWriteDescriptor, IWriteDescriptor
+from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from transports import spawner
+from transports.launchers import Launcher, Launchers
+from transports.starter import Job, Starter
 from transports.workers import Workers
 
 OUTPUT_LIMIT = 4096
@@ -102,19 +104,16 @@ class Outcome:
     """Clock seconds at which it was handed to the spawner."""
 
 
-@implementer(IReadWriteDescriptor)
 class Runner:
     """Starts programs.  ``reactor``: IReactorFDSet and IReactorTime.  The spawner is started with the first of them,
     and again if it has ended."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
-        self._control: socket.socket | None = None
+        self._spawner: Starter | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._jobs: dict[int, Job] = {}
         self._workers = Workers(self)
-        self._last = 0
-        self._unsent: deque[tuple[bytes, list[int]]] = deque()
+        self._launchers = Launchers(self)
 
     async def run(self, command: Command) -> Outcome:
         """Run it to its end.  Never raises OSError: what cannot be started is NOT_STARTED."""
@@ -131,24 +130,21 @@ class Runner:
         return outcome
 
     def close(self) -> None:
-        """End the spawner; programs that still run are killed and reported as given up."""
+        """End what starts programs; those that still run are killed and reported as given up."""
         self._workers.close()
-        if self._control is not None:
+        if self._spawner is not None:
             self._lost()
 
-    def kill(self, number: int) -> None:
-        self._send({"kill": number}, [])
-
-    # --- starting ------------------------------------------------------------------------------------------------
-
     def launch(self, identity: Identity, order: dict[str, Any], descriptors: list[int], job: Job) -> int:
-        """Have the spawner start what ``order`` says; the descriptors are closed here once it has them.  The number of
-        the job, which will be told of its end."""
-        self._ensure_spawner()
-        self._last += 1
-        self._jobs[self._last] = job
-        self._send({"job": self._last, "uid": identity.uid, "gid": identity.gid, **order}, descriptors)
-        return self._last
+        """Have the spawner start a process of ours for an identity; the number of the job, which will be told of its
+        end.  Raises OSError."""
+        spawner = self._ensure_spawner()
+        return spawner.launch({"uid": identity.uid, "gid": identity.gid, **order}, descriptors, job)
+
+    def kill(self, number: int, **more: int) -> None:
+        """End such a process; ``child``: or a program that it has started."""
+        if self._spawner is not None:
+            self._spawner.kill(number, **more)
 
     def _task(self, command: Command) -> Deferred[Outcome]:
         done: Deferred[Outcome] = Deferred()
@@ -166,10 +162,7 @@ class Runner:
 
     def _start(self, command: Command) -> Deferred[Outcome]:
         _check(command)
-        order = {
-            "task": "command", "base": command.base, "directory": command.directory, "chroot": command.chroot,
-            "argv": command.argv, "env": command.environment, "shell": command.shell,
-        }
+        launcher = self._launchers.of(command)
         stdin, feed = os.pipe2(os.O_CLOEXEC)
         try:
             output, writer = os.pipe2(os.O_CLOEXEC)
@@ -179,16 +172,15 @@ class Runner:
             raise
         os.set_blocking(feed, False)
         os.set_blocking(output, False)
-        job = _Job(self, command, feed, output)
-        job.number = self.launch(command.identity, order, [stdin, writer], job)
+        job = _Job(launcher, self.reactor, command, feed, output)
+        job.number = launcher.launch(command, [stdin, writer], job)
         job.begin()
         return job.done
 
-    def _ensure_spawner(self) -> None:
-        if self._control is not None:
-            return
+    def _ensure_spawner(self) -> Starter:
+        if self._spawner is not None:
+            return self._spawner
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
         root = str(Path(spawner.__file__).resolve().parent.parent)
         try:
             self._process = subprocess.Popen(
@@ -200,94 +192,17 @@ class Runner:
             raise
         finally:
             theirs.close()
-        self._control = ours
-        self.reactor.addReader(self)
-
-    def _send(self, order: dict[str, Any], descriptors: list[int]) -> None:
-        """Hand an order over; the descriptors are closed here once it has gone."""
-        packet = json.dumps(order).encode("ascii")
-        if len(packet) > spawner.LIMIT:
-            file = os.memfd_create("order")
-            descriptors.append(file)
-            with open(os.dup(file), "wb") as stream:
-                stream.write(packet)
-            packet = json.dumps({"job": order["job"], "in_file": True}).encode("ascii")
-        self._unsent.append((packet, descriptors))
-        if len(self._unsent) == 1:
-            self.doWrite()
-
-    def doWrite(self) -> None:
-        """The control socket takes packets again."""
-        while self._unsent and self._control is not None:
-            packet, descriptors = self._unsent[0]
-            try:
-                if descriptors:
-                    socket.send_fds(self._control, [packet], descriptors)
-                else:
-                    self._control.send(packet)
-            except BlockingIOError:
-                self.reactor.addWriter(self)
-                return
-            except OSError:
-                self._lost()
-                return
-            self._unsent.popleft()
-            _close(descriptors)
-        if self._control is not None:
-            self.reactor.removeWriter(self)
-
-    # --- answers -----------------------------------------------------------------------------------------------------
-
-    def fileno(self) -> int:
-        return self._control.fileno() if self._control is not None else -1
-
-    def doRead(self) -> None:
-        """The spawner says that jobs have ended."""
-        while self._control is not None:
-            try:
-                packet = self._control.recv(spawner.LIMIT * 2)
-            except BlockingIOError:
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._lost()
-                return
-            answer = json.loads(packet)
-            job = self._jobs.pop(answer["job"], None)
-            if job is not None:
-                job.ended(answer["status"], answer["report"])
-
-    def connectionLost(self, reason: Failure) -> None:
-        self._lost()
-
-    def logPrefix(self) -> str:
-        return "program starter"
+        self._spawner = Starter(self.reactor, ours, self._lost)
+        return self._spawner
 
     def _lost(self) -> None:
-        if self._control is not None:
-            self.reactor.removeReader(self)
-            self.reactor.removeWriter(self)
-            self._control.close()
-            self._control = None
+        lost, self._spawner = self._spawner, None
         if self._process is not None:
             self._process.poll()
-        for _, descriptors in self._unsent:
-            _close(descriptors)
-        self._unsent.clear()
-        jobs, self._jobs = self._jobs, {}
-        for job in jobs.values():
-            job.give_up("the program starter has ended")
-
-
-class Job(Protocol):
-    """Something that the spawner has started."""
-
-    def ended(self, status: int, report: str) -> None:
-        """It has been reaped."""
-
-    def give_up(self, why: str) -> None:
-        """Nothing more will be heard of it."""
+        why = "the program starter has ended"
+        self._launchers.close(why)
+        if lost is not None:
+            lost.give_up(why)
 
 
 class _Job:
@@ -295,21 +210,21 @@ class _Job:
 
     number = 0
 
-    def __init__(self, runner: Runner, command: Command, feed: int, output: int) -> None:
+    def __init__(self, launcher: Launcher, reactor: Any, command: Command, feed: int, output: int) -> None:
         self.done: Deferred[Outcome] = Deferred()
-        self._runner = runner
-        self._feeder = _Feeder(self, runner.reactor, feed, iter(command.stdin))
-        self._output = _Output(self, runner.reactor, output, command.output_limit)
+        self._launcher = launcher
+        self._reactor = reactor
+        self._feeder = _Feeder(self, reactor, feed, iter(command.stdin))
+        self._output = _Output(self, reactor, output, command.output_limit)
         self._limit = command.time_limit
         self._timer: Any = None
         self._outcome: Outcome | None = None
         self._trouble: Outcome | None = None
 
     def begin(self) -> None:
-        reactor = self._runner.reactor
-        reactor.addReader(self._output)
+        self._reactor.addReader(self._output)
         if self._limit is not None:
-            self._timer = reactor.callLater(self._limit, self._time_is_over)
+            self._timer = self._reactor.callLater(self._limit, self._time_is_over)
         self._feeder.doWrite()
 
     def _time_is_over(self) -> None:
@@ -322,7 +237,7 @@ class _Job:
 
     def _kill(self, why: Outcome) -> None:
         self._trouble = self._trouble or why
-        self._runner.kill(self.number)
+        self._launcher.kill(self.number)
 
     def ended(self, status: int, report: str) -> None:
         """The spawner has reaped it."""
@@ -339,10 +254,10 @@ class _Job:
         self._stop_timer()
         self._output.doRead()
         if self._output.open:
-            self._timer = self._runner.reactor.callLater(GRACE, self._enough)
+            self._timer = self._reactor.callLater(GRACE, self._enough)
 
     def give_up(self, why: str) -> None:
-        self._outcome = Outcome(Ending.GIVEN_UP, text=why)
+        self._outcome = self._trouble or Outcome(Ending.GIVEN_UP, text=why)
         self._feeder.close()
         self._output.close()
 
@@ -467,7 +382,3 @@ def _check(command: Command) -> None:
     if not (command.argv and command.argv[0]):
         raise ValueError("the command is empty")
 
-
-def _close(descriptors: list[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)

@@ -24,7 +24,7 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from transports import mailbox, maildir
 from transports.tasks import Refused, Task
@@ -58,6 +58,14 @@ class Stream:
         self._at += count
         return self._data[begin : self._at]
 
+    def is_open(self) -> bool:
+        try:
+            return bool(self._channel.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
     def number(self) -> int:
         return int(_NUMBER.unpack(self.take(4))[0])
 
@@ -83,7 +91,7 @@ def serve() -> None:
             else:
                 for task, message in zip(tasks, messages, strict=True):
                     task.message = list(message)
-            for done in do(tasks):
+            for done in do(tasks, stream.is_open):
                 for _ in messages[0]:  # what a task that failed has left
                     pass
                 channel.sendall(_answers(tasks, done))
@@ -91,8 +99,9 @@ def serve() -> None:
         pass
 
 
-def do(tasks: Sequence[Task]) -> Iterator[list[Task]]:
-    """Do a batch; gives those that are done, what has to wait for a lock last."""
+def do(tasks: Sequence[Task], may_wait: Callable[[], bool] = lambda: True) -> Iterator[list[Task]]:
+    """Do a batch; gives those that are done, what has to wait for a lock last.  That is left alone once ``may_wait``
+    says no: nobody would hear of it."""
     boxes: dict[str, list[Task]] = {}
     told: set[int] = set()
     for task in tasks:
@@ -112,6 +121,8 @@ def do(tasks: Sequence[Task]) -> Iterator[list[Task]]:
         if not waiting:
             return
         time.sleep(waiting[0][0].spec["delay"])
+        if not may_wait():
+            return
 
 
 def _answers(tasks: Sequence[Task], done: Sequence[Task]) -> bytes:

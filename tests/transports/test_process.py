@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,9 @@ from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, gatherResults
 
 from tests.transports.support import NOBODY, ROOT
+from transports import launchers, workers
 from transports.process import Command, Ending, Identity, Outcome, Runner
+from transports.store import Box, Locking, Store
 
 
 def shell(text: str, **more: object) -> Command:
@@ -177,6 +180,129 @@ async def test_long_argument_lists(runner: Runner) -> None:
 async def test_many_at_once(runner: Runner) -> None:
     outcomes = await gatherResults([run(runner, shell(f"exit {number}")) for number in range(60)])
     assert [outcome.code for outcome in outcomes] == list(range(60))
+
+
+@ensureDeferred
+async def test_a_script_that_names_no_interpreter_is_the_shells(runner: Runner, anybodys: Path) -> None:
+    (anybodys / "our-script").write_text('echo "$1"; exit 5\n')
+    (anybodys / "our-script").chmod(0o755)
+    for name in (f"{anybodys}/our-script", "our-script"):
+        outcome = await runner.run(Command([name, "a b"], NOBODY, {"PATH": f"/bin:{anybodys}"}))
+        assert (outcome.ending, outcome.code, outcome.output) == (Ending.EXITED, 5, b"a b\n")
+
+
+# --- the process that starts programs for an identity --------------------------------------------------------------
+
+
+async def parent(runner: Runner, identity: Identity = NOBODY) -> bytes:
+    """Who starts programs for that identity."""
+    return (await runner.run(Command(["/bin/sh", "-c", "echo $PPID"], identity))).output
+
+
+@ensureDeferred
+async def test_a_launcher_belongs_to_one_identity_while_there_is_work(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "IDLE_TIME", 0.2)
+    first = await parent(runner)
+    assert await parent(runner) == first
+    if ROOT:
+        assert await parent(runner, Identity(NOBODY.uid, 12)) != first
+    await task.deferLater(reactor, 0.6, lambda: None)
+    assert not Path(f"/proc/{first.decode().strip()}").exists()
+    assert await parent(runner) not in (first, b"")
+
+
+@ensureDeferred
+async def test_a_program_that_ends_its_launcher_is_tried_again(runner: Runner) -> None:
+    outcome = await runner.run(shell("kill -9 $PPID; sleep 0.2"))
+    assert (outcome.ending, outcome.text) == (Ending.GIVEN_UP, "the program starter has ended")
+    assert (await runner.run(shell("exit 4"))).code == 4
+
+
+@ensureDeferred
+async def test_a_program_that_stops_its_launcher_runs_out_of_time(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "PATIENCE", 0.2)
+    outcome = await runner.run(shell("kill -STOP $PPID; sleep 0.5", time_limit=0.1))
+    assert outcome.ending is Ending.TIMED_OUT
+    assert (await runner.run(shell("exit 4"))).code == 4
+
+
+PRYING = """
+import ctypes, os, sys
+seen = []
+for pid in sys.argv[1:]:
+    for name in ("environ", "maps", "fd/0", "cwd", "exe"):
+        try:
+            path = f"/proc/{pid}/{name}"
+            open(path, "rb").read(1) if name in ("environ", "maps") else os.readlink(path)
+            seen.append(name)
+        except OSError as error:
+            assert error.errno in (1, 13), error
+    if ctypes.CDLL(None).ptrace(16, int(pid), 0, 0) == 0:
+        seen.append("ptrace")
+    if ctypes.CDLL(None).syscall(438, ctypes.CDLL(None).syscall(434, int(pid), 0), 0, 0) >= 0:
+        seen.append("pidfd_getfd")
+print(seen)
+"""
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_a_program_learns_nothing_of_the_processes_that_act_as_its_user(
+    runner: Runner, anybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither of the one that has started it, nor of the one that writes mailboxes for that user."""
+    for module in (launchers, workers):
+        monkeypatch.setattr(module, "IDLE_TIME", 60)
+    python = ["/usr/bin/python3", "-c", PRYING]
+    kept = await Store(runner, Locking()).keep(Box(f"{anybodys}/joe", NOBODY), iter([b"x"]))
+    assert kept == 0
+    starter = int(await parent(runner))
+    ours = [pid for pid in children(children(os.getpid())[-1]) if Path(f"/proc/{pid}/status").read_text()]
+    assert starter in ours and len(ours) == 2
+    outcome = await runner.run(Command([*python, *map(str, ours)], NOBODY))
+    assert outcome.output == b"[]\n"
+    for pid in ours:
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nUid:\t65534\t65534\t65534\t65534\n" in status and "\nGroups:\t65534 \n" in status
+        assert {os.readlink(f"/proc/{pid}/fd/{number}").partition(":")[0] for number in os.listdir(f"/proc/{pid}/fd")} \
+            <= {"socket", "pipe", "/dev/null"}
+    slow = run(runner, shell("exec sleep 3", time_limit=1.0))
+    await task.deferLater(reactor, 0.2, lambda: None)
+    outcome = await runner.run(Command([*python, str(children(starter)[0])], NOBODY))
+    assert b"environ" in outcome.output and b"fd/0" in outcome.output  # of what is no secret it would have learnt
+    await slow
+
+
+def children(pid: int) -> list[int]:
+    found = []
+    for each in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[1] == str(pid):
+                found.append(int(each))
+        except OSError:
+            pass
+    return sorted(found)
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@ensureDeferred
+async def test_a_set_uid_program_has_its_time_limit_too(runner: Runner, anybodys: Path) -> None:
+    """Its user could not end it."""
+    shutil.copy("/usr/bin/setpriv", anybodys / "become-root")
+    (anybodys / "become-root").chmod(0o4755)
+    began = time.monotonic()
+    outcome = await runner.run(
+        Command([f"{anybodys}/become-root", "--reuid=0", "/bin/sh", "-c", "id -ru; sleep 5"], NOBODY, time_limit=0.3)
+    )
+    if outcome.output != b"0\n":
+        pytest.skip("set-uid programs have no effect here")
+    assert outcome.ending is Ending.TIMED_OUT and time.monotonic() - began < 3
 
 
 @ensureDeferred
