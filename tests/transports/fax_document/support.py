@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
@@ -48,7 +49,8 @@ class Drawn:
 
 
 def draw(mail: bytes | EmailMessage, folder: Path, **wish: Any) -> Drawn:
-    """Raises Unrenderable."""
+    """In a folder of its own in ``folder``.  Raises Unrenderable."""
+    folder = Path(tempfile.mkdtemp(dir=folder))
     data = mail if isinstance(mail, bytes) else mail.as_bytes()
     pages, parts = Drawing(Wish(**wish), folder, FONTS, lambda part: None).finish(data)
     return Drawn(folder, pages, parts)

@@ -115,7 +115,7 @@ def test_nests_and_crowds_have_an_end():
 
 
 def test_reports_are_text():
-    text = b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nFinal-Recipient: rfc822; joe\nAction: y\n"
+    text = b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; x\n\nFinal-Recipient: rfc822; j\nAction: y\n"
     (leaf,) = plan_of(text)[1:]
     assert leaf.data().split() == text.split()[2:]
 

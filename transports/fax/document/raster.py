@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pypdfium2
 import pypdfium2.raw as pdfium
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from transports.fax.document.assemble import PICTURE, THUMBNAIL, TIFF
 from transports.fax.document.binder import HEADER
 from transports.fax.document.html import SIZES
 from transports.fax.document.images import FAX_WIDTH, fax_resolution
+from transports.fax.document.tiff import FaxTiff
 from transports.fax.document.wish import Wish
 
 DOTS = 204
@@ -29,8 +30,6 @@ THUMBNAIL_WIDTH = 360
 BLACK, WHITE = 88, 236
 """Shades that are taken for black and for white."""
 _CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
-_SUBFILE, _SOFTWARE = 254, 305
-_ONE_PAGE_OF_MANY, _WHITE_IS_ZERO = 2, 0
 
 
 class Raster:
@@ -48,10 +47,10 @@ class Raster:
 
     def write(self, folder: Path) -> int:
         """The files in there; how many pages there are."""
-        with TiffImagePlugin.AppendingTiffWriter(folder / TIFF, True) as writer:
+        with (folder / TIFF).open("wb") as file:
+            tiff = FaxTiff(file, len(self._pdf))
             for number, page in enumerate(self._pages(), 1):
-                self._append(writer, page)
-                writer.newFrame()
+                tiff.add(page, DOTS, self._lines)
                 if self._wish.pictures:
                     page.save(folder / PICTURE.format(number), "PNG", dpi=(DOTS, self._lines))
         self._thumbnail(folder / THUMBNAIL)
@@ -92,16 +91,6 @@ class Raster:
         frame = frame.copy()
         frame.paste(strip.point(_CURVE).convert("1"), (0, 0))
         return frame
-
-    def _append(self, writer: TiffImagePlugin.AppendingTiffWriter, page: Image.Image) -> None:
-        tags = TiffImagePlugin.ImageFileDirectory_v2()
-        tags[_SUBFILE] = _ONE_PAGE_OF_MANY
-        tags[_SOFTWARE] = "mailgateway"
-        tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = _WHITE_IS_ZERO
-        page.save(
-            writer, "TIFF", compression="group3", strip_size=FAX_WIDTH * page.height, dpi=(DOTS, self._lines),
-            tiffinfo=tags,
-        )
 
     def _thumbnail(self, path: Path) -> None:
         image = self.render(0)
