@@ -452,8 +452,12 @@ Maker = Callable[[Parts, Service, Settings, Mapping[str, ITransport]], ITranspor
 def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
     lmtp = service.command.endswith("lmtp")
     maps = "lmtp_generic_maps" if lmtp else "smtp_generic_maps"
+    look_ups = settings
+    if lmtp:
+        names = ("host_lookup", "dns_support_level")
+        look_ups = settings.with_overrides({f"smtp_{name}": settings.raw(f"lmtp_{name}") for name in names})
     made: ITransport = SMTPTransport(
-        settings, service.name, parts.resolver.for_service(settings), parts.spool, parts.log, parts.reactor,
+        settings, service.name, parts.resolver.for_service(look_ups), parts.spool, parts.log, parts.reactor,
         parts.tables, parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
         generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
         logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),

@@ -4,7 +4,8 @@
 
 * A reply that nobody asked for, one that is none (transports.smtp.replies), and bytes behind the last reply that was
   due are a breach of the protocol: the connection is cut.  So an answer can never be taken for one to a later command,
-  and nothing received in clear is believed after a TLS handshake.
+  and nothing received in clear is believed after a TLS handshake, nor what comes too early within TLS, whatever
+  smtp_tls_block_early_mail_reply and lmtp_tls_block_early_mail_reply say.
 * 421 ends the session, whatever it answers.
 * One timer runs whenever something is due, for the whole reply, so that a trickle of bytes extends nothing.
 
