@@ -7,8 +7,6 @@ A directory service that is away is told from a user who does not exist: Account
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import grp
 import os
 import pwd
@@ -19,13 +17,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from gateway.config import Settings
+from gateway.tables.directory import user_by_id, user_by_name
 from transports.process import Identity
 
 KEEP = 5.0
 """Seconds."""
 MAX_KEPT = 5000
-_NOT_FOUND = (0, errno.ENOENT, errno.ESRCH, errno.EBADF, errno.EPERM)
-"""What getpwnam_r(3) answers for somebody who does not exist."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,30 +107,19 @@ class Accounts:
 
 
 def _by_name(name: str) -> User | None:
-    try:
-        return _user(pwd.getpwnam(os.fsencode(name).decode("utf-8")))
-    except UnicodeError:
-        return None
-    except KeyError:
-        _must_be_missing("getpwnam_r", ctypes.c_char_p(os.fsencode(name)))
-        return None
+    return _account(lambda: user_by_name(name))
 
 
 def _by_uid(uid: int) -> User | None:
+    return _account(lambda: user_by_id(uid))
+
+
+def _account(ask: Callable[[], pwd.struct_passwd | None]) -> User | None:
     try:
-        return _user(pwd.getpwuid(uid))
-    except KeyError:
-        _must_be_missing("getpwuid_r", ctypes.c_uint(uid))
-        return None
-
-
-def _must_be_missing(function: str, key: Any) -> None:
-    """Python's pwd does not tell trouble from absence: ask once more.  Raises AccountsAway."""
-    entry, text = ctypes.create_string_buffer(1024), ctypes.create_string_buffer(65536)
-    found = ctypes.c_void_p()
-    status = getattr(ctypes.CDLL(None), function)(key, entry, text, len(text), ctypes.byref(found))
-    if found or status not in _NOT_FOUND:
-        raise AccountsAway(os.strerror(status) if status else "the directory service has been away")
+        found = ask()
+    except OSError as error:
+        raise AccountsAway(error.strerror) from None
+    return None if found is None else _user(found)
 
 
 def _stat(path: str) -> os.stat_result | None:

@@ -50,11 +50,13 @@ def _main() -> int:
     else:
         print(usage())
         return 0 if arguments else EX_USAGE
-    directory = Path(os.environ["MAIL_CONFIG"]) if os.environ.get("MAIL_CONFIG") else None
+    given: Path | None = None
     if called != name and arguments[:1] == ["-c"] and len(arguments) > 1:
-        directory = Path(arguments[1])
+        given = Path(arguments[1])
         arguments = arguments[2:]
-    return run(name, arguments, directory)
+    from gateway.config.builtin import configured_directory  # only here: help needs no configuration
+
+    return run(name, arguments, configured_directory(given))
 
 
 def find(name: str) -> ModuleType | None:

@@ -1,16 +1,15 @@
 """``unix:passwd.byname`` and ``unix:group.byname``: the system's accounts.
 
 The answers are lines as in passwd(5) and group(5).  Accounts may come from a directory service that takes its time,
-so they are asked for in a thread; found ones are kept for ten seconds, missing ones for one.
+so they are asked for in a thread; found ones are kept for ten seconds, missing ones for one.  A directory service that
+is away is a TableError: mail waits.
 """
 
 from __future__ import annotations
 
-import grp
-import pwd
-
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table
+from gateway.tables.directory import group_by_name, user_by_name
 
 KEEP_FOUND, KEEP_MISSING = 10.0, 1.0
 MAX_KEPT = 5000
@@ -48,17 +47,13 @@ class AccountTable(Table):
 
 
 def _passwd(key: str) -> str | None:
-    try:
-        user = pwd.getpwnam(key)
-    except (KeyError, ValueError):
-        return None
-    return ":".join(map(str, user))
+    user = user_by_name(key)
+    return None if user is None else ":".join(map(str, user))
 
 
 def _group(key: str) -> str | None:
-    try:
-        group = grp.getgrnam(key)
-    except (KeyError, ValueError):
+    group = group_by_name(key)
+    if group is None:
         return None
     return f"{group.gr_name}:{group.gr_passwd}:{group.gr_gid}:{','.join(group.gr_mem)}"
 

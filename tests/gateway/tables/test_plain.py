@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import grp
+import os
 import pwd
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import ILookupTable, TableError
-from gateway.tables import Unavailable, table_types
+from gateway.tables import Unavailable, directory, table_types
 from gateway.tables.accounts import KEEP_FOUND
 from tests.gateway.tables.support import Bench
 
@@ -125,6 +127,25 @@ def test_accounts() -> None:
     assert bench.ask("unix:group.byname", "root") == f"root:{group.gr_passwd}:0:{','.join(group.gr_mem)}"
     for key in ("no such user", "\0", "\udc80", ""):
         assert bench.ask("unix:passwd.byname", key) is None
+
+
+@pytest.mark.parametrize("status", [errno.EIO, errno.ENOMEM, errno.ETIMEDOUT])
+@pytest.mark.parametrize("table", ["passwd", "group"])
+def test_a_directory_service_that_is_away_is_not_an_account_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, status: int, table: str
+) -> None:
+    class Library:
+        def getpwnam_r(self, *arguments: object) -> int:
+            return status
+
+        getgrnam_r = getpwnam_r
+
+    monkeypatch.setattr(directory.ctypes, "CDLL", lambda name: Library())
+    bench = Bench()
+    for _ in range(2):
+        with pytest.raises(TableError, match=f"unix:{table}.byname: {os.strerror(status)}"):
+            bench.ask(f"unix:{table}.byname", "nosuchuser")
+    assert bench.ask(f"unix:{table}.byname", "root") is not None
 
 
 def test_accounts_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
