@@ -170,6 +170,17 @@ class Result:
     Whether it is tried again is decided by the result that these belong to."""
 
 
+@dataclass(slots=True, frozen=True)
+class Attachment:
+    """What goes along with a notice."""
+
+    name: str
+    type: str
+    """Media type."""
+    data: str
+    """Base64."""
+
+
 @dataclass(slots=True)
 class Request:
     """Recipients of one message for one next hop, to be handed to a transport."""
@@ -264,9 +275,15 @@ class IIntake(Interface):
 
 
 class ICleanup(Interface):
-    def begin(service: str, envelope: Envelope, received: Sequence[bytes] = (), options: Any = None) -> Awaitable[Any]:
+    def new_id() -> str:
+        """A queue ID for a message that may come."""
+
+    def begin(
+        service: str, envelope: Envelope, received: Sequence[bytes] = (), options: Any = None, id: str = ""
+    ) -> Awaitable[Any]:
         """Start a message (an IIntake).  ``envelope`` holds sender and recipients as received; ``received`` are the
-        lines of the Received header to put in front, in which b"%(id)s" stands for the queue ID."""
+        lines of the Received header to put in front, in which b"%(id)s" stands for the queue ID; ``id``: from
+        new_id(), by default a fresh one."""
 
 
 # --- names -----------------------------------------------------------------------------------------------------
@@ -326,7 +343,8 @@ class IGatewayPlugin(Interface):
 
 
 __all__ = [
-    "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Client",
+    "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Attachment",
+    "Client",
     "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "ICleanup", "IContentSource",
     "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver",
     "IRestriction", "IRouter", "ITransport", "IUsesContent", "Log", "Place", "Recipient", "Rejected", "Request",

@@ -107,8 +107,11 @@ class DropCleanup:
     def __init__(self, queue: Path) -> None:
         self._queue = queue
 
+    def new_id(self) -> str:
+        return ""
+
     async def begin(
-        self, service: str, envelope: Envelope, received: Sequence[bytes] = (), options: Any = None
+        self, service: str, envelope: Envelope, received: Sequence[bytes] = (), options: Any = None, id: str = ""
     ) -> DropIntake:
         return DropIntake(self._queue, envelope, received)
 

@@ -23,7 +23,7 @@ from gateway.addresses.basis import Tables
 from gateway.config import Settings
 from gateway.content.header_scan import Field, is_field
 from gateway.content.mime_structure import Kind, MimeLimits, Structure, TooDeep
-from gateway.interfaces import IMessageFilter, Log, Rejected
+from gateway.interfaces import IMessageFilter, Log, Rejected, TableError
 from gateway.plugins import Filter, configured
 from spool.envelope import Envelope
 
@@ -64,7 +64,10 @@ class Checks:
                 return None
 
             async def find(line: str) -> str | None:
-                match = await maps.find(line)
+                try:
+                    match = await maps.find(line)
+                except TableError:
+                    raise TableError(f"{parameter} map lookup problem") from None
                 if match or not filters:
                     return match.value if match else None
                 return await _ask_filters(filters, line, parameter == "body_checks")

@@ -71,13 +71,17 @@ class Cleanup:
         self._clock.callLater(0, turn.callback, None)
         return turn
 
+    def new_id(self) -> str:
+        return self._spool.new_id()
+
     async def begin(
         self,
         service: str,
         envelope: Envelope,
         received: Sequence[bytes] = (),
         options: IntakeOptions | None = None,
+        id: str = "",
     ) -> Intake:
         if not envelope.arrival:
             envelope.arrival = time_of_day(self._clock)
-        return Intake(self, service, self._spool.draft(envelope), received, options or DEFAULT)
+        return Intake(self, service, self._spool.draft(envelope, id), received, options or DEFAULT)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from gateway.addresses.syntax import literal_address, valid_hostname
+from gateway.addresses.syntax import is_numeric, literal_address, valid_hostname
 from gateway.interfaces import DNSError, IRestriction
+from gateway.policy.existence import is_known
 from gateway.policy.registry import Arguments, Asking, Plain, Toolbox, restriction
 from gateway.policy.session import HELO, NAME_OK, NAME_PERMANENT, Session
 from gateway.policy.tempfail import tempfail
@@ -101,7 +102,7 @@ def invalid_helo(tools: Toolbox, arguments: Arguments) -> IRestriction:
             return DUNNO
         if name.startswith("["):
             return _literal(session, name, code)
-        if _valid(name) or literal_address(f"[{name}]") is not None:
+        if _valid(name) or is_numeric(name):
             return DUNNO
         return refuse(code, "5.5.2", f"<{name}>: {HELO} rejected: Invalid name")
 
@@ -140,21 +141,14 @@ def unknown_helo(tools: Toolbox, arguments: Arguments) -> IRestriction:
             return _literal(session, name, invalid)
         text = f"<{name}>: {HELO} rejected: Host not found"
         try:
-            if await tools.resolver.mx(name) or await tools.resolver.addresses(name):
+            if not is_numeric(name) and not name.endswith(".") and await is_known(tools.resolver, name):
                 return DUNNO
-        except DNSError as error:
-            if error.temporary:
-                return on_error(450, "4.7.1", text)
-            try:
-                if await tools.resolver.addresses(name):
-                    return DUNNO
-            except DNSError as second:
-                if second.temporary:
-                    return on_error(450, "4.7.1", text)
+        except DNSError:
+            return on_error(450, "4.7.1", text)
         return refuse(code, "4.7.1", text)
 
     return Asking("reject_unknown_helo_hostname", check)
 
 
 def _valid(name: str) -> bool:
-    return valid_hostname(name.removesuffix("."))
+    return name.isascii() and valid_hostname(name.removesuffix("."))

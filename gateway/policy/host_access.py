@@ -36,7 +36,7 @@ async def _servers(tools: Toolbox, name: str, domain: str, type_: str) -> list[s
         found = [each.host for each in await tools.resolver.mx(domain)]
     except DNSError as error:
         if error.temporary:
-            raise DNSError(f"{name}: {_short(error)}", temporary=True) from None
+            raise DNSError(f"{domain}: {_short(error)}", temporary=True) from None
         found = []
     if found == [""]:
         return []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from gateway.addresses.recipients import Destination
 from gateway.addresses.syntax import unquote, valid_hostname
 from gateway.interfaces import AddressClass, DNSError, IRestriction
+from gateway.policy.existence import is_known
 from gateway.policy.registry import Arguments, Asking, Plain, Toolbox, restriction
 from gateway.policy.session import RECIPIENT, SENDER, Session
 from gateway.policy.tempfail import tempfail
@@ -153,20 +154,23 @@ def _unknown_domain(tools: Toolbox, name: str, kind: str, of: Callable[[Session]
         if not domain or domain.startswith("[") or destination.address_class in _FINAL:
             return DUNNO
         inner = unquote(address)
+        text = f"<{inner}>: {kind} rejected: Domain not found"
         try:
-            servers = await tools.resolver.mx(domain)
-            if servers and servers[0].host == "" and len(servers) == 1:
+            if await _has_null_mx(tools, domain):
                 text = f"<{inner}>: {kind} rejected: Domain {domain} does not accept mail (nullMX)"
                 return refuse(*null_mx, text)
-            if servers or await tools.resolver.addresses(domain):
-                return DUNNO
-            temporary = False
-        except DNSError as error:
-            temporary = error.temporary
-        text = f"<{inner}>: {kind} rejected: Domain not found"
-        return on_error(450, dsn, text) if temporary else refuse(code, dsn, text)
+            return DUNNO if await is_known(tools.resolver, domain) else refuse(code, dsn, text)
+        except DNSError:
+            return on_error(450, dsn, text)
 
     return Asking(name, check)
+
+
+async def _has_null_mx(tools: Toolbox, domain: str) -> bool:
+    try:
+        return [server.host for server in await tools.resolver.mx(domain)] == [""]
+    except DNSError:
+        return False
 
 
 @restriction("reject_unknown_sender_domain", "reject_unknown_address")

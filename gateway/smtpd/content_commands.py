@@ -190,7 +190,6 @@ async def _may_begin(self: Conversation, transaction: Transaction) -> str | None
     if refusal is not None:
         transaction.intake.abort()
         transaction.intake = None
-        self.session.queue_id = ""
     elif transaction.filtered is not None:
         refusal = await transaction.filtered.data(_trace(self, transaction))
     return refusal
@@ -206,7 +205,6 @@ def _trace(self: Conversation, transaction: Transaction) -> list[bytes]:
 async def _begin(self: Conversation, transaction: Transaction) -> Any:
     session, options, decisions = self.session, self.options, self.session.decisions
     if transaction.filtered is not None:
-        self.info(f"NOQUEUE: client={session.client}{_login(self)}{_origin(self)}")
         transaction.take_room(self.service.with_.room)
         return transaction.filtered
     parameters = transaction.parameters
@@ -231,11 +229,17 @@ async def _begin(self: Conversation, transaction: Transaction) -> Any:
         intake_options = replace(
             intake_options, hold=decisions.hold, discard=decisions.discard, copies=tuple(decisions.copies)
         )
-    intake = await self.service.with_.cleanup.begin("smtpd", envelope, trace, intake_options)
+    intake = await self.service.with_.cleanup.begin("smtpd", envelope, trace, intake_options, session.queue_id)
     transaction.take_room(self.service.with_.room)
-    session.queue_id = intake.id
-    self.info(f"{intake.id}: client={session.client}{_login(self)}{_origin(self)}")
     return intake
+
+
+def announce(self: Conversation, *, queued: bool) -> None:
+    """There is going to be a message: it gets its queue ID, if it is ``queued``, and the log hears of it."""
+    session = self.session
+    if queued:
+        session.queue_id = self.service.with_.cleanup.new_id()
+    self.info(f"{session.queue_id or 'NOQUEUE'}: client={session.client}{_login(self)}{_origin(self)}")
 
 
 def _login(self: Conversation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.clock import time_of_day
 from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
+from gateway.smtpd.content_commands import announce
 from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.parameters import BadParameter, mail_parameters, rcpt_parameters, safe
 from gateway.smtpd.proxy_filter import Filtered
@@ -65,6 +66,8 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
         if refusal is not None:
             self.forget()
             return refusal
+    if not options.delay_open and self.service.proxy_filter is None:
+        announce(self, queued=True)
     self.transaction = Transaction(sender, parameters, time_of_day(self.service.with_.clock))
     if self.service.proxy_filter is not None:
         self.transaction.command = " ".join([f"MAIL FROM:<{sender}>", *(token.text for token in tokens[3:])])
@@ -133,6 +136,8 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         refusal = await filtered.rcpt(transaction.command, command)
         if refusal is not None:
             return str(refusal)
+    if not transaction.recipients and not session.queue_id:
+        announce(self, queued=proxy is None)
     orcpt = parameters.orcpt or _as_received(tokens[2].text)
     transaction.recipients.append(Recipient(address, "", orcpt, parameters.notify))
     session.recipient_count += 1

@@ -20,6 +20,8 @@ class Options:
     line_length_limit: int
     message_size_limit: int
     queue_minfree: int
+    delay_open: bool
+    """A message has no queue ID before it has a recipient."""
     recipient_limit: int
     recipient_overshoot: int
     soft_errors: int
@@ -70,6 +72,7 @@ class Options:
             line_length_limit=max(12, number("line_length_limit")),
             message_size_limit=number("message_size_limit"),
             queue_minfree=number("queue_minfree"),
+            delay_open=flag("smtpd_delay_open_until_valid_rcpt"),
             recipient_limit=number("smtpd_recipient_limit"),
             recipient_overshoot=number("smtpd_recipient_overshoot_limit"),
             soft_errors=number("smtpd_soft_error_limit"),

@@ -11,7 +11,8 @@ from gateway.smtpd.conversation import Conversation
 from gateway.smtpd.service import FLUSHED, NOT_ELIGIBLE
 from gateway.smtpd.tokens import Token
 
-_NEUTERED = re.compile(r'[\x00-\x20\x7f-\x9f\ud800-\udfff<>()\\";@]')
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NEUTERED = re.compile(r'[ <>()\\";@]')
 _LONGEST_HELO = 1024
 _DISCARDED = (
     "8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD", "STARTTLS", "DSN",
@@ -22,17 +23,18 @@ _SILENT = frozenset(("silent-discard", "enhancedstatuscodes"))
 
 
 def _name(tokens: list[Token]) -> str:
-    """The HELO name, made harmless for headers and the log."""
-    return _NEUTERED.sub("?", " ".join(token.text for token in tokens[1:]))[:_LONGEST_HELO]
+    """The HELO name, made printable."""
+    return _UNPRINTABLE.sub("?", " ".join(token.text for token in tokens[1:]))[:_LONGEST_HELO]
 
 
 async def helo(self: Conversation, tokens: list[Token]) -> str:
     if len(tokens) < 2:
         return "501 Syntax: HELO hostname"
-    refusal = await _hello(self, tokens)
+    name = _name(tokens)
+    refusal = await _hello(self, name)
     if refusal is not None:
         return refusal
-    unwelcome = await milters.helo(self, self.session.helo or "")
+    unwelcome = await milters.helo(self, name)
     if unwelcome is not None and unwelcome.startswith("421"):
         return unwelcome
     self.session.protocol = "SMTP"
@@ -42,10 +44,11 @@ async def helo(self: Conversation, tokens: list[Token]) -> str:
 async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     if len(tokens) < 2:
         return "501 Syntax: EHLO hostname"
-    refusal = await _hello(self, tokens)
+    name = _name(tokens)
+    refusal = await _hello(self, name)
     if refusal is not None:
         return refusal
-    unwelcome = await milters.helo(self, self.session.helo or "")
+    unwelcome = await milters.helo(self, name)
     if unwelcome is not None and unwelcome.startswith("421"):
         return unwelcome
     self.session.protocol = "ESMTP"
@@ -59,15 +62,15 @@ async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     return "\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
 
 
-async def _hello(self: Conversation, tokens: list[Token]) -> str | None:
-    name = _name(tokens)
+async def _hello(self: Conversation, name: str) -> str | None:
+    """``name`` is looked at as it was given; for headers and the log it is made harmless."""
     if not self.service.stand_alone:
         refusal = await self.service.evaluator.helo(self.session, name)
         if refusal is not None:
             return refusal
     self.forget()
     self.fresh_start()
-    self.session.helo = name
+    self.session.helo = _NEUTERED.sub("?", name)
     return None
 
 

@@ -108,6 +108,15 @@ def test_a_new_message_is_claimed_once_as_it_was(spool: Any, reactor: Reactor, s
     assert reactor.run(spool.claim(10)) == []
 
 
+def test_an_id_may_be_known_before_there_is_a_draft(spool: Any, reactor: Reactor) -> None:
+    early = spool.new_id()
+    draft = spool.draft(Envelope("a@b", [Recipient("c@d")]), early)
+    assert draft.id == early != spool.draft(Envelope("")).id
+    draft.write(b"x")
+    reactor.run(draft.commit())
+    assert read(spool, reactor, early) == b"x"
+
+
 def test_nothing_is_there_before_commit_or_after_abort(spool: Any, reactor: Reactor) -> None:
     draft = spool.draft(Envelope("a@b", [Recipient("c@d")]))
     draft.write(b"x" * 200_000)

@@ -82,8 +82,11 @@ class Spool:
         self.stored, self.held, self.drafts = {}, {}, []
         self.trouble = None
 
-    def draft(self, envelope):
-        self.drafts.append(Draft(self, f"QID{len(self.drafts) + 1}", envelope))
+    def new_id(self):
+        return f"QID{len(self.drafts) + 1}"
+
+    def draft(self, envelope, id=""):
+        self.drafts.append(Draft(self, id or self.new_id(), envelope))
         return self.drafts[-1]
 
     async def content(self, id, where=""):

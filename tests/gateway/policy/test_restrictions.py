@@ -25,6 +25,7 @@ def at_recipient(words: str, **settings: str) -> Rig:
     rig = Rig(smtpd_recipient_restrictions=words + GUARD, **settings)
     resolver = rig.resolver
     resolver.hosts |= {"good.test": ["192.0.2.30"], "slow.test": None, "mx.bad.test": ["192.0.2.66"]}
+    resolver.records |= {("six.test", "AAAA"): ["2001:db8::7"], ("slow.test", "AAAA"): None}
     resolver.servers |= {"slow.test": None, "null.test": [MX(0, "")], "bad.test": [MX(10, "mx.bad.test")]}
     return rig
 
@@ -63,6 +64,14 @@ SENDER, RCPT, CLIENT, HELO = "Sender address", "Recipient address", "Client host
          f"504 5.5.2 <plain>: {HELO} rejected: need fully-qualified hostname"),
         ("reject_unknown_helo_hostname", {"helo": "no.test"}, f"450 4.7.1 <no.test>: {HELO} rejected: Host not found"),
         ("reject_unknown_helo_hostname", {"helo": "good.test"}, "250 2.1.5 Ok"),
+        ("reject_unknown_helo_hostname", {"helo": "192.0.2.7"},
+         f"450 4.7.1 <192.0.2.7>: {HELO} rejected: Host not found"),
+        ("reject_unknown_helo_hostname", {"helo": "six.test"}, "250 2.1.5 Ok"),
+        ("reject_unknown_sender_domain", {"sender": "a@six.test"}, "250 2.1.5 Ok"),
+        ("reject_invalid_helo_hostname", {"helo": "IPv6:::1"}, f"501 5.5.2 <IPv6:::1>: {HELO} rejected: Invalid name"),
+        ("reject_invalid_helo_hostname", {"helo": "::1"}, "250 2.1.5 Ok"),
+        ("reject_invalid_helo_hostname", {"helo": "bücher.test"},
+         f"501 5.5.2 <bücher.test>: {HELO} rejected: Invalid name"),
         ("reject_non_fqdn_sender", {"sender": "a"}, f"504 5.5.2 <a>: {SENDER} rejected: need fully-qualified address"),
         ("reject_non_fqdn_sender", {"sender": "a@plain"},
          f"504 5.5.2 <a@plain>: {SENDER} rejected: need fully-qualified address"),
@@ -141,6 +150,15 @@ def test_names_may_be_written_in_upper_case() -> None:
 
 
 # --- order --------------------------------------------------------------------------------
+
+
+def test_a_helo_name_is_looked_at_as_it_was_given() -> None:
+    rig = Rig(smtpd_delay_reject="no", smtpd_helo_restrictions="check_helo_access inline:{{a@b.test = REJECT}}")
+    client = rig.connect()
+    refused, _ = client.say("EHLO a@b.test", "EHLO a@c.test")
+    assert refused == "554 5.7.1 <a@b.test>: Helo command rejected: Access denied"
+    client.say("MAIL FROM:<x@y.test>", "RCPT TO:<x@else.test>")
+    assert rig.lines[-1].endswith(" helo=<a?c.test>")
 
 
 def test_lists_are_worked_off_at_rcpt_in_order() -> None:

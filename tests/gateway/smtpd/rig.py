@@ -33,9 +33,9 @@ SETTINGS = {
 
 @implementer(IIntake)
 class Intake:
-    def __init__(self, owner: Cleanup, envelope: Any, received: list[bytes], options: Any) -> None:
+    def __init__(self, owner: Cleanup, envelope: Any, received: list[bytes], options: Any, id: str) -> None:
         self.owner = owner
-        self.id = f"Q{len(owner.begun) + 1}"
+        self.id = id
         self.envelope, self.received, self.options = envelope, received, options
         self.hold, self.discard, self.copies = options.hold, options.discard, list(options.copies)
         self.blocks: list[bytes] = []
@@ -76,14 +76,21 @@ class Cleanup:
 
     def __init__(self) -> None:
         self.begun: list[Intake] = []
+        self.ids = 0
         self.failure: Exception | None = None
         self.refuse_begin: Exception | None = None
         self.wait: Any = None
 
-    async def begin(self, service: str, envelope: Any, received: Any = (), options: Any = None) -> Intake:
+    def new_id(self) -> str:
+        self.ids += 1
+        return f"Q{self.ids}"
+
+    async def begin(
+        self, service: str, envelope: Any, received: Any = (), options: Any = None, id: str = ""
+    ) -> Intake:
         if self.refuse_begin is not None:
             raise self.refuse_begin
-        intake = Intake(self, envelope, list(received), options)
+        intake = Intake(self, envelope, list(received), options, id or self.new_id())
         self.begun.append(intake)
         return intake
 
@@ -133,6 +140,9 @@ class Resolver:
         return await self._get(self.names, address)
 
     async def query(self, name: str, type: str) -> list[Any]:
+        known = {"MX": self.servers, "A": self.hosts}.get(type, {})
+        if name in known:
+            return await self._get(known, name)
         return await self._get(self.records, (name, type))
 
 

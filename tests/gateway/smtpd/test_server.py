@@ -415,7 +415,7 @@ def test_ipv6_clients_are_counted_by_network() -> None:
 def test_stand_ins_keep_their_interfaces() -> None:
     cleanup = Cleanup()
     verifyObject(ICleanup, cleanup)
-    verifyObject(IIntake, Intake(cleanup, None, [], Rig().factory.service.intake_options))
+    verifyObject(IIntake, Intake(cleanup, None, [], Rig().factory.service.intake_options, "Q1"))
     verifyObject(IResolver, Resolver())
 
 
@@ -448,6 +448,20 @@ def test_keywords_are_kept_from_some_clients() -> None:
 def test_reject_footer(footer: str, reply: str) -> None:
     client = Rig(smtpd_reject_footer=footer).connect()
     assert client.say("XYZZY", "NOOP") == [reply, "250 2.0.0 Ok"]
+
+
+def test_a_message_has_its_queue_id_from_the_first_good_recipient_on() -> None:
+    rig = Rig()
+    client = rig.connect()
+    client.say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<no@gw.test>", "RCPT TO:<joe@gw.test>", "RCPT TO:<no@gw.test>")
+    assert [line.partition(": RCPT")[0] for line in rig.lines[1:]] == [
+        "NOQUEUE: reject", "Q1: client=unknown[192.0.2.7]", "Q1: reject"
+    ]  # fmt: skip
+    client.say("RSET", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>", "DATA")
+    assert client.send(b"x\r\n.\r\n") == "250 2.0.0 Ok: queued as Q2\n"
+    rig = Rig(smtpd_delay_open_until_valid_rcpt="no")
+    rig.connect().say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>")
+    assert rig.lines[1:] == ["Q1: client=unknown[192.0.2.7]"]
 
 
 @pytest.mark.parametrize(
