@@ -19,7 +19,8 @@ from gateway.addresses import tokens
 
 LONGEST_LINE = 16384
 
-_FROM_LINE = re.compile(rb">?From[ \t]++(\S++)([^\n]*+)\n")
+# The address may have a quoted part with blanks in it.
+_FROM_LINE = re.compile(rb'>?From[ \t]++((?>(?:"(?:[^"\\\n]|\\[^\n]){0,500}"|\S)+))([^\n]*+)\n')
 _REMOTE = re.compile(rb"[ \t]remote from[ \t]+(\S+)[ \t\r]*\Z")
 _SITE = re.compile(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*\Z")
 _NO_ONE = ("<>", "mailer-daemon", "<mailer-daemon>")

@@ -74,6 +74,40 @@ def test_one_word_changed(world):
     assert b"\nSubject: by wire\n" in kept.data
 
 
+SENDERS = [
+    "", "Ann@B.example", '"sp ace"@b.example', "hub!leaf!ann", "mailer-daemon@b.example", '"a\\"b"@b.example',
+    "ann@[127.0.0.1]",
+]
+
+
+def test_the_same_as_the_classic_recipe(world):
+    """Jobs and data, byte for byte: one message goes both ways."""
+    gateway, sites, _ = world()
+    gateway.append("master.cf", "classic unix - n n - - pipe\n  flags=Fqhu user=uucp argv=uux")
+    gateway.append("master.cf", f" -I {sites.config('near')} -r -z -a$sender - $nexthop!rmail ($recipient)\n")
+    gateway.append("transport", "classic.domain classic:far\n")
+    gateway.set(relay_domains="some.domain classic.domain")
+    gateway.run("reload", check=True)
+    gateway.wait_for("reload finished")
+    text = "Subject: x\n\nFrom a line\n>From b\n.dot\nGr\xfc\xdfe\n".encode("latin-1")
+    for sender in SENDERS:
+        for to in ("User@", "u+x@", '"a|b"@', '"a;b$(id)"@'):
+            addresses = [f"{to}{kind}.domain" for kind in ("some", "classic")]
+            gateway.send(addresses, text, sender, options=["BODY=8BITMIME"])
+    folder = sites.folder / "near" / "spool" / "far"
+    count = 4 * len(SENDERS)
+    poll(lambda: len(sites.jobs("near")) == 2 * count, gateway.last_words)
+    found = {"some": [], "classic": []}
+    for path in (folder / "C.").iterdir():
+        job = path.read_text().split(" ")
+        data = (folder / "D." / job[1]).read_bytes()
+        first, _, rest = data.partition(b"\n")
+        (kind,) = [kind for kind in found if f"@{kind}.domain" in job[-1]]
+        line = first.decode()[: -len("24 12:00:00 2026")].rstrip()
+        found[kind].append((*job[3:5], *job[6:-1], job[-1].replace(kind, ""), line, rest.replace(kind.encode(), b"")))
+    assert len(found["some"]) == count and sorted(found["some"]) == sorted(found["classic"])
+
+
 def test_a_batch_over_there(world, folder):
     gateway, sites, _ = world("command=crsmtp batch_wait=1s")
     sites.program("far", "crsmtp", f"/bin/cat > {sites.folder}/far/arrived/batch")

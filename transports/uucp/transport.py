@@ -198,6 +198,7 @@ class UucpTransport:
         service, first = self._service, letters[0].request
         client = first.entry.envelope.client
         sender = letters[0].sender if len(letters) == 1 else ""
+        sender = quote(sender) if sender and "q" in service.pipe.flags else sender
         values = {
             "client_address": client.address, "client_helo": client.helo, "client_hostname": client.name,
             "client_port": client.port, "client_protocol": client.protocol, "envid": first.entry.envelope.envid,

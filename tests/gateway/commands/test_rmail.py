@@ -47,6 +47,7 @@ def run(tmp_path, monkeypatch):
         ("From alice Thu remote from alpha\n", "beta", "alpha!alice"),
         ("From MAILER-DAEMON  Thu\n", "beta", ""),
         ("From MAILER-DAEMON  Thu remote from alpha\n", "alpha", ""),
+        ('From "sp ace"@x.example  Thu remote from alpha\n', None, '"sp ace"@x.example'),
         ("From <>  Thu remote from alpha\n", None, ""),
     ],
 )
