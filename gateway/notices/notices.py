@@ -39,6 +39,7 @@ from gateway.interfaces import (
     DEFERRED,
     EXPANDED,
     SENT,
+    Attachment,
     Content,
     Entry,
     ICleanup,
@@ -108,7 +109,8 @@ class Notices:
 
     # --- what the scheduler asks for -----------------------------------------------------------------------------
 
-    async def bounce(self, entry: Entry, indexes: Sequence[int]) -> None:
+    async def bounce(self, entry: Entry, indexes: Sequence[int], attached: Sequence[Attachment] = ()) -> None:
+        """``attached`` goes to the sender only."""
         by_reader: dict[str, list[Fact]] = {}
         for index in indexes:
             sender = self._return_path(entry.envelope, entry.envelope.recipients[index])
@@ -117,7 +119,7 @@ class Notices:
                     reader = state.details.get("return_to", sender)
                     by_reader.setdefault(reader, []).append(self._fact(recipient, state, "failed"))
         for reader, facts in by_reader.items():
-            await self._bounce(entry.id, entry.envelope, reader, facts, lambda: self._content(entry.id))
+            await self._bounce(entry.id, entry.envelope, reader, facts, lambda: self._content(entry.id), attached)
 
     async def delayed(self, entry: Entry, indexes: Sequence[int]) -> None:
         sender = entry.envelope.sender
@@ -140,10 +142,10 @@ class Notices:
                 copy, self._double_bounce, lambda: self._content(entry.id), "postmaster delay notification", full=False
             )
 
-    async def success(self, entry: Entry, indexes: Sequence[int]) -> None:
+    async def success(self, entry: Entry, indexes: Sequence[int], attached: Sequence[Attachment] = ()) -> None:
         if entry.envelope.sender and not self._is_double_bounce(entry.envelope.sender):
             facts = [*self._told_of_success(entry, indexes), *self._expanded(entry.envelope)]
-            await self._trace("success", entry, facts)
+            await self._trace("success", entry, facts, attached)
 
     async def verify(self, entry: Entry, indexes: Sequence[int]) -> None:
         if self.on_probe(entry) or not entry.envelope.sender or self._is_double_bounce(entry.envelope.sender):
@@ -196,7 +198,8 @@ class Notices:
     # --- whom to tell --------------------------------------------------------------------------------------------
 
     async def _bounce(
-        self, queue_id: str, envelope: Envelope, sender: str, facts: list[Fact], content: Original
+        self, queue_id: str, envelope: Envelope, sender: str, facts: list[Fact], content: Original,
+        attached: Sequence[Attachment] = (),
     ) -> None:
         """``sender``: of the mail, or a list's owner, who stands for him."""
         if self._is_double_bounce(sender):
@@ -211,6 +214,7 @@ class Notices:
         wanted = [fact for fact in facts if not fact.recipient.notify or fact.recipient.notify & NOTIFY_FAILURE]
         if wanted:
             notice = self._notice("failure", queue_id, envelope, wanted, sender)
+            notice.attached = attached
             full = envelope.ret != "HDRS"
             await self._send(notice, "", content, "sender non-delivery notification", full=full)
         if "bounce" in self._classes:
@@ -218,9 +222,12 @@ class Notices:
             what = "postmaster non-delivery notification"
             await self._send(copy, self._double_bounce, content, what, full=False)
 
-    async def _trace(self, template: str, entry: Entry, facts: list[Fact]) -> None:
+    async def _trace(
+        self, template: str, entry: Entry, facts: list[Fact], attached: Sequence[Attachment] = ()
+    ) -> None:
         if facts:
             notice = self._notice(template, entry.id, entry.envelope, facts)
+            notice.attached = attached
             what = "sender delivery status notification"
             await self._send(notice, "", lambda: self._content(entry.id), what, full=False)
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gateway.content.dates import mail_date
+from gateway.interfaces import Attachment
 from gateway.log import printable
 from spool.envelope import Envelope, Recipient
 
@@ -59,6 +60,8 @@ class Notice:
     automatic: str = "auto-replied"
     retry_until: float = 0.0
     threaded: bool = False
+    attached: Sequence[Attachment] = ()
+    """Shown with the text."""
 
 
 def header(notice: Notice, boundary: str) -> bytes:
@@ -85,15 +88,27 @@ def header(notice: Notice, boundary: str) -> bytes:
 
 
 def text_part(notice: Notice, boundary: str) -> bytes:
-    """For people: what happened, and to which recipients."""
+    """For people: what happened, and to which recipients.  With what is attached it is one part still, as RFC 6522
+    has it."""
     charset = "utf-8" if notice.envelope.smtputf8 else notice.charset
-    lines = [f"--{boundary}", "Content-Description: Notification", f"Content-Type: text/plain; charset={charset}", ""]
+    inner = f"text.{boundary}"
+    lines = [f"--{boundary}", "Content-Description: Notification"]
+    if notice.attached:
+        lines += [f'Content-Type: multipart/mixed; boundary="{inner}"', "", f"--{inner}"]
+    lines += [f"Content-Type: text/plain; charset={charset}", ""]
     if notice.text:
         lines += [notice.text.rstrip("\n"), ""]
     for fact in notice.facts:
         address, original = fact.recipient.address, fact.recipient.original
         expanded = f" (expanded from <{original}>)" if original and original.lower() != address.lower() else ""
         lines += [*_wrapped(f"<{address}>{expanded}: {fact.reason}"), ""]
+    for one in notice.attached:
+        lines += [
+            f"--{inner}", f'Content-Type: {one.type}; name="{one.name}"', "Content-Transfer-Encoding: base64",
+            f'Content-Disposition: inline; filename="{one.name}"', "", *(one.data[at : at + 76] for at in range(0, len(one.data), 76)),
+        ]
+    if notice.attached:
+        lines += [f"--{inner}--", ""]
     return _bytes("\n".join(lines) + "\n")
 
 

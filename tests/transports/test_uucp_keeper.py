@@ -63,13 +63,13 @@ class Told:
         assert len(indexes) == len(entry.envelope.recipients) == len(entry.states)
         self.notices.append((kind, entry.id, state.dsn, state.reason))
 
-    async def bounce(self, entry: Any, indexes: Any) -> None:
+    async def bounce(self, entry: Any, indexes: Any, attached: Any) -> None:
         await self._note("bounce", entry, indexes)
 
     async def delayed(self, entry: Any, indexes: Any) -> None:
         await self._note("delayed", entry, indexes)
 
-    async def success(self, entry: Any, indexes: Any) -> None:
+    async def success(self, entry: Any, indexes: Any, attached: Any) -> None:
         await self._note("success", entry, indexes)
 
 

@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
 from gateway.clock import time_of_day
-from gateway.interfaces import BOUNCED, DEFERRED, Entry, IContentSource, Log, Request
+from gateway.interfaces import BOUNCED, DEFERRED, Attachment, Entry, IContentSource, Log, Request
 from spool.interfaces import RecipientState, SpoolError
 from transports import message
 from transports.following.published import read_part, write_part
@@ -51,11 +51,11 @@ class HasJobs(Protocol):
 class Tell(Protocol):
     """The part of gateway.notices.Notices that is used."""
 
-    async def bounce(self, entry: Entry, indexes: Sequence[int]) -> None: ...
+    async def bounce(self, entry: Entry, indexes: Sequence[int], attached: Sequence[Attachment] = ()) -> None: ...
 
     async def delayed(self, entry: Entry, indexes: Sequence[int]) -> None: ...
 
-    async def success(self, entry: Entry, indexes: Sequence[int]) -> None: ...
+    async def success(self, entry: Entry, indexes: Sequence[int], attached: Sequence[Attachment] = ()) -> None: ...
 
 
 class Terms(Protocol):
@@ -128,13 +128,21 @@ class Keeper:
         """What has become of them, by their keys.  Raises whatever keeps it from knowing."""
         raise NotImplementedError
 
-    async def take_back(self, job: str) -> bool:
-        """End a job; whether that was done.  Raises whatever keeps it from that."""
+    async def take_back(self, record: Record) -> bool:
+        """End its job; whether that was done.  Raises whatever keeps it from that."""
         raise NotImplementedError
 
     def state(self, record: Record) -> str:
         """What is known of a job that waits, for people; from the last look."""
         return ""
+
+    def since(self, record: Record) -> float:
+        """When its sender began to wait."""
+        return record.arrival
+
+    def attached(self, record: Record) -> Sequence[Attachment]:
+        """What goes along with the notice of its end."""
+        return ()
 
     def restore(self, published: Mapping[str, Any]) -> None:
         """What was published before a restart.  May raise ValueError, TypeError, KeyError."""
@@ -217,7 +225,8 @@ class Keeper:
                 for together in by_job(record for record, fate in told if isinstance(fate, Waiting)):
                     await self._still_there(together)
                 for record, fate in told:
-                    await self._ended(record, fate)
+                    if record.key in self.register.records:  # nobody has taken it back meanwhile
+                        await self._ended(record, fate)
         except Exception as error:
             self._complain(f"{type(error).__name__}: {error}")
         self.recount()
@@ -229,13 +238,13 @@ class Keeper:
         since = f"job {first.job} waits for {first.peer} since {moment_of(first.queued)}"
         state = self.state(first)
         reason = f"{since} ({state})" if state else since
-        if 0 < terms.lifetime < now - max(record.arrival for record in records):
-            if await self.take_back(first.job):
+        if 0 < terms.lifetime < now - max(map(self.since, records)):
+            if await self.take_back(first):
                 for record in records:
                     await self._failed(record, Ended(BOUNCED, "5.4.7", f"{reason}, and was taken back"))
             return
         for record in records:
-            if 0 < terms.warn_after < now - record.arrival and not record.warned:
+            if 0 < terms.warn_after < now - self.since(record) and not record.warned:
                 await self._tell.delayed(*_entry(record, Ended(DEFERRED, "4.4.1", reason), "delayed"))
                 record.warned = True
                 await self.register.change(record)
@@ -247,7 +256,7 @@ class Keeper:
             await self._failed(record, fate)
             return
         if isinstance(fate, Ended):
-            await self._tell.success(*_entry(record, fate, "delivered"))
+            await self._tell.success(*_entry(record, fate, "delivered"), self.attached(record))
             took = time_of_day(self.clock) - record.queued
             self.log.info(self.program, f"{record.id}: {fate.text}, relay={record.service}, delay={took:.0f}")
         else:
@@ -255,7 +264,7 @@ class Keeper:
         await self.register.remove(record)
 
     async def _failed(self, record: Record, fate: Ended) -> None:
-        await self._tell.bounce(*_entry(record, fate, "failed"))
+        await self._tell.bounce(*_entry(record, fate, "failed"), self.attached(record))
         for recipient in record.recipients:
             about = f"{record.id}: to=<{recipient['address']}>, relay={record.service}"
             self.log.info(self.program, f"{about}, dsn={fate.dsn}, status=bounced ({fate.text})")
@@ -292,7 +301,7 @@ class Keeper:
                 self.log.warning(self.program, f"{wanted}: stays: job {job} carries other messages, too")
                 continue
             try:
-                killed = await self.take_back(job)
+                killed = await self.take_back(records[0])
             except Exception as error:
                 self.log.warning(self.program, f"{wanted}: cannot take job {job} back: {error}")
                 continue
@@ -347,5 +356,5 @@ def _entry(record: Record, fate: Ended, action: str) -> tuple[Entry, range]:
 def by_job(records: Iterable[Record]) -> list[list[Record]]:
     found: dict[str, list[Record]] = defaultdict(list)
     for record in records:
-        found[record.job].append(record)
+        found[record.job or record.key].append(record)
     return list(found.values())

@@ -46,12 +46,14 @@ class Record:
     message_id: str = ""
     warned: bool = False
     """The sender knows that it is late."""
+    name: str = ""
+    """What its file is called by, if its job is not known from the beginning."""
     facts: dict[str, str] = field(default_factory=dict)
     """What the medium wants to remember of it."""
 
     @property
     def key(self) -> str:
-        return _UNSAFE.sub("_", f"{self.service}:{self.job}:{self.id}") + ".job"
+        return _UNSAFE.sub("_", f"{self.service}:{self.name or self.job}:{self.id}") + ".job"
 
     def envelope(self) -> Envelope:
         return Envelope(

@@ -140,9 +140,9 @@ class UucpKeeper(Keeper):
                 found[record.key] = _fate(record, float(sent), bool(covered))
         return found
 
-    async def take_back(self, job: str) -> bool:
+    async def take_back(self, record: Record) -> bool:
         """See Keeper."""
-        return bool((await self._ask({"do": "kill", "job": job}))["killed"])
+        return bool((await self._ask({"do": "kill", "job": record.job}))["killed"])
 
     def state(self, record: Record) -> str:
         """See Keeper."""

@@ -1,12 +1,13 @@
 """Who hears of what, and what the notices look like."""
 
+import base64
 import io
 import re
 from email import message_from_bytes
 
 import pytest
 
-from gateway.interfaces import Entry, Rejected
+from gateway.interfaces import Attachment, Entry, Rejected
 from gateway.notices.notices import Notices
 from spool.envelope import (
     NOTIFY_DELAY,
@@ -95,6 +96,26 @@ def test_a_non_delivery_notice():
                                message.get_boundary().encode() + b"--\n")
     assert "bounce: OLD: sender non-delivery notification: QID1" in bounces.way.log.text
     assert bounces.way.notified == ["QID1"]
+
+
+@pytest.mark.parametrize("kind, state", [
+    ("bounce", failed()), ("success", failed("sent", {"action": "delivered"}, "2.0.0", "sent")),
+])
+def test_what_is_attached_stands_with_the_text(kind, state):
+    bounces, picture = Bounces(notify_classes="bounce"), bytes(range(256))
+    to = Recipient("x@remote.example", notify=NOTIFY_SUCCESS | NOTIFY_FAILURE)
+    attached = [Attachment("page-1.png", "image/png", base64.b64encode(picture).decode())]
+    entry = bounces.entry(recipients=[to], states=[state])
+    now(getattr(bounces.notices, kind)(entry, [0], attached))
+    report, *copies = bounces.messages
+    first, status, original = report.get_payload()
+    text, shown = first.get_payload()
+    assert text.get_content_type() == "text/plain" and "<x@remote.example>: " in text.get_payload()
+    assert shown.get_content_type() == "image/png" and shown.get_filename() == "page-1.png"
+    assert shown.get_payload(decode=True) == picture
+    assert max(map(len, shown.get_payload().split())) == 76
+    assert status.get_content_type() == "message/delivery-status"
+    assert [part.get_content_type() for copy in copies for part in copy.walk() if part.get_filename()] == []
 
 
 def test_a_reason_of_our_own():
