@@ -86,7 +86,7 @@ class PipeService:
             argv=argv,
             templates=templates,
             user=given["user"],
-            identity=_identity(given["user"], settings.text("mail_owner"), wrong),
+            identity=identity_of(given["user"], settings.text("mail_owner"), wrong),
             flags=frozenset(flags),
             eol=_unescaped(given.get("eol", r"\n")).encode("latin-1"),
             null_sender=given.get("null_sender", "MAILER-DAEMON"),
@@ -283,7 +283,8 @@ def _attributes(words: Sequence[str], wrong: Callable[[str, str], ConfigError]) 
     raise wrong("argv= is missing", "give the program and its arguments behind argv=")
 
 
-def _identity(text: str, owner: str, wrong: Callable[[str, str], ConfigError]) -> Identity:
+def identity_of(text: str, owner: str, wrong: Callable[[str, str], ConfigError]) -> Identity:
+    """user=NAME or NAME:GROUP; never root's rights or the mail system's."""
     user, colon, group = text.partition(":")
     try:
         account = pwd.getpwnam(user)
