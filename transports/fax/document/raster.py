@@ -1,8 +1,8 @@
 """The pages as dots: PDF to TIFF-F by pdfium, and page one as a small picture.
 
 A line has 1728 dots at 204 an inch, a page 196 or 98 lines an inch (ITU-T T.4; RFC 2306, RFC 3949): paper keeps its
-true size, centred on the line.  Grey is dithered (Floyd and Steinberg) after a curve that makes dark text black and
-light ground white, so that only pictures are dithered.
+true size, centred on the line.  ``black_and_white`` dithers what is grey (Floyd and Steinberg), and cuts the soft edges
+of letters and lines in two, so that they are not frayed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pypdfium2
 import pypdfium2.raw as pdfium
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from transports.fax.document.assemble import PICTURE, THUMBNAIL, TIFF
 from transports.fax.document.binder import HEADER
@@ -29,7 +29,14 @@ THUMBNAIL_WIDTH = 360
 """Dots across."""
 BLACK, WHITE = 88, 236
 """Shades that are taken for black and for white."""
+EDGE = 160
+"""At the edge of a letter all that is darker is black: a little fat, for thin strokes to stay."""
+BLOCK = 4
+"""Dots: a grey field is larger than that, the edge of a letter narrower."""
 _CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
+_IS_GREY = [255 if BLACK < shade < WHITE else 0 for shade in range(256)]
+_IS_LIGHT = [255 if shade > EDGE else 0 for shade in range(256)]
+_ALL_BUT_ONE = [255 if part > 235 else 0 for part in range(256)]
 
 
 class Raster:
@@ -60,7 +67,7 @@ class Raster:
         for at in range(len(self._pdf)):
             frame = self._frames.get(at)
             if frame is None:
-                yield self.render(at).point(_CURVE).convert("1")
+                yield black_and_white(self.render(at))
             elif self._wish.header_line:
                 yield self._with_header(self._fit(frame), self.render(at))
             else:
@@ -89,7 +96,7 @@ class Raster:
     def _with_header(self, frame: Image.Image, page: Image.Image) -> Image.Image:
         strip = page.crop((0, 0, FAX_WIDTH, round((HEADER - 1) / 25.4 * self._lines)))
         frame = frame.copy()
-        frame.paste(strip.point(_CURVE).convert("1"), (0, 0))
+        frame.paste(black_and_white(strip), (0, 0))
         return frame
 
     def _thumbnail(self, path: Path) -> None:
@@ -97,3 +104,16 @@ class Raster:
         height = round(image.height * DOTS / self._lines * THUMBNAIL_WIDTH / image.width)
         image = image.resize((THUMBNAIL_WIDTH, height), Image.Resampling.LANCZOS)
         image.save(path, "PNG", optimize=True)
+
+
+def black_and_white(page: Image.Image) -> Image.Image:
+    """Of shades of grey."""
+    sharp = page.point(_IS_LIGHT)
+    # Where all dots of a block but one are grey, and around it, is a picture or a grey ground.
+    fields = page.point(_IS_GREY).reduce(BLOCK).point(_ALL_BUT_ONE).filter(ImageFilter.MaxFilter(3))
+    if fields.getbbox():
+        area = fields.resize((fields.width * BLOCK, fields.height * BLOCK), Image.Resampling.NEAREST).crop(
+            (0, 0, *page.size)
+        )
+        sharp.paste(page.point(_CURVE).convert("1").convert("L"), (0, 0), area)
+    return sharp.convert("1", dither=Image.Dither.NONE)
