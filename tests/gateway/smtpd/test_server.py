@@ -453,7 +453,7 @@ def test_reject_footer(footer: str, reply: str) -> None:
 def test_a_message_has_its_queue_id_from_the_first_good_recipient_on() -> None:
     rig = Rig()
     client = rig.connect()
-    client.say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<no@gw.test>", "RCPT TO:<joe@gw.test>", "RCPT TO:<no@gw.test>")
+    client.say("EHLO x", "MAIL FROM:<a@b.test>", *(f"RCPT TO:<{user}@gw.test>" for user in ("no", "joe", "no")))
     assert [line.partition(": RCPT")[0] for line in rig.lines[1:]] == [
         "NOQUEUE: reject", "Q1: client=unknown[192.0.2.7]", "Q1: reject"
     ]  # fmt: skip
