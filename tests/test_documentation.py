@@ -241,7 +241,7 @@ def test_what_the_readme_names_is_there() -> None:
 
 def test_its_excerpts_stand_in_the_examples() -> None:
     """Blocks without a language are excerpts of files in examples/."""
-    paths = [path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    paths = [path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix not in (".pyc", ".png")]
     files = [path.read_text("utf-8") for path in paths]
     lines = {" ".join(line.split()) for text in files for line in text.split("\n")}
     excerpts = "".join(blocks("")).split("\n")
