@@ -10,7 +10,7 @@ It says whether TLS is used and how, as whom to log in, which of the server's ex
 from __future__ import annotations
 
 from gateway.config.settings import Settings
-from gateway.interfaces import Request
+from gateway.interfaces import Log, Request, TableError
 from gateway.tables.maps import Maps
 from gateway.tables.registry import Tables
 from transports.smtp.channel import Peer
@@ -25,13 +25,14 @@ from transports.smtp.tls_policy import Policy
 class Introductions:
     def __init__(
         self, settings: Settings, prefix: str, tables: Tables, program: str, options: Options, tls: ClientTLS,
-        logins: Logins | None,
+        logins: Logins | None, log: Log,
     ) -> None:
         def maps(name: str) -> Maps | None:
             words = settings.words(prefix + name)
             return tables.maps(words, settings, title=prefix + name, program=program) if words else None
 
         self._options, self._tls = options, tls
+        self._prefix, self._log, self._program = prefix, log, program
         self.logins = logins
         self._discards = maps(f"discard_{'lhlo' if options.lmtp else 'ehlo'}_keyword_address_maps")
         self._workarounds = maps("pix_workaround_maps")
@@ -49,7 +50,11 @@ class Introductions:
         if policy.wanted:
             hello.handshake = self._tls.handshake(policy, peer, name)
         if self.logins is not None:
-            hello.login = await self.logins.find(request.entry.envelope.sender, peer.host, name)
+            try:
+                hello.login = await self.logins.find(request.entry.envelope.sender, peer.host, name)
+            except TableError:
+                self._log.warning(self._program, f"{request.entry.id}: {self._prefix}sasl_password_maps lookup error")
+                raise
         if self._discards is not None and (match := await self._discards.find(peer.address)):
             hello.discarded = frozenset(match.value.replace(",", " ").upper().split())
         if age >= options.pix_threshold:

@@ -15,11 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway.addresses.basis import Basis, Tables
+from gateway.addresses.basis import Basis
 from gateway.addresses.find import AddressFinder, Maps
 from gateway.addresses.syntax import unquote
 from gateway.config.settings import Settings
-from transports.smtp.sasl import Credentials, Mechanism, SaslError, choose
+from gateway.interfaces import TableError
+from gateway.tables.lists import StringList
+from gateway.tables.registry import Tables
+from transports.smtp.sasl import MECHANISMS, Credentials, Mechanism, SaslError, choose
 
 MOST_FAILURES = 1000
 
@@ -37,12 +40,17 @@ class Login:
 
     credentials: Credentials
     rules: Logins
+    forbidden: frozenset[str] = frozenset()
+    """Mechanisms that smtp_sasl_mechanism_filter has not."""
 
     def begin(self, offered: Iterable[str], *, secure: bool, verified: bool) -> tuple[str, Mechanism]:
         """The mechanism to use.  ``secure``: within TLS; ``verified``: with a server that has shown who it is.  Raises
         SaslError."""
         rules = self.rules
-        wanted = [name for name in offered if not rules.mechanisms or name.lower() in rules.mechanisms]
+        try:
+            wanted = [name for name in offered if name not in self.forbidden and rules.may_use(name)]
+        except TableError as problem:
+            raise SaslError(str(problem)) from None
         if not wanted:
             raise NothingInCommon(_NO_MECHANISM)
         options = rules.verified if verified else rules.secure if secure else rules.clear
@@ -97,12 +105,14 @@ class Failures:
 class Logins:
     """Those of one service."""
 
-    def __init__(self, settings: Settings, passwords: Maps, by_sender: AddressFinder | None, prefix: str,
-                 nonce: Callable[[], str]) -> None:
+    def __init__(
+        self, settings: Settings, passwords: Maps, by_sender: AddressFinder | None, mechanisms: StringList, prefix: str,
+        nonce: Callable[[], str],
+    ) -> None:
         self._passwords = passwords
         self._by_sender = by_sender
+        self._mechanisms = mechanisms
         self.nonce = nonce
-        self.mechanisms = frozenset(word.lower() for word in settings.words(prefix + "sasl_mechanism_filter"))
         self.clear = _options(settings, prefix + "sasl_security_options")
         self.secure = _options(settings, prefix + "sasl_tls_security_options")
         self.verified = _options(settings, prefix + "sasl_tls_verified_security_options")
@@ -132,8 +142,19 @@ class Logins:
         by_sender = None
         if not lmtp and settings.flag("smtp_sender_dependent_authentication"):
             by_sender = Basis.of(settings, tables, own_addresses).finder(parameter, "smtp")
-        passwords = tables.maps(words, settings, title=parameter, program="lmtp" if lmtp else "smtp")
-        return cls(settings, passwords, by_sender, prefix, nonce)
+        program = "lmtp" if lmtp else "smtp"
+        passwords = tables.maps(words, settings, title=parameter, program=program)
+        mechanisms = tables.string_list(prefix + "sasl_mechanism_filter", settings, program=program)
+        return cls(settings, passwords, by_sender, mechanisms, prefix, nonce)
+
+    def may_use(self, mechanism: str) -> bool:
+        """As far as the filter says without asking a table.  Raises TableError."""
+        return self._mechanisms.empty or self._mechanisms.match_now(mechanism) is not False
+
+    async def _forbidden(self) -> frozenset[str]:
+        if self._mechanisms.constant:
+            return frozenset()
+        return frozenset([name for name in MECHANISMS if not await self._mechanisms.match(name)])
 
     def owner(self, sender: str) -> str:
         """Whose login a session for that sender has: "" = everybody's."""
@@ -150,7 +171,7 @@ class Logins:
         if value is None:
             return None
         user, _, password = value.partition(":")
-        return Login(Credentials(user, password), self)
+        return Login(Credentials(user, password), self, await self._forbidden())
 
 
 def _options(settings: Settings, parameter: str) -> frozenset[str]:

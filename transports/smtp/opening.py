@@ -245,8 +245,8 @@ class Opening(Channel):
         try:
             name, self._mechanism = login.begin(offered, secure=self.secure is not None, verified=verified)
         except NothingInCommon as problem:
-            text = f"{self.peer.relay} offered no supported AUTH mechanisms: '{' '.join(offered)}'"
-            self._log.warning(self._program, text)
+            what = f"no supported AUTH mechanisms: '{' '.join(offered)}'" if offered else "null AUTH mechanism list"
+            self._log.warning(self._program, f"{self.peer.relay} offered {what}")
             self._leave(Verdict("4.7.0", f"SASL authentication failed: server {self.peer.named} {problem}", site=True))
             return
         except SaslError as problem:

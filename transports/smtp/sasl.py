@@ -146,6 +146,7 @@ _MAKERS: dict[str, Maker] = {
     "PLAIN": lambda credentials, nonce: _Plain(credentials),
     "LOGIN": lambda credentials, nonce: _Login(credentials),
 }
+MECHANISMS = tuple(_MAKERS)
 """The best first."""
 
 

@@ -66,7 +66,7 @@ class SMTPTransport:
         self._parts = Parts(
             options,
             policies,
-            Introductions(settings, prefix, tables, self.program, options, tls, logins),
+            Introductions(settings, prefix, tables, self.program, options, tls, logins, log),
             HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom()),
             Connector(options, reactor, log, self.program),
             self._pool,

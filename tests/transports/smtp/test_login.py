@@ -221,11 +221,60 @@ def test_nothing_in_common() -> None:
     assert "warning: x.test[192.0.2.1]:25 offered no supported AUTH mechanisms: 'GSSAPI NTLM'" in world.log.text
 
 
+@pytest.mark.parametrize(
+    ("words", "used"),
+    [
+        ("!plain, static:all", "LOGIN"), ("login", "LOGIN"), ("!login !cram-md5 plain", "PLAIN"),
+        ("inline:{login=x}", "LOGIN"),
+    ],
+)
+def test_filters(words: str, used: str) -> None:
+    world, host = world_with_host("PLAIN LOGIN", smtp_sasl_mechanism_filter=words)
+    assert world.send("x.test")[0].status == SENT
+    assert host.commands[1].startswith(f"AUTH {used}")
+
+
+def test_a_filter_that_cannot_be_read() -> None:
+    world, _ = world_with_host("PLAIN", smtp_sasl_mechanism_filter="/nonexistent")
+    (result,) = world.send("x.test")
+    assert result.status == DEFERRED and result.dsn.startswith("4.")
+
+
+def test_a_server_that_offers_nothing() -> None:
+    world, host = world_with_host(" ")
+    (result,) = world.send("x.test")
+    assert result.dsn == "4.7.0" and "offered no compatible authentication mechanisms" in result.reason
+    assert "warning: x.test[192.0.2.1]:25 offered null AUTH mechanism list" in world.log.text
+
+
+def test_what_a_server_has_refused_is_not_tried_again() -> None:
+    for known in ("", "proxy:btree:x"):
+        world, host = world_with_host("PLAIN", smtp_sasl_auth_cache_name=known, smtp_sasl_auth_cache_time="1h")
+        host.replies["AUTH"] = "535 5.7.8 no"
+        (first,), (second,) = world.send("x.test"), world.send("x.test")
+        tried = [command for command in host.commands if command.startswith("AUTH")]
+        assert (first.dsn, second.dsn, len(tried)) == ("4.7.8", "4.7.8", 1 if known else 2)
+    assert second.reason == "SASL [CACHED] authentication failed; server x.test said: 535 5.7.8 no"
+    world.net.advance(3601)
+    host.replies["AUTH"] = "235 ok"
+    assert world.send("x.test")[0].status == SENT
+    assert "cret" not in repr(Credentials("u", "se:cret"))
+
+
+def test_only_a_refusal_with_535_of_the_same_password_counts() -> None:
+    world, host = world_with_host("PLAIN", smtp_sasl_auth_cache_name="x", smtp_sender_dependent_authentication="yes")
+    host.replies["AUTH"] = ["454 4.7.0 later", "535 5.7.8 no", "235 ok"]
+    for sender, status in (("a@b", DEFERRED), ("a@b", DEFERRED), ("a@b", DEFERRED), ("joe@gw.test", SENT)):
+        assert world.send("x.test", sender=sender)[0].status == status
+    assert len([command for command in host.commands if command.startswith("AUTH")]) == 3
+
+
 def test_passwords_that_are_away() -> None:
     world, host = world_with_host(smtp_sasl_password_maps="fail:away")
     (result,) = world.send("x.test")
     assert (result.status, result.dsn) == (DEFERRED, "4.3.0")
     assert result.reason == "local data error while talking to x.test[192.0.2.1]" and not host.sessions
+    assert "warning: QID: smtp_sasl_password_maps lookup error" in world.log.text
 
 
 @pytest.mark.parametrize(
