@@ -35,7 +35,6 @@ _TCP_SINCE, _TCP = 4, 3
 def shut_in(folder: Path, readable: Iterable[str], *, seconds: int, memory: int, file_size: int) -> None:
     """``folder``: where it may write.  ``readable``: files and folders whose contents it may read and run."""
     limit(seconds=seconds, memory=memory, file_size=file_size)
-    _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     leave_network()
     confine(folder, readable)
 
@@ -68,6 +67,7 @@ def leave_network() -> bool:
 
 def confine(folder: Path, readable: Iterable[str]) -> bool:
     """Landlock: no files but these, no TCP.  Whether it worked."""
+    _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     version = _libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
     if version < 1:
         return False
