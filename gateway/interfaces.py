@@ -218,6 +218,30 @@ class ITransport(Interface):
         """End what is idle (cached connections); deliveries in flight finish by themselves."""
 
 
+@dataclass(slots=True, frozen=True)
+class Offer:
+    """Mail for one recipient, as an SMTP client offers it."""
+
+    address: str
+    """Where it leads (Route.recipient), without quotes."""
+    nexthop: str
+    sender: str
+    """As given, in external form."""
+    size: int
+    """0 = not said."""
+    client: str
+    """Its IP address."""
+    login: str
+    """Whom it has logged in as; "" = nobody."""
+
+
+class IAcceptance(Interface):
+    """What a delivery service with limits of its own lets the SMTP server ask (reject_link_limits)."""
+
+    def refuse(offer: Offer) -> Awaitable[tuple[int, str, str] | None]:
+        """Why it is not taken: code, enhanced status code, text.  Raises TableError."""
+
+
 class IUsesContent(Interface):
     """What a transport of another package may provide as well: it is given the way to the messages."""
 
@@ -344,9 +368,8 @@ class IGatewayPlugin(Interface):
 
 __all__ = [
     "BOUNCED", "DEFERRED", "DELIVERABLE", "EXPANDED", "MX", "SENT", "UNDELIVERABLE", "AddressClass", "Attachment",
-    "Client",
-    "Content", "DNSError", "Entry", "Envelope", "IAddressRewriter", "ICleanup", "IContentSource",
-    "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter", "IResolver",
-    "IRestriction", "IRouter", "ITransport", "IUsesContent", "Log", "Place", "Recipient", "Rejected", "Request",
-    "Result", "Route", "TableError",
+    "Client", "Content", "DNSError", "Entry", "Envelope", "IAcceptance", "IAddressRewriter", "ICleanup",
+    "IContentSource", "IDescribes", "IForwarder", "IGatewayPlugin", "IIntake", "ILookupTable", "IMessageFilter",
+    "IResolver", "IRestriction", "IRouter", "ITransport", "IUsesContent", "Log", "Offer", "Place", "Recipient",
+    "Rejected", "Request", "Result", "Route", "TableError",
 ]

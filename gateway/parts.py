@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-from gateway import following, plugins, uucp_services
+from gateway import fax_services, following, plugins, uucp_services
 from gateway.addresses.basis import Basis
 from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
@@ -33,7 +33,7 @@ from gateway.content.received import local_received
 from gateway.content.verification import Verifier
 from gateway.content.verification_store import open_store
 from gateway.dns import DNSResolver
-from gateway.interfaces import Entry, Envelope, IForwarder, ITransport, IUsesContent, Log
+from gateway.interfaces import Entry, Envelope, IAcceptance, IForwarder, ITransport, IUsesContent, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
 from gateway.pickup import Pickup, authorized_users
@@ -67,10 +67,10 @@ from transports.store import Locking, Store
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
 
 # What runs as root in split mode, because each delivery runs as somebody else.
-EXECUTED = frozenset({"pipe", "local", "virtual", "uucp"})
+EXECUTED = frozenset({"pipe", "local", "virtual", "uucp", "fax"})
 
 # Those whose mail goes on waiting elsewhere: a keeper of theirs is beside the queue.
-FOLLOWED = frozenset({uucp_services.COMMAND})
+FOLLOWED = frozenset({uucp_services.COMMAND, fax_services.COMMAND})
 
 BUNDLED = {"local": 20}
 """Commands that are given several messages for one destination at once."""
@@ -275,9 +275,20 @@ class Parts:
     def neighbours(self) -> Neighbours:
         addresses = Recipients.from_settings(self.settings, self.tables, self.own_addresses, self.log)
         tools = Toolbox(
-            self.settings, self.log, self.tables, self.resolver, addresses, self.reactor, self.own_addresses
+            self.settings, self.log, self.tables, self.resolver, addresses, self.reactor, self.own_addresses,
+            acceptances=self.acceptances,
         )
         return Neighbours(tools, self.reactor)
+
+    @cached_property
+    def acceptances(self) -> Mapping[str, IAcceptance]:
+        """Of the delivery services that the SMTP server may ask, by name."""
+        makers = {uucp_services.COMMAND: uucp_services.acceptance, fax_services.COMMAND: fax_services.acceptance}
+        return {
+            service.name: makers[command](self, service, self.configuration.service_settings(service))
+            for service in self.configuration.services
+            if service.type != "inet" and (command := service.command.rpartition("/")[2]) in makers
+        }
 
     @cached_property
     def client_limits(self) -> ClientLimits:
@@ -312,6 +323,7 @@ class Parts:
                 verify=self._verify,
                 in_thread=self.in_thread,
                 room=room or Room(),
+                acceptances=self.acceptances,
             )
             try:
                 found[service.name] = make_smtpd(
@@ -534,5 +546,5 @@ def _python(parts: Parts, service: Service, settings: Settings, others: Mapping[
 MAKERS: dict[str, Maker] = {
     "smtp": _smtp, "lmtp": _smtp, "pipe": _pipe, "local": _local, "virtual": _virtual, "error": _error,
     "discard": _discard, "python": _python, "uucp": uucp_services.make,
-    "uucp-retrieve": uucp_services.make_retrieve,
+    "uucp-retrieve": uucp_services.make_retrieve, "fax": fax_services.make,
 }

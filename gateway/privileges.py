@@ -51,9 +51,9 @@ def become(account: Account) -> None:
         raise AccountError(f"could not become {account.name}")
 
 
-# Below queue_directory: name, mode.  maildrop: anybody may leave a file there, only its owner may look; uucp: records
-# of jobs that wait in UUCP's own queue.
-QUEUE_FOLDERS = {"public": 0o755, "private": 0o700, "maildrop": 0o1733, "uucp": 0o700}
+# Below queue_directory: name, mode.  maildrop: anybody may leave a file there, only its owner may look; uucp,
+# fax: records of jobs that wait in another program's queue.
+QUEUE_FOLDERS = {"public": 0o755, "private": 0o700, "maildrop": 0o1733, "uucp": 0o700, "fax": 0o700}
 
 
 def prepare_directories(queue: Path, data: Path, spool_folders: Iterable[str], owner: Account) -> None:

@@ -12,9 +12,11 @@ from gateway.config import Service, Settings
 from gateway.content.options import INTERNAL
 from gateway.content.received import local_received
 from gateway.following import ask_over_the_link, notices
-from gateway.interfaces import Envelope, ITransport, Recipient
+from gateway.interfaces import Envelope, IAcceptance, ITransport, Recipient
 from transports.executor import RemoteTransport
 from transports.following import Ask
+from transports.following.published import Published
+from transports.uucp.acceptance import UucpAcceptance
 from transports.uucp.jobs import Jobs
 from transports.uucp.keeper import UucpKeeper
 from transports.uucp.retrieval import RetrieveTransport
@@ -49,6 +51,11 @@ def make(parts: Parts, service: Service, settings: Settings, others: Mapping[str
         read, queues, ask, register, parts.spool, notices(parts, register), parts.log, parts.reactor, parts.in_thread,
         keep=parts.settings.number("bounce_size_limit"),
     )
+    return made
+
+
+def acceptance(parts: Parts, service: Service, settings: Settings) -> IAcceptance:
+    made: IAcceptance = UucpAcceptance(Published(parts.queue_directory / FOLDER, service.name), parts.reactor)
     return made
 
 

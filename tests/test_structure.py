@@ -18,7 +18,7 @@ FREE = {
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "following",
-               "uucp_services"}
+               "fax_services", "uucp_services"}
 
 
 def imports(path):

@@ -14,7 +14,7 @@ from gateway.config.settings import Settings
 
 COMMANDS = {
     "smtpd", "smtp", "lmtp", "pipe", "local", "virtual", "error", "discard", "cleanup", "qmgr", "pickup", "bounce",
-    "trivial-rewrite", "flush", "verify", "showq", "uucp", "uucp-retrieve", "python",
+    "trivial-rewrite", "flush", "verify", "showq", "uucp", "uucp-retrieve", "fax", "python",
 }  # fmt: skip
 """Commands with a meaning here."""
 WITHOUT_EFFECT = {"oqmgr", "nqmgr", "proxymap", "tlsmgr", "anvil", "scache", "postlogd", "tlsproxy", "dnsblog"}

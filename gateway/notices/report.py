@@ -105,7 +105,8 @@ def text_part(notice: Notice, boundary: str) -> bytes:
     for one in notice.attached:
         lines += [
             f"--{inner}", f'Content-Type: {one.type}; name="{one.name}"', "Content-Transfer-Encoding: base64",
-            f'Content-Disposition: inline; filename="{one.name}"', "", *(one.data[at : at + 76] for at in range(0, len(one.data), 76)),
+            f'Content-Disposition: inline; filename="{one.name}"', "",
+            *(one.data[at : at + WIDTH - 2] for at in range(0, len(one.data), WIDTH - 2)),
         ]
     if notice.attached:
         lines += [f"--{inner}--", ""]

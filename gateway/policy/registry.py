@@ -19,7 +19,7 @@ from zope.interface import implementer
 from gateway import plugins
 from gateway.addresses.recipients import Destination, Recipients
 from gateway.config import Settings
-from gateway.interfaces import IResolver, IRestriction, Log
+from gateway.interfaces import IAcceptance, IResolver, IRestriction, Log
 from gateway.policy.evaluator import Item
 from gateway.policy.session import Session
 from gateway.policy.verdict import Verdict, refuse, then
@@ -45,6 +45,8 @@ class Toolbox:
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
     verify: Callable[[str], Awaitable[Sequence[str]]] | None = None
     """Asks whether mail to an address would be taken: (status, reason), see gateway.policy.verification."""
+    acceptances: Mapping[str, IAcceptance] = field(default_factory=dict)
+    """Delivery services with limits of their own, by name."""
     classes: dict[str, Sequence[Item]] = field(default_factory=dict)
     """smtpd_restriction_classes, compiled when first used."""
     opening: list[str] = field(default_factory=list)

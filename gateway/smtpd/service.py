@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from gateway.addresses.recipients import Recipients
 from gateway.config import Settings
 from gateway.content.options import IntakeOptions
-from gateway.interfaces import ICleanup, ILookupTable, IResolver, IRestriction, Log
+from gateway.interfaces import IAcceptance, ICleanup, ILookupTable, IResolver, IRestriction, Log
 from gateway.policy.compose import make_evaluator
 from gateway.policy.evaluator import Evaluator
 from gateway.policy.registry import Toolbox
@@ -65,6 +65,8 @@ class Collaborators:
     """For what takes long: checking a password."""
     room: Room = field(default_factory=Room)
     plugins: Mapping[str, Callable[[Settings, str], IRestriction]] = field(default_factory=dict)
+    acceptances: Mapping[str, IAcceptance] = field(default_factory=dict)
+    """Delivery services with limits of their own, by name."""
 
 
 @dataclass(slots=True)
@@ -126,6 +128,7 @@ class Service:
             with_.own_addresses,
             with_.plugins,
             with_.verify,
+            with_.acceptances,
         )
         reach = Reach(with_.clock, with_.resolver)
         wants_tls = options.tls_level != "none" or options.tls_wrapper
