@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         group.add_argument(f"--{prefix}login", default="")
         group.add_argument(f"--{prefix}password-file", type=Path)
         group.add_argument(f"--{prefix}command-path", default=COMMAND_PATH, metavar="FOLDERS")
-    add.add_argument("--protocol", default="ti", help="letters in order of preference (default: ti)")
+    add.add_argument("--protocol", default="", help="letters in order of preference (ti; ig for a device)")
     return parser
 
 

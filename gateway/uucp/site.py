@@ -65,7 +65,8 @@ class Link:
     theirs: Login
     way: Way
     back: Way = Way()
-    protocol: str = "ti"
+    protocol: str = ""
+    """Letters, the best first; "" = what suits the line."""
     command_path: str = COMMAND_PATH
     far_command_path: str = COMMAND_PATH
 
@@ -81,7 +82,7 @@ def check(link: Link) -> None:
         for what in (login.name, login.password):
             if not _WORD.match(what) or "#" in what or "\\" in what:
                 raise BadLink("a login name or password is one printable word without # and \\")
-    if not re.fullmatch("[a-zA-Z]+", link.protocol):
+    if not re.fullmatch("[a-zA-Z]*", link.protocol):
         raise BadLink(f"protocol {link.protocol!r}: give letters such as ti")
     for way in (link.way, link.back):
         for what in (way.address, way.service, way.pipe, way.device, way.phone, way.time):
@@ -96,11 +97,16 @@ def check(link: Link) -> None:
 
 
 def here(link: Link) -> dict[str, str]:
-    return _half(link.name, link.ours, link.theirs, link.way, link.protocol, link.command_path)
+    return _half(link.name, link.ours, link.theirs, link.way, _protocol(link), link.command_path)
 
 
 def there(link: Link) -> dict[str, str]:
-    return _half(link.node, link.theirs, link.ours, link.back, link.protocol, link.far_command_path)
+    return _half(link.node, link.theirs, link.ours, link.back, _protocol(link), link.far_command_path)
+
+
+def _protocol(link: Link) -> str:
+    """t believes that no byte is lost, which no serial line promises."""
+    return link.protocol or ("ig" if link.way.device or link.back.device else "ti")
 
 
 def _half(other: str, calls_as: Login, called_as: Login, way: Way, protocol: str, command_path: str) -> dict[str, str]:

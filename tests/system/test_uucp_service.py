@@ -15,7 +15,7 @@ import pytest
 
 from gateway.compression import unpacked
 from gateway.uucp.batch import transactions
-from tests.system.gateway import BIN, environment, poll
+from tests.system.gateway import BIN, as_user, environment, poll
 from tests.system.uucp import Sites
 from tests.transports.test_uucp_attachments import BIG, message
 
@@ -285,20 +285,57 @@ def test_a_call_after_queueing(world):
 # --- a line that drops --------------------------------------------------------------------------------------------
 
 
-def set_up_by_command(gateway, sites, way):
+def set_up_by_command(sites, *way):
     """The sites' own entries go, and those that uucp-site writes come."""
     near, far = sites.folder / "near", sites.folder / "far"
     for home in (near, far):
-        for file in ("sys", "port", "call", "passwd", "dial"):
+        for file in ("sys", "port", "call", "passwd"):
             (home / file).write_text("")
-            shutil.chown(home / file, "uucp", "uucp")
-        config = (home / "config").read_text().replace(f"{home}/none", f"{home}/dial")
-        (home / "config").write_text(config)
-    done = gateway.run(
-        "uucp-site", "add", "far", "--write", str(near), "--write-far", str(far), "--command-path", f"{near}/bin",
-        "--far-command-path", f"{far}/bin", "--protocol", "t", *way,
-    )
+    command = [
+        BIN / "mailgateway", "uucp-site", "add", "far", "--write", near, "--write-far", far, "--command-path",
+        f"{near}/bin", "--far-command-path", f"{far}/bin", *way,
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def modem(folder):
+    """``modem(sites)``: a line with a modem at its end, whom far answers; the device."""
+    started = []
+
+    def begin(sites):
+        program, device = folder / "modem.py", sites.folder / "modem"
+        shutil.copy(Path(__file__).with_name("modem.py"), program)
+        command = ["/usr/bin/python3", program, device, sites.folder / "said", *sites.answer_command("far").split()]
+        started.append(subprocess.Popen(as_user("uucp", command), cwd="/", env=environment()))
+        poll(device.exists, "no modem")
+        return device
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_a_modem_dials(folder, modem):
+    (folder / "uucp").mkdir()
+    sites = Sites(folder / "uucp")
+    device = modem(sites)
+    for number in range(3):
+        sites.queue("near", f"From a b\n\n{number}\n".encode(), "-r", "-", "far!rmail", "(u@b)")
+    set_up_by_command(sites, "--device", device, "--phone", "0")
+    dial = sites.folder / "near" / "dial"
+    quick = dial.read_text().replace("\\d", "")  # a real modem wants these pauses
+    dial.write_text(quick)
+    assert sites.try_call("near", "far") == 1 and "BUSY" in sites.logs() and len(sites.jobs("near")) == 3
+    set_up_by_command(sites, "--device", device, "--phone", "0123456", "--speed", "9600")
+    dial.write_text(quick)
+    sites.call("near", "far")
+    sites.execute("far")
+    assert len(sites.kept("far")) == 3 and "(protocol 'i' " in (sites.folder / "near" / "Log").read_text()
+    said = (sites.folder / "said").read_text().split("\n")
+    assert "ATDT0" in said and "ATDT0123456" in said
 
 
 @pytest.mark.parametrize(
@@ -312,7 +349,7 @@ def test_a_line_that_drops_loses_nothing_and_doubles_nothing(world, folder, tcp,
     gateway, sites, _ = world(f"follow=1s {attributes}", tcp=tcp, line=line)
     way = ["--address", "127.0.0.1", "--service", str(sites.port("far"))] if tcp \
         else ["--pipe", sites.answer_command("far")]
-    set_up_by_command(gateway, sites, way)
+    set_up_by_command(sites, "--protocol", "t", *way)
     kept = f"to=$(/usr/bin/mktemp {sites.folder}/far/arrived/XXXXXX)\n/bin/cat > $to"
     for command in ("rmail", "gsmtp"):
         sites.program("far", command, kept)

@@ -36,7 +36,7 @@ statfile {home}/Stats
 debugfile {home}/Debug
 sysfile {home}/sys
 portfile {home}/port
-dialfile {home}/none
+dialfile {home}/dial
 callfile {home}/call
 passwdfile {home}/passwd
 lockdir {home}
@@ -85,7 +85,7 @@ class Sites:
             (home / "sys").write_text(SYSTEM.format(other=other, home=home))
             (home / "call").write_text(f"{other} {name} secret-{name}\n")
             (home / "passwd").write_text(f"{other} secret-{other}\n")
-            (home / "none").write_text("")
+            (home / "dial").write_text("")
             (home / "port").write_text(f"port line\n{self._port(other)}\n")
             self.rmail(name, KEEP.format(home=home))
         for path in (folder, *folder.rglob("*")):

@@ -28,6 +28,7 @@ def test_both_halves_fit_each_other():
 def test_lines(way, port, dial):
     files = here(Link("far", "near", LINK.ours, LINK.theirs, way))
     assert files["port"] == f"port far\n{port}" and ("dial" in files) is dial
+    assert f"\nprotocol {'ig' if way.device else 'ti'}\n" in files["sys"]
 
 
 def test_urgent_jobs_may_go_at_other_times():
