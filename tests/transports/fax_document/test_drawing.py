@@ -11,7 +11,7 @@ import pytest
 import weasyprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageStat
+from PIL import Image, ImageDraw, ImageStat
 
 from tests.transports.fax_document.support import FONTS, draw, ink, mail, needs_devanagari, picture
 from tests.transports.fax_document.test_parts import PIECES
@@ -266,6 +266,18 @@ def test_shades_of_grey_become_as_many_dots(tmp_path):
     assert {shade for _, shade in middle.getcolors()} == {0, 255}
 
 
+def test_the_grey_of_scanned_paper_is_made_white(tmp_path):
+    scan = Image.new("L", (1240, 1754), 222)
+    ImageDraw.Draw(scan).rectangle((300, 300, 500, 320), fill=60)
+    scan = Image.blend(scan, Image.effect_noise(scan.size, 20), 0.1)
+    file = io.BytesIO()
+    scan.save(file, "JPEG", dpi=(150, 150))
+    made = mail()
+    made.set_content(file.getvalue(), "image", "jpeg")
+    (page,) = draw(made, tmp_path).images()
+    assert ink(page) == pytest.approx(200 * 20 * 204 * 196 / 150**2, rel=0.2)  # a little smaller, for the margins
+
+
 def test_a_picture_lies_as_its_camera_was_held_and_on_white(tmp_path):
     image = Image.new("RGBA", (100, 300), (0, 0, 0, 0))
     image.paste((0, 0, 0, 255), (0, 0, 100, 100))
@@ -400,6 +412,8 @@ def test_office_files(tmp_path):
     rtf = rb"{\rtf1 Hello from the office.}"
     made = draw(with_file(rtf, "application/octet-stream", "offer.rtf"), tmp_path)
     assert "Hello from the office." in made.texts()[1]
+    with pytest.raises(Unrenderable, match="LibreOffice cannot read it"):
+        draw(with_file(b"PK\3\4 no", "application/octet-stream", "broken.docx"), tmp_path)
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

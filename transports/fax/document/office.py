@@ -43,8 +43,9 @@ def to_pdf(data: bytes, kind: str, folder: Path) -> bytes:
     try:
         return result.read_bytes()
     except FileNotFoundError:
-        said = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise BadFile(f"LibreOffice cannot read it ({said or f'status {done.returncode}'})") from None
+        lines = done.stderr.decode("utf-8", "replace").splitlines()
+        said = [line.strip() for line in lines if line.strip() and not line.startswith("Warning:")]
+        raise BadFile(f"LibreOffice cannot read it ({(said or [f'status {done.returncode}'])[-1]})") from None
     finally:
         source.unlink(missing_ok=True)
 

@@ -33,6 +33,8 @@ EDGE = 160
 """At the edge of a letter all that is darker is black: a little fat, for thin strokes to stay."""
 BLOCK = 4
 """Dots: a grey field is larger than that, the edge of a letter narrower."""
+LIGHT, ALMOST_WHITE, GRAIN = 180, 250, 24
+"""What may be the ground of a scanned page, and how much it varies."""
 _CURVE = [min(255, max(0, round((shade - BLACK) * 255 / (WHITE - BLACK)))) for shade in range(256)]
 _IS_GREY = [255 if BLACK < shade < WHITE else 0 for shade in range(256)]
 _IS_LIGHT = [255 if shade > EDGE else 0 for shade in range(256)]
@@ -108,6 +110,7 @@ class Raster:
 
 def black_and_white(page: Image.Image) -> Image.Image:
     """Of shades of grey."""
+    page = _on_white(page)
     sharp = page.point(_IS_LIGHT)
     # Where all dots of a block but one are grey, and around it, is a picture or a grey ground.
     fields = page.point(_IS_GREY).reduce(BLOCK).point(_ALL_BUT_ONE).filter(ImageFilter.MaxFilter(3))
@@ -117,3 +120,13 @@ def black_and_white(page: Image.Image) -> Image.Image:
         )
         sharp.paste(page.point(_CURVE).convert("1").convert("L"), (0, 0), area)
     return sharp.convert("1", dither=Image.Dither.NONE)
+
+
+def _on_white(page: Image.Image) -> Image.Image:
+    """Scanned paper is grey, and takes ten times as long to send as white: if most of what is not white is one light
+    shade, that is the ground, and made white."""
+    counts = page.histogram()[:ALMOST_WHITE]
+    ground = max(range(ALMOST_WHITE), key=lambda shade: counts[shade])
+    if ground < LIGHT or sum(counts[ground - GRAIN :]) < 0.6 * sum(counts):
+        return page
+    return page.point([min(255, round(shade * 255 / (ground - GRAIN))) for shade in range(256)])

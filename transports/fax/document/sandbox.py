@@ -27,7 +27,7 @@ _NO_NEW_PRIVILEGES = 38
 # System calls have these numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _ASK_VERSION, _PATH_BENEATH = 1, 1
-_EXECUTE, _WRITE, _READ, _READ_FOLDER = 1, 2, 4, 8
+_EXECUTE, _WRITE, _READ, _READ_FOLDER, _REMOVE_FILE, _MAKE_SOCKET = 1, 2, 4, 8, 0x20, 0x200
 _RIGHTS_BY_VERSION = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 5: 0xFFFF}
 _TCP_SINCE, _TCP = 4, 3
 
@@ -56,12 +56,22 @@ def limit(*, seconds: int, memory: int, file_size: int) -> None:
 
 def leave_network() -> bool:
     """Into a name space without any network, not even a loopback that is up.  Whether it worked."""
+    child = os.fork()
+    if child == 0:  # tried there first: half of it would leave us nobody's process
+        os._exit(0 if _unshare() else 1)
+    return os.waitpid(child, 0)[1] == 0 and _unshare()
+
+
+def _unshare() -> bool:
     uid, gid = os.getuid(), os.getgid()
     if _libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC) != 0:
         return False
-    # Without these it would be nobody's process, and could not open its own files.
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        Path(f"/proc/self/{name}").write_text(text)
+    try:
+        # Without these it could not open its own files.
+        for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
+            Path(f"/proc/self/{name}").write_text(text)
+    except OSError:
+        return False
     return True
 
 
@@ -81,6 +91,7 @@ def confine(folder: Path, readable: Iterable[str]) -> bool:
             _allow(ruleset, path, _EXECUTE | _READ | _READ_FOLDER)
         for path in ("/dev/null", "/dev/zero"):
             _allow(ruleset, path, _READ | _WRITE)
+        _allow(ruleset, "/tmp", _MAKE_SOCKET | _REMOVE_FILE)  # where LibreOffice puts one, whatever TMPDIR says
         _allow(ruleset, str(folder), rights & ~_EXECUTE)
         return _libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0
     finally:
