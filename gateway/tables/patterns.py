@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec
@@ -24,6 +25,7 @@ from gateway.tables.effort import effort
 from gateway.tables.match_process import as_bytes, from_bytes
 from gateway.tables.perl import PerlFlags, compile_perl
 from gateway.tables.posix import compile_posix
+from gateway.tables.required import required
 from gateway.tables.rules import Rule, RuleList, Rules, RuleTable, first_match
 from gateway.tables.text import Line, Problem
 
@@ -48,13 +50,14 @@ class _Skip(ValueError):
 class PatternRules(Rules[re.Pattern[str]]):
     """``safe_length``: keys up to this length are tried here, without a closer look."""
 
-    __slots__ = ("__weakref__", "efforts", "safe_length", "slow")
+    __slots__ = ("__weakref__", "efforts", "needles", "safe_length", "slow")
 
     def __init__(self, rules: list[Rule[re.Pattern[str]]], problems: list[Problem]) -> None:
         super().__init__(rules, problems)
         self.efforts = [effort(rule.test) for rule in rules]
         share = BUDGET / max(len(rules), 1)
         self.safe_length = min((one.safe_length(share) for one in self.efforts), default=math.inf)
+        self.needles = _needles(rules)
         self.slow = {at for at, one in enumerate(self.efforts) if one.safe_length(share) < _LONG}
 
     def __eq__(self, other: object) -> bool:
@@ -189,8 +192,37 @@ class PerlTable(PatternTable):
         return compile_perl(pattern, chosen)
 
 
-def _find(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], re.Match[str]] | None:
-    by_bytes = key if key.isascii() else as_bytes(key)
+def _needles(rules: Sequence[Rule[re.Pattern[str]]]) -> list[tuple[str, bool]]:
+    """For each rule a text without which its pattern cannot match, and whether it ignores case.  What few rules want
+    is the best: all that look at a certain header have its name in common."""
+    texts = [required(rule.test) for rule in rules]
+    wanted = Counter(text for found in texts for text in found)
+    chosen = [min(found, key=lambda text: (wanted[text], -len(text)), default="") for found in texts]
+    return [(text, bool(rule.test.flags & re.IGNORECASE)) for text, rule in zip(chosen, rules, strict=True)]
+
+
+def _find(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], Any] | None:
+    """The first rule that counts, and its match, if it is one that wants to match."""
+    if not key.isascii():
+        return _find_odd(rules, key)
+    lower = key.lower()
+    known, needles = rules.rules, rules.needles
+    at, count = 0, len(known)
+    while at < count:
+        needle, folds = needles[at]
+        rule = known[at]
+        match = rule.test.search(key) if needle in (lower if folds else key) else None
+        if (match is None) is rule.negated:
+            if rule.end < 0:
+                return rule, match
+            at += 1
+        else:
+            at = at + 1 if rule.end < 0 else rule.end
+    return None
+
+
+def _find_odd(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], Any] | None:
+    by_bytes = as_bytes(key)
 
     def matches(rule: Rule[re.Pattern[str]]) -> re.Match[str] | bool | None:
         match = rule.test.search(by_bytes if rule.test.flags & re.ASCII else key)

@@ -12,7 +12,6 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from gateway.tables import directory
 from transports import accounts
 from transports.accounts import KEEP, Accounts, AccountsAway
 
@@ -79,6 +78,6 @@ async def test_a_directory_service_that_is_away(monkeypatch: pytest.MonkeyPatch)
         def getpwnam_r(self, *arguments: Any) -> int:
             return errno.EIO
 
-    monkeypatch.setattr(directory.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
     with pytest.raises(AccountsAway, match=os.strerror(errno.EIO)):
         accounts._by_name("no-such-user")

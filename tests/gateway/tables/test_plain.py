@@ -12,7 +12,7 @@ import pytest
 from zope.interface.verify import verifyObject
 
 from gateway.interfaces import ILookupTable, TableError
-from gateway.tables import Unavailable, directory, table_types
+from gateway.tables import Unavailable, table_types
 from gateway.tables.accounts import KEEP_FOUND
 from tests.gateway.tables.support import Bench
 
@@ -140,7 +140,7 @@ def test_a_directory_service_that_is_away_is_not_an_account_that_is_missing(
 
         getgrnam_r = getpwnam_r
 
-    monkeypatch.setattr(directory.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr("ctypes.CDLL", lambda name: Library())
     bench = Bench()
     for _ in range(2):
         with pytest.raises(TableError, match=f"unix:{table}.byname: {os.strerror(status)}"):
