@@ -9,7 +9,6 @@ Documents are drawn in a folder of the account's.  What is used of them afterwar
 
 from __future__ import annotations
 
-import email.header
 import os
 import re
 import secrets
@@ -31,6 +30,7 @@ from spool.interfaces import Content
 from transports import message
 from transports.fax.address import Address, BadAddress, parse
 from transports.fax.document import Cover, Document, NotNow, Run, Unrenderable, Wish, assemble
+from transports.fax.document.charset import decode_words
 from transports.fax.jobs import Draft, Jobs
 from transports.fax.service import FaxService
 from transports.process import Identity
@@ -176,11 +176,7 @@ def _header(content: Content) -> dict[str, str]:
 
 def _readable(value: str) -> str:
     """RFC 2047, for people."""
-    try:
-        text = str(email.header.make_header(email.header.decode_header(value)))
-    except (ValueError, LookupError):
-        text = value
-    text = _BLANKS.sub(" ", text).strip()[:300]
+    text = _BLANKS.sub(" ", decode_words(value)).strip()[:300]
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

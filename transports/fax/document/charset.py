@@ -36,6 +36,7 @@ _JAPANESE = {"iso-2022-jp", "iso2022-jp", "iso-2022-jp-1", "iso-2022-jp-2", "iso
 _NO_CHARSET = {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"}
 _ESCAPE = re.compile(rb"\x1b(\$\(?[@ABD]|\([ABIJ])")
 _WORD = re.compile(r"=\?([^?*\s]+)(?:\*[^?\s]*)?\?([BbQq])\?([^?]*)\?=")
+_ESCAPED, _LONE = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _LANGUAGES = {"ja": ("jp", "jis", "932", "sjis", "euc-j"), "ko": ("kr", "949", "5601", "ksc"),
               "zh-TW": ("big5", "950", "euc-tw"), "zh-CN": ("gb", "936", "hz", "euc-cn", "iso-2022-cn")}
 
@@ -63,7 +64,9 @@ def decode(data: bytes, charset: str = "") -> str:
 
 def decode_words(raw: bytes | str) -> str:
     """A header field's text: encoded words (RFC 2047) decoded, also where a character is split between two; what is
-    not ASCII otherwise is guessed at.  Line breaks become spaces."""
+    not ASCII otherwise is guessed at (in str: bytes that were escaped as surrogates).  Line breaks become spaces."""
+    if isinstance(raw, str) and _ESCAPED.search(raw):
+        raw = raw.encode("utf-8", "surrogateescape" if not _LONE.search(raw) else "replace")
     if isinstance(raw, bytes):
         raw = decode(raw)
     text = re.sub(r"\r?\n[ \t]?", " ", raw)
@@ -160,7 +163,7 @@ def _word(data: bytes, charset: str) -> str:
 
 
 def _unpack(content: str, kind: str) -> bytes:
-    raw = content.encode("utf-8", "surrogateescape")
+    raw = content.encode("utf-8", "replace")
     if kind == "q":
         return quopri.decodestring(raw, header=True)
     try:
