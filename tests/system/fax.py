@@ -3,12 +3,15 @@
     with FaxServer(folder) as server:
         …                                     clients find it with HOME=server.home in their environment
         server.jobs()                         what waits: job number → its fields, and the text of its documents
+        server.end(number, npages="1" …)      as if it had been sent, or had failed
+    server.end(number, …)                 as if it had been sent, or had failed
 
 Jobs stay in the queue, since there is nothing that could send them.  Both daemons refuse to run without root.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -87,5 +90,19 @@ class FaxServer:
             fields = dict(line.split(":", 1) for line in lines if ":" in line)
             names = [line.rpartition(":")[2] for line in lines if line.lstrip("!").startswith("postscript:")]
             fields["text"] = "".join((self.spool / name).read_text(errors="replace") for name in names)
+            fields["tiff"] = "".join(line.rpartition(":")[2] for line in lines if line.startswith("tiff:"))
             found[path.name[1:]] = fields
         return found
+
+    def end(self, number: str, **fields: str) -> None:
+        """What faxq writes when a job has come to its end: these fields changed, and in the other queue."""
+        waiting = self.spool / "sendq" / f"q{number}"
+        text = waiting.read_text()
+        for name, value in fields.items():
+            text = re.sub(rf"(?m)^{name}:.*$", f"{name}:{value}", text)
+        new, done = self.spool / "tmp" / waiting.name, self.spool / "doneq" / waiting.name
+        new.write_text(text)
+        shutil.copystat(waiting, new)
+        shutil.chown(new, "uucp", waiting.stat().st_gid)
+        new.rename(done)
+        waiting.unlink()

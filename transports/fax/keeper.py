@@ -39,7 +39,7 @@ from gateway.interfaces import (
     Result,
     TableError,
 )
-from spool.envelope import NOTIFY_SUCCESS, Envelope
+from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_SUCCESS, Envelope
 from spool.interfaces import SpoolError
 from transports.fax.address import BadAddress, moment_of
 from transports.fax.budget import Spent, Use
@@ -104,6 +104,7 @@ class FaxKeeper(Keeper):
         """See IDescribes."""
         lines = list(await self.inner.describe(request))
         caller, now = caller_of(request.entry.envelope), time_of_day(self.clock)
+        caller = replace(caller, sender=caller.sender or "anybody")
         try:
             known = self.known()
         except OSError:
@@ -238,7 +239,7 @@ class FaxKeeper(Keeper):
         """A fax that is about to be handed over."""
         entry, recipient = request.entry, request.recipients[at]
         if self._service.confirm and not recipient.notify:
-            recipient = replace(recipient, notify=NOTIFY_SUCCESS)
+            recipient = replace(recipient, notify=NOTIFY_SUCCESS | NOTIFY_FAILURE | NOTIFY_DELAY)
         tag = f"{entry.id}-{secrets.token_hex(8)}"
         record = Record.of(
             self._service.name, call.number.name, "", tag, entry.id, time_of_day(self.clock), entry.envelope,
