@@ -53,13 +53,16 @@ class Checks:
     """None: no structure is seen in bodies (disable_mime_input_processing)."""
 
     @classmethod
-    def of(cls, settings: Settings, tables: Tables) -> Checks | None:
-        """What header_checks, body_checks and the like say; None if they say nothing."""
+    def of(cls, settings: Settings, tables: Tables, prefix: str = "", program: str = PROGRAM) -> Checks | None:
+        """What header_checks, body_checks and the like say; None if they say nothing.  ``prefix``: "smtp_" or "lmtp_"
+        for those on the way out, which plug-ins have no part in."""
 
-        filters = [Filter(inner) for inner in configured(IMessageFilter, "message_filters", settings)]
+        named = [] if prefix else configured(IMessageFilter, "message_filters", settings)
+        filters = [Filter(inner) for inner in named]
 
-        def lookup(parameter: str) -> Lookup | None:
-            maps = tables.maps(settings.words(parameter), settings, title=parameter, program=PROGRAM)
+        def lookup(name: str) -> Lookup | None:
+            parameter = prefix + name
+            maps = tables.maps(settings.words(parameter), settings, title=parameter, program=program)
             if not maps and not filters:
                 return None
 
@@ -80,8 +83,9 @@ class Checks:
             nested=lookup("nested_header_checks"),
             body=lookup("body_checks"),
             body_limit=settings.number("body_checks_size_limit"),
-            mime_limits=None if settings.flag("disable_mime_input_processing") else MimeLimits.of(settings),
         )
+        if prefix or not settings.flag("disable_mime_input_processing"):
+            checks.mime_limits = MimeLimits.of(settings)
         return checks if checks.headers or checks.body else None
 
     @property
@@ -129,6 +133,9 @@ class Checker:
     checks: Checks
     message: Message
     log: Log
+    program: str = PROGRAM
+    prefix: str = ""
+    """Of the parameters' names."""
     _structure: Structure | None = None
     _body_seen: int = 0
     _line_begun: bytes = b""
@@ -197,7 +204,7 @@ class Checker:
 
     def _refuse_depth(self, text: str) -> None:
         reason = "MIME nesting exceeds safety limit"
-        self.log.info(PROGRAM, self._about(f"reject: mime-error {reason}: {text.rstrip()[:SHOWN]}"))
+        self.log.info(self.program, self._about(f"reject: mime-error {reason}: {text.rstrip()[:SHOWN]}"))
         raise Rejected(550, "5.6.0", reason)
 
     async def _look_up(self, lookup: Lookup | None, raw: bytes, where: str, title: str) -> list[bytes]:
@@ -208,7 +215,7 @@ class Checker:
         if not answer:
             return [raw]
         word, _, argument = answer.strip().partition(" ")
-        return self._act(word.upper(), argument.strip(), _Line(raw, text, where, f"{title}_checks"))
+        return self._act(word.upper(), argument.strip(), _Line(raw, text, where, f"{self.prefix}{title}_checks"))
 
     def _act(self, action: str, argument: str, line: _Line) -> list[bytes]:
         if action in ("DUNNO", "OK"):
@@ -230,7 +237,7 @@ class Checker:
             self._tell("reject", line, f"{dsn} {reason}")
             raise Rejected(451 if dsn.startswith("4") else 550, dsn, reason)
         if problem := self._send_elsewhere(action, argument, line.table):
-            self.log.warning(PROGRAM, problem)
+            self.log.warning(self.program, problem)
         else:
             self._tell(action.lower(), line, argument)
         return [line.raw]
@@ -238,11 +245,11 @@ class Checker:
     def _put(self, action: str, argument: str, line: _Line) -> list[bytes]:
         new = argument.encode("utf-8", "surrogateescape") + b"\n"
         if not argument:
-            self.log.warning(PROGRAM, f"{action} action without text in {line.table} map")
+            self.log.warning(self.program, f"{action} action without text in {line.table} map")
             return [line.raw]
         if line.where == "header" and not is_field(new):
             what = f'bad {action} header text "{argument}" in {line.table} map'
-            self.log.warning(PROGRAM, f'{what} -- need "headername: headervalue"')
+            self.log.warning(self.program, f'{what} -- need "headername: headervalue"')
             return [line.raw]
         self._tell(action.lower(), line, argument)
         return [new, line.raw] if action == "PREPEND" else [new]
@@ -278,7 +285,7 @@ class Checker:
         helo = f" helo=<{client.helo}>" if client.helo else ""
         what = f"milter-header-{action}" if line.table == "milter_header_checks" else action
         facts = f"{self._about(f'{what}: {line.where} {line.text[:SHOWN]}')}{proto}{helo}"
-        self.log.info(PROGRAM, f"{facts}: {argument}" if argument else facts)
+        self.log.info(self.program, f"{facts}: {argument}" if argument else facts)
 
     def _about(self, what: str) -> str:
         return about(self.message, what)

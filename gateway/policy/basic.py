@@ -89,7 +89,8 @@ def plaintext_session(tools: Toolbox, arguments: Arguments) -> IRestriction:
 
 @restriction("permit_sasl_authenticated")
 def sasl_authenticated(tools: Toolbox, arguments: Arguments) -> IRestriction:
-    return Plain("permit_sasl_authenticated", lambda session: PERMIT if session.sasl_username else DUNNO)
+    enabled = tools.settings.flag("smtpd_sasl_auth_enable")
+    return Plain("permit_sasl_authenticated", lambda session: PERMIT if enabled and session.sasl_username else DUNNO)
 
 
 @restriction("reject_multi_recipient_bounce")

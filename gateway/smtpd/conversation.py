@@ -122,6 +122,7 @@ class Conversation:
         if self.chain is not None:
             self.chain.abort()
         self.overshoot = 0
+        self.forwarded = {}
         self.session.forget_transaction()
 
     def accepted(self) -> None:
@@ -281,7 +282,8 @@ class Conversation:
         session.client = peer.label(self.options.port_logging)
 
     async def meet_again(self) -> None:
-        """XCLIENT has told of another client: greet that one."""
+        """XCLIENT has told of another client: greet that one, who may say XCLIENT again only if he is listed, too."""
+        self.xclient_allowed = await _listed(self.service.xclient_clients, self.peer)
         self._denied = None
         await self._greet()
 

@@ -107,9 +107,13 @@ class Login:
             response_limit=settings.number("smtpd_sasl_response_limit"),
         )
 
-    async def is_for(self, session: Session) -> bool:
-        """Whether this client may log in, as things stand.  Raises TableError."""
-        if self.tls_only and session.tls is None:
+    def is_for(self, session: Session) -> bool:
+        """Whether this client may log in, as things stand."""
+        return not self.tls_only or session.tls is not None
+
+    async def is_offered(self, session: Session) -> bool:
+        """Whether it is told so.  Raises TableError."""
+        if not self.is_for(session):
             return False
         return not (self.exceptions and await self.exceptions.match(session.client_address, session.client_name))
 
@@ -153,7 +157,7 @@ async def keywords(self: Conversation) -> list[str]:
     if login is None or not self.offers("auth"):
         return []
     try:
-        if not await login.is_for(session):
+        if not await login.is_offered(session):
             return []
         mechanisms = " ".join(await login.mechanisms(session))
     except TableError as error:
@@ -164,19 +168,21 @@ async def keywords(self: Conversation) -> list[str]:
     return [f"AUTH {mechanisms}", *((f"AUTH={mechanisms}",) if login.announce_twice else ())]
 
 
-async def is_active(self: Conversation) -> bool:
+def is_active(self: Conversation) -> bool:
     """Whether this client may log in, or say AUTH= with MAIL."""
     login = self.service.login
-    if login is None or self.service.stand_alone or not self.offers("auth"):
-        return False
-    return await login.is_for(self.session)
+    return login is not None and not self.service.stand_alone and self.offers("auth") and login.is_for(self.session)
 
 
 async def auth(self: Conversation, tokens: list[Token]) -> str:
     session, login = self.session, self.service.login
+    count = await self.over_limit(limits.LOGINS) if self.is_limited(limits.LOGINS) else 0
+    if count:
+        self.warning(f"AUTH command rate limit exceeded: {count} from {session.client} for service {self.service.name}")
+        return f"450 4.7.1 Error: too many AUTH commands from {self.peer.address}"
     if self.options.helo_required and session.helo is None:
         return "503 5.5.1 Error: send HELO/EHLO first"
-    if login is None or not await is_active(self):
+    if login is None or not is_active(self):
         return DISABLED
     if self.transaction is not None:
         return "503 5.5.1 Error: MAIL transaction in progress"
@@ -184,10 +190,6 @@ async def auth(self: Conversation, tokens: list[Token]) -> str:
         return "503 5.5.1 Error: already authenticated"
     if len(tokens) not in (2, 3):
         return "501 5.5.4 Syntax: AUTH mechanism"
-    count = await self.over_limit(limits.LOGINS) if self.is_limited(limits.LOGINS) else 0
-    if count:
-        self.warning(f"AUTH command rate limit exceeded: {count} from {session.client} for service {self.service.name}")
-        return f"450 4.7.1 Error: too many AUTH commands from {self.peer.address}"
     method = _UNSAFE.sub("?", tokens[1].text)[:100]
     given = tokens[2].text.encode("utf-8", "surrogateescape") if len(tokens) == 3 else None
     try:

@@ -46,7 +46,7 @@ async def mail(self: Conversation, tokens: list[Token]) -> str:
     except BadParameter as bad:
         return str(bad)
     if parameters.auth:
-        if not await login.is_active(self):
+        if not login.is_active(self):
             return "503 5.5.4 Error: authentication disabled"
         if parameters.auth != "<>":
             session.sasl_sender = safe(parameters.auth)

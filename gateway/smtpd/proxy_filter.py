@@ -3,11 +3,15 @@
 The filter is talked to from the first recipient on that our own restrictions let pass; its replies to RCPT and at the
 end are what the client gets, and nothing is queued here.  It hears of the client by XFORWARD, if it offers that.  What
 goes wrong with it is one warning and a temporary error for the client; SMTPD_PROXY_README.
+
+With smtpd_proxy_options = speed_adjust the message is kept until it has come in full, and the filter is talked to only
+then: slow clients hold none of its connections, but all it refuses, it refuses at the end.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +35,8 @@ LONGEST_REPLY = 64 * 1024
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f]")
 _LAST = re.compile(rb"(?:^|\n)([2-5]\d\d)(?: [^\n]*)?\r?\n", re.ASCII)
 _DATA_LIMIT = 512
+_IN_MEMORY = 1024 * 1024
+_BLOCK = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,8 @@ class ProxyFilter:
     helo: str
     timeout: float
     reach: Reach
+    late: bool = False
+    """speed_adjust."""
 
     @classmethod
     def of(cls, settings: Settings, reach: Reach) -> ProxyFilter | None:
@@ -53,7 +61,12 @@ class ProxyFilter:
             place = service_place(name if name.startswith(("inet:", "unix:")) else f"inet:{name}", settings)
         except ValueError as error:
             raise settings.error("smtpd_proxy_filter", f"smtpd_proxy_filter: {error}", "give host:port") from None
-        return cls(name, place, settings.text("smtpd_proxy_ehlo"), settings.seconds("smtpd_proxy_timeout"), reach)
+        options = settings.words("smtpd_proxy_options")
+        if unknown := [word for word in options if word.lower() != "speed_adjust"]:
+            problem = f'unknown smtpd_proxy_options value "{unknown[0]}"'
+            raise settings.error("smtpd_proxy_options", problem, "give speed_adjust, or nothing")
+        helo, timeout = settings.text("smtpd_proxy_ehlo"), settings.seconds("smtpd_proxy_timeout")
+        return cls(name, place, helo, timeout, reach, bool(options))
 
 
 class _Broken(Exception):
@@ -81,6 +94,9 @@ class _Line(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         self._buffer += data
+        if len(self._buffer) > LONGEST_REPLY and (self._waiting is None or self._waiting.called):
+            self.transport.abortConnection()  # type: ignore[union-attr]  # it talks without being asked
+            return
         self._look()
 
     def _look(self) -> None:
@@ -139,31 +155,51 @@ class Filtered:
         self._proxy = proxy
         self._line: _Line | None = None
         self._at_line_start = True
+        self._mail = ""
+        self._rcpts: list[str] = []
+        self._kept: Any = None
+        """With speed_adjust: the content, as it will be sent."""
 
     # --- commands ------------------------------------------------------------------------------------------------
 
     async def rcpt(self, mail: str, rcpt: str) -> str | None:
         """Hand on a recipient; the reply to the client if it is refused.  ``mail``: the command to begin with."""
+        self._mail = mail
+        if self._proxy.late:
+            self._rcpts.append(rcpt)
+            return None
         try:
-            if self._line is None:
-                await self._begin(mail)
-            return await self._expect(rcpt, "2")
+            return await self._recipient(rcpt)
         except _Broken as problem:
             self._fail(str(problem))
             return FAILED
 
     async def data(self, header: list[bytes]) -> str | None:
         """Begin with the content, ``header`` first; the reply to the client if it cannot be."""
-        try:
-            refusal = await self._expect("DATA", "3")
-        except _Broken as problem:
-            self._fail(str(problem))
-            return FAILED
+        if self._proxy.late:
+            self._kept = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115  # closed in abort()
+            refusal = None
+        else:
+            try:
+                refusal = await self._expect("DATA", "3")
+            except _Broken as problem:
+                self._fail(str(problem))
+                return FAILED
         if refusal is None:
             self.write(b"".join(line.replace(b" id %(id)s", b"") + b"\n" for line in header))
         return refusal
 
-    async def _begin(self, mail: str) -> None:
+    async def _recipient(self, rcpt: str) -> str | None:
+        """The filter's refusal of the sender or of a recipient."""
+        if self._line is None:
+            await self._connect()
+            refusal = await self._expect(self._mail, "2")
+            if refusal is not None:
+                self._hang_up()
+                return refusal
+        return await self._expect(rcpt, "2")
+
+    async def _connect(self) -> None:
         proxy = self._proxy
         try:
             self._line = await connect_to("proxy filter", proxy.place, proxy.reach, _Line, proxy.timeout)
@@ -176,13 +212,26 @@ class Filtered:
         for line in hello.split("\n"):
             if line[4:12].upper() == "XFORWARD" and hello[0] == "2":
                 for command in _xforward(self._self, line[13:].upper().split()):
-                    await self._must(command)
-        await self._must(mail)
+                    if await self._expect(command, "2") is not None:
+                        raise _Broken("")
 
-    async def _must(self, command: str) -> None:
-        refusal = await self._expect(command, "2")
+    async def _replay(self) -> str | None:
+        """Send what was kept; the filter's refusal."""
+        for rcpt in self._rcpts:
+            refusal = await self._recipient(rcpt)
+            if refusal is not None:
+                return refusal
+        refusal = await self._expect("DATA", "3")
         if refusal is not None:
-            raise _Broken("")
+            return refusal
+        kept, self._kept = self._kept, None
+        with kept:
+            kept.seek(0)
+            while block := kept.read(_BLOCK):
+                if self._line is not None and not self._line.lost:
+                    self._line.transport.write(block)  # type: ignore[union-attr]
+                await self.drained()
+        return None
 
     async def _expect(self, command: str, good: str) -> str | None:
         reply = await self._ask(command)
@@ -215,13 +264,17 @@ class Filtered:
     # --- as an intake --------------------------------------------------------------------------------------------
 
     def write(self, block: bytes) -> None:
-        if self._line is None or self._line.lost or not block:
+        if not block or (self._kept is None and (self._line is None or self._line.lost)):
             return
         dotted = block.replace(b"\n.", b"\n..")
         if self._at_line_start and dotted[:1] == b".":
             dotted = b"." + dotted
         self._at_line_start = block.endswith(b"\n")
-        self._line.transport.write(dotted.replace(b"\n", b"\r\n"))  # type: ignore[union-attr]
+        sent = dotted.replace(b"\n", b"\r\n")
+        if self._kept is not None:
+            self._kept.write(sent)
+        elif self._line is not None:
+            self._line.transport.write(sent)  # type: ignore[union-attr]
 
     @property
     def full(self) -> bool:
@@ -236,7 +289,9 @@ class Filtered:
         if not self._at_line_start:
             self.write(b"\n")
         try:
-            reply = await self._ask(".")
+            reply = await self._replay() if self._kept is not None else None
+            if reply is None:
+                reply = await self._ask(".")
         except _Broken as problem:
             self._fail(str(problem))
             return FAILED
@@ -244,6 +299,12 @@ class Filtered:
         return reply
 
     def abort(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         line, self._line = self._line, None
         if line is not None and not line.lost:
             line.transport.write(b"QUIT\r\n")  # type: ignore[union-attr]

@@ -14,6 +14,7 @@ from gateway.smtpd.tokens import Token
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NEUTERED = re.compile(r'[ <>()\\";@]')
 _LONGEST_HELO = 1024
+_XCLIENT = "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT"
 _DISCARDED = (
     "8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD", "STARTTLS", "DSN",
     "EHLO_MASK_SMTPUTF8", "CHUNKING",
@@ -84,7 +85,7 @@ def _keywords(self: Conversation) -> list[str]:
         ("etrn", "ETRN", True),
         ("starttls", "STARTTLS", options.tls_level != "none" and session.tls is None),
         ("verp", "XVERP", self.verp_allowed),
-        ("xclient", "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT", self.xclient_allowed),
+        ("xclient", _XCLIENT, self.xclient_allowed),
         ("xforward", "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT", self.xforward_allowed),
         ("enhancedstatuscodes", "ENHANCEDSTATUSCODES", True),
         ("8bitmime", "8BITMIME", True),

@@ -98,7 +98,6 @@ async def xclient(self: Conversation, tokens: list[Token]) -> str | None:
         return str(bad)
     session = self.session
     self.forget()
-    self.forwarded = {}
     self.know(peer)
     session.find_server = lambda: server
     session.helo, session.protocol = None, protocol or "SMTP"

@@ -406,6 +406,15 @@ def test_whose_senders(restriction: str, login: str, sender: str, reply: str) ->
     assert client.say("RCPT TO:<joe@gw.test>") == [reply.format(sender) or "250 2.1.5 Ok"]
 
 
+def test_a_login_permits_nothing_where_nobody_can_log_in() -> None:
+    settings = {"smtpd_authorized_xclient_hosts": "192.0.2.7", "smtpd_relay_restrictions": "permit_sasl_authenticated"}
+    for enabled, reply in (("no", "554 5.7.1 "), ("yes", "250 2.1.5 ")):
+        rig = at_recipient("permit_sasl_authenticated", smtpd_sasl_auth_enable=enabled, **settings)
+        client = rig.connect()
+        client.say("XCLIENT LOGIN=joe", "EHLO h.test", "MAIL FROM:<a@b.test>")
+        assert client.say("RCPT TO:<x@else.test>")[0].startswith(reply)
+
+
 def test_senders_without_logins() -> None:
     rig = Rig(smtpd_sender_restrictions="reject_sender_login_mismatch", smtpd_sender_login_maps=OWNED)
     client = rig.connect()

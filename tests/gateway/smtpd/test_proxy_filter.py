@@ -115,7 +115,7 @@ def test_it_refuses():
 @pytest.mark.parametrize(
     "script, reply",
     [
-        ({"RCPT": "550 5.1.1 nobody\r\n"}, "550 5.1.1 nobody"), ({"MAIL": "450 4.7.1 later\r\n"}, FAILED),
+        ({"RCPT": "550 5.1.1 nobody\r\n"}, "550 5.1.1 nobody"), ({"MAIL": "450 4.7.1 later\r\n"}, "450 4.7.1 later"),
         ({"greeting": "554 no\r\n"}, FAILED), ({"greeting": None}, FAILED), ({"EHLO": None}, FAILED),
     ],
 )
@@ -147,6 +147,44 @@ def test_it_is_not_there_or_silent():
     assert client.got() == f"{FAILED}\n"
 
 
+def test_it_talks_without_end_or_being_asked():
+    rig = Rig(Filter(RCPT="250-on and on\r\n" * 10_000))
+    assert rig.connect().say(*MAIL)[2] == FAILED
+    filter = Filter()
+    client = Rig(filter).connect()
+    client.say(*MAIL, "DATA")
+    for _ in range(10):
+        filter.say("x" * 10_000)
+    assert filter.protocol.transport.disconnected, "what it says while nobody asks is not kept"
+
+
+@pytest.mark.parametrize(
+    ("script", "reply"),
+    [
+        ({}, "250 2.0.0 Ok: queued as F1"), ({"MAIL": "550 5.1.0 no\r\n"}, "550 5.1.0 no"),
+        ({"RCPT": "450 4.1.1 later\r\n"}, "450 4.1.1 later"), ({"DATA": "554 5.5.0 no\r\n"}, "554 5.5.0 no"),
+        ({"end": "550 5.7.1 spam\r\n"}, "550 5.7.1 spam"), ({"end": None}, FAILED),
+        ({"greeting": "554 no\r\n"}, FAILED),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [1, 2_000_000])
+def test_it_hears_of_a_message_when_that_is_complete(script, reply, size):
+    filter = Filter(**script)
+    client = Rig(filter, smtpd_proxy_options="speed_adjust").connect()
+    assert client.say(*MAIL, "RCPT TO:<ann@gw.test>", "DATA")[1:4] == ["250 2.1.0 Ok", "250 2.1.5 Ok", "250 2.1.5 Ok"]
+    client.send(".." + "x" * size + "\r\n")
+    assert filter.heard == []
+    assert client.send(".\r\n") == f"{reply}\n"
+    if not script:
+        assert filter.heard[2:] == [
+            "MAIL FROM:<a@b.test> SIZE=9", "RCPT TO:<joe@gw.test>", "RCPT TO:<ann@gw.test>", "DATA", "QUIT"
+        ]  # fmt: skip
+        assert filter.content.endswith(b"\r\n.." + b"x" * size + b"\r\n.\r\n")
+    filter.heard.clear()
+    assert client.say("MAIL FROM:<c@b.test>", "RCPT TO:<joe@gw.test>", "RSET")[2] == "250 2.0.0 Ok"
+    assert filter.heard == []
+
+
 def test_our_own_restrictions_come_first_and_nothing_is_slipped_in():
     filter = Filter()
     client = Rig(filter).connect()
@@ -167,3 +205,5 @@ def test_chunks_go_through_too():
 def test_what_cannot_be_understood():
     with pytest.raises(ConfigError):
         Rig(None, smtpd_proxy_filter="inet:127.0.0.1:nowhere")
+    with pytest.raises(ConfigError):
+        Rig(None, smtpd_proxy_options="speed_adjust, slow")

@@ -88,9 +88,12 @@ def test_plain_address(given: str, plain: str) -> None:
 
 
 def test_xclient() -> None:
-    rig = Rig(smtpd_authorized_xclient_hosts="192.0.2.7", smtpd_client_restrictions="reject_unknown_client_hostname")
+    rig = Rig(
+        smtpd_authorized_xclient_hosts="192.0.2.7, 198.51.100.9, [2001:db8::9]",
+        smtpd_client_restrictions="reject_unknown_client_hostname",
+    )
     client = rig.connect()
-    assert "250-XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT" in client.say("EHLO x")[0]
+    assert "250-XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT" in client.say("EHLO x")[0]
     assert client.say("XCLIENT NAME=real.test ADDR=198.51.100.9") == ["220 gw.test ESMTP mailgateway"]
     assert client.say(*BEGIN)[2] == "250 2.1.5 Ok"
     client.send(b"x\r\n.\r\n")
@@ -103,11 +106,29 @@ def test_xclient() -> None:
     ]  # fmt: skip
 
 
+def test_whoever_a_proxy_speaks_for_may_not_do_so_himself() -> None:
+    client = Rig(smtpd_authorized_xclient_hosts="192.0.2.7").connect()
+    assert "XCLIENT" in client.say("EHLO x")[0]
+    client.say("XCLIENT ADDR=198.51.100.9")
+    assert "XCLIENT" not in client.say("EHLO x")[0]
+    assert client.say("XCLIENT ADDR=10.0.0.1") == ["550 5.7.0 Error: insufficient authorization"]
+
+
 def test_xclient_does_not_make_a_stranger_of_mynetworks_an_open_relay() -> None:
     rig = Rig(smtpd_authorized_xclient_hosts="10.0.0.1")
     client = rig.connect("10.0.0.1")
     client.say("EHLO x", "XCLIENT ADDR=198.51.100.9 NAME=[UNAVAILABLE]", "EHLO x", "MAIL FROM:<a@b.test>")
     assert client.say("RCPT TO:<x@else.test>") == ["454 4.7.1 <x@else.test>: Relay access denied"]
+
+
+def test_what_xforward_says_counts_for_one_message() -> None:
+    rig = Rig(smtpd_authorized_xforward_hosts="192.0.2.7")
+    client = rig.connect()
+    client.say("EHLO x", "XFORWARD NAME=orig.test", *BEGIN[1:])
+    client.send(b"x\r\n.\r\n")
+    client.say(*BEGIN[1:])
+    client.send(b"x\r\n.\r\n")
+    assert [one.envelope.client.name for one in rig.cleanup.stored] == ["orig.test", "unknown"]
 
 
 def test_xforward() -> None:
