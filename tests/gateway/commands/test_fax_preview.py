@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from PIL import Image
 from gateway.commands import fax_preview
 from tests.system.conftest import need_others
 from tests.transports.fax_document.support import mail, picture
+from tests.transports.support import NOBODY
 
 BIN = Path(sys.executable).parent / "mailgateway"
 
@@ -48,6 +50,22 @@ def test_standard_input_and_a_pdf(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode().splitlines()[-1] == f"written: {out}"
     assert out.read_bytes().startswith(b"%PDF-")
+
+
+def test_as_a_service_would_draw_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    account = pwd.getpwuid(NOBODY.uid).pw_name
+    service = f"fax unix - n n - - fax user={account} country=49 paper=letter max_pages=1"
+    (tmp_path / "main.cf").write_text("")
+    (tmp_path / "master.cf").write_text(f"{service}\nsmtp unix - - n - - smtp\n")
+    file = tmp_path / "mail"
+    file.write_bytes(mail("one\n\ftwo\n").as_bytes())
+    done = preview("-c", tmp_path, "-s", "fax", file)
+    assert done.stderr.decode() == (
+        "fax-preview: fatal: cannot be drawn: the message (text/plain): the document has more than 1 page with it\n"
+    )
+    assert done.returncode == 65
+    assert fax_preview.main(["-s", "smtp", str(file)], tmp_path) == 64
+    assert "smtp is no fax service of master.cf" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments, status, text", [

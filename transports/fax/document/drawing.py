@@ -210,7 +210,8 @@ class Drawing:
         except (Unrenderable, MemoryError):
             raise
         except TooMany:
-            reason = f"the document has more than {self._wish.max_pages} pages with it"
+            most = self._wish.max_pages
+            reason = f"the document has more than {most} page{'s' * (most != 1)} with it"
         except (NoFont, images.BadImage, BadPdf, office.BadFile) as error:
             reason = str(error)
         except LookupError as error:
