@@ -6,8 +6,10 @@ anew each ``anvil_rate_time_unit``.  What nobody uses any more is forgotten, so 
 time unit.  The methods count the event and give the new number.
 
 Several processes that serve the same clients (receivers) count apart, and ask each other only about a client who may be
-beyond a limit: if all together count more than that, one of them counts more than its share.  A client who has used up
-its limit with one of them may get as much as a share from each of the others.
+beyond a limit: if all together count more than that, one of them counts more than its share of it.  Whoever has been
+asked about a client asks in turn, at each event until the time unit is over, so that the limit is exact: a round trip
+is spent on clients near their limit only.  (Open connections: a client who keeps as many as it may to one receiver, and
+comes to nobody for a time unit, may then have a share with another one.)
 
 Room is about all clients together: what a process can carry, so that it says no in time.
 """
@@ -62,6 +64,8 @@ class _Client:
     open: int = 0
     since: float = 0.0
     rates: dict[str, int] = field(default_factory=dict)
+    watched: dict[str, float] = field(default_factory=dict)
+    """Events that others have asked about, and when."""
 
 
 class ClientLimits:
@@ -111,7 +115,7 @@ class ClientLimits:
         client = self._clients.get((service, network))
         if client is not None:
             client.open = max(0, client.open - 1)
-            if not client.open and self._seconds() - client.since >= self._unit:
+            if not client.open and self._is_old(client, self._seconds()):
                 del self._clients[service, network]
 
     def event(self, service: str, network: str, what: str, by: int = 1) -> int:
@@ -119,21 +123,27 @@ class ClientLimits:
 
     async def in_all(self, service: str, network: str, what: str, count: int, limit: int) -> int:
         """What all processes count, this one's ``count`` included; as far as it can matter for ``limit``."""
-        if self._together is None or count * self._processes <= limit or count > limit:
+        if self._together is None or count > limit:
+            return count
+        if count * self._processes <= limit and not self._is_watched(service, network, what):
             return count
         try:
             return max(count, await self._together(service, network, what))
         except Exception:  # whoever is away does not count
             return count
 
-    def counted(self, service: str, network: str, what: str) -> int:
-        """For the other processes."""
+    def _is_watched(self, service: str, network: str, what: str) -> bool:
         client = self._clients.get((service, network))
-        if client is None:
-            return 0
+        asked = client.watched.get(what) if client is not None else None
+        return asked is not None and self._seconds() - asked < self._unit
+
+    def counted(self, service: str, network: str, what: str) -> int:
+        """For the other processes.  Who is asked about is near a limit, and will be asked about from here as well."""
+        client, now = self._client(service, network), self._seconds()
+        client.watched[what] = now
         if what == OPEN:
             return client.open
-        return client.rates.get(what, 0) if self._seconds() - client.since < self._unit else 0
+        return client.rates.get(what, 0) if now - client.since < self._unit else 0
 
     def _client(self, service: str, network: str) -> _Client:
         client = self._clients.get((service, network))
@@ -151,9 +161,12 @@ class ClientLimits:
         client.rates[what] = client.rates.get(what, 0) + by
         return client.rates[what]
 
+    def _is_old(self, client: _Client, now: float) -> bool:
+        return now - max([client.since, *client.watched.values()]) >= self._unit
+
     def _sweep(self) -> None:
         now = self._seconds()
         for key, client in list(self._clients.items()):
-            if not client.open and now - client.since >= self._unit:
+            if not client.open and self._is_old(client, now):
                 del self._clients[key]
         self._sweep_at = max(_SWEEP_AT, 2 * len(self._clients))

@@ -40,6 +40,54 @@ def test_others_are_asked_when_it_may_matter(count: int, all_: Any, asked: int, 
     assert others.asked == asked
 
 
+class Processes:
+    """Some that count the same clients, as receivers do."""
+
+    def __init__(self, number: int, limit: int) -> None:
+        self.clock, self.limit, self.asked = Clock(), limit, 0
+        self.all = [
+            ClientLimits(self.clock.seconds, processes=number, together=self._together) for _ in range(number)
+        ]
+
+    async def _together(self, service: str, network: str, what: str) -> int:
+        self.asked += 1
+        return sum(one.counted(service, network, what) for one in self.all)
+
+    def come(self, to: int, what: str = MESSAGES) -> bool:
+        """Whether one more event is within the limit."""
+        limits = self.all[to]
+        count = limits.connect("smtp", "n")[0] if what == OPEN else limits.event("smtp", "n", what)
+        return bool(result(limits.in_all("smtp", "n", what, count, self.limit)) <= self.limit)
+
+
+@pytest.mark.parametrize("order", ["000000001111", "111000000000", "010101010101", "000222111222000", "012012012012"])
+@pytest.mark.parametrize("what", [MESSAGES, OPEN])
+def test_the_limit_is_exact_whoever_is_come_to(order: str, what: str) -> None:
+    processes = Processes(3, 6)
+    assert [processes.come(int(to), what) for to in order] == [True] * 6 + [False] * (len(order) - 6)
+    processes.clock.advance(61)
+    assert what == OPEN or processes.come(0)
+
+
+def test_nobody_is_asked_about_clients_far_from_a_limit() -> None:
+    processes = Processes(2, 1000)
+    for _ in range(60):
+        assert all(processes.come(to) for to in (0, 1, 0, 1, 0, 1, 0, 1))
+        processes.clock.advance(30)
+    assert processes.asked == 0
+
+
+def test_clients_that_others_have_asked_about_are_forgotten() -> None:
+    clock = Clock()
+    limits = ClientLimits(clock.seconds)
+    for number in range(1500):
+        limits.counted("smtp", f"n{number}", MESSAGES)
+    clock.advance(61)
+    for number in range(1500):
+        limits.counted("smtp", f"m{number}", MESSAGES)
+    assert len(limits) <= 2000
+
+
 def test_what_others_are_told() -> None:
     clock = Clock()
     limits = ClientLimits(clock.seconds)
