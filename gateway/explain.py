@@ -114,7 +114,8 @@ class Explainer:
         )
         self._parts.start_threads()
         self._parts.tables = WatchedTables(
-            self._hits, clock=reactor, log=self._log, reactor=reactor, resolver=self._parts.resolver
+            self._hits, _secret_tables(configuration), clock=reactor, log=self._log, reactor=reactor,
+            resolver=self._parts.resolver,
         )
         self._evaluators: dict[str, Evaluator] = {}
 
@@ -368,27 +369,38 @@ class _Watched:
 
 
 class WatchedTables(Tables):
-    """Tables that note each entry they give, with its place, in ``hits``."""
+    """Tables that note each entry they give, with its place, in ``hits``; of those in ``secret``, not the passwords."""
 
-    def __init__(self, hits: list[Found], **environment: Any) -> None:
+    def __init__(self, hits: list[Found], secret: frozenset[str], **environment: Any) -> None:
         super().__init__(**environment)
         self._hits = hits
+        self._secret = secret
 
     def _make(self, name: str, settings: Any, substitution: bool) -> Table:
-        return WatchedTable(super()._make(name, settings, substitution), self._hits)
+        secret = any(name in one for one in self._secret)
+        return WatchedTable(super()._make(name, settings, substitution), self._hits, secret)
+
+
+def _secret_tables(configuration: Configuration) -> frozenset[str]:
+    """Tables with passwords in them, and what stands for further ones."""
+    every = [configuration.settings, *map(configuration.service_settings, configuration.services)]
+    return frozenset(
+        word for settings in every for side in ("smtp", "lmtp") for word in settings.words(f"{side}_sasl_password_maps")
+    )
 
 
 class WatchedTable(Table):
-    def __init__(self, inner: Table, hits: list[Found]) -> None:
+    def __init__(self, inner: Table, hits: list[Found], secret: bool) -> None:
         super().__init__(inner.name)
         self.folds_case, self.whole_keys = inner.folds_case, inner.whole_keys
         self.source, self.findings, self.entries, self.owner, self.close = (  # type: ignore[method-assign]
             inner.source, inner.findings, inner.entries, inner.owner, inner.close
         )
-        self._inner, self._hits = inner, hits
+        self._inner, self._hits, self._secret = inner, hits, secret
 
     async def lookup(self, key: str) -> str | None:
         value = await self._inner.lookup(key)
         if value is not None:
-            self._hits.append(Found(self.name, key, self._inner.source(key) or "", value))
+            shown = f"{value.partition(':')[0]}:(not shown)" if self._secret else value
+            self._hits.append(Found(self.name, key, self._inner.source(key) or "", shown))
         return value

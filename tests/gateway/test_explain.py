@@ -156,8 +156,13 @@ def test_what_access_tables_do_to_the_mail(explained, tmp_path):
 
 
 def test_the_data_stage_and_a_login(explained, tmp_path):
-    relay = "permit_sasl_authenticated, reject"
-    changed(tmp_path, f"smtpd_data_restrictions = reject\nsmtpd_relay_restrictions = {relay}\n")
+    changed(tmp_path, """\
+smtpd_sasl_auth_enable = yes
+smtpd_sasl_type = dovecot
+smtpd_sasl_path = private/auth
+smtpd_data_restrictions = reject
+smtpd_relay_restrictions = permit_sasl_authenticated, reject
+""")
     steps = explained("x@far.example", client="192.0.2.9", login="joe", **CLIENT)
     assert ("smtpd_relay_restrictions: permit_sasl_authenticated", "permits") in outcomes(steps, "restriction")
     assert steps[-1].outcome.startswith("refused: 554 5.7.1 <DATA>: Data command rejected")
@@ -236,3 +241,16 @@ def test_nothing_outlandish_reaches_the_terminal(explained, capsys):
     assert lines[0]["address"] == "x\x1b"
     assert {"part", "what", "outcome", "good", "because"} <= set(lines[0])
     assert lines[-1]["part"] == "warning"
+
+
+def test_a_login_is_named_and_its_password_is_not(explained, tmp_path):
+    with open(tmp_path / "main.cf", "a") as main:
+        main.write(f"""smtp_sasl_auth_enable = yes
+smtp_sasl_password_maps = unionmap:{{hash:{tmp_path}/passwords}}
+""")
+    (tmp_path / "passwords").write_text("[192.0.2.7]:2525 anna:geheim\n")
+    steps = explained("x@fixed.example")
+    assert any(outcome.endswith("logs in as anna") for _, outcome in outcomes(steps, "delivery"))
+    found = [str(one) for step in steps for one in step.because]
+    assert any(f"{tmp_path}/passwords:1: anna:(not shown)" in one for one in found)
+    assert "geheim" not in str(steps)

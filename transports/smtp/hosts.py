@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 
-from gateway.interfaces import DNSError, IResolver
+from gateway.interfaces import MX, DNSError, IResolver
 from transports.smtp.channel import Peer
 from transports.smtp.nexthop import NextHop
 from transports.smtp.options import Options
@@ -51,6 +51,16 @@ class HostFinder:
     def detects_loops(self, hop: NextHop) -> bool:
         """Mail to the SMTP port of this host comes back to us; at other ports there is something else."""
         return not self._options.lmtp and hop.port == self._options.port
+
+    async def records(self, hop: NextHop) -> list[MX]:
+        """The MX records that find() goes by, as far as there are any."""
+        if hop.path or not hop.search_mx or self._resolver.disabled:
+            return []
+        try:
+            found: list[MX] = await self._resolver.mx(hop.host)
+        except DNSError:
+            return []
+        return [record for record in found if record.host]
 
     async def find(self, hop: NextHop) -> Hosts:
         if hop.path:

@@ -20,14 +20,14 @@ from zope.interface import implementer
 
 from gateway.addresses.rewriting import Generic
 from gateway.config.settings import Settings
-from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Request, Result
+from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Request, Result, TableError
 from gateway.tables.registry import Tables
 from transports.smtp.connect import Connector
 from transports.smtp.delivery import Delivery, Parts
 from transports.smtp.hosts import HostFinder
 from transports.smtp.introduction import Introductions
 from transports.smtp.login import Logins
-from transports.smtp.nexthop import destination, parse, split
+from transports.smtp.nexthop import NextHop, destination, parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.pool import Pool
@@ -87,7 +87,7 @@ class SMTPTransport:
             payload.close()
 
     async def describe(self, request: Request) -> list[str]:
-        """See IDescribes: the hosts in the order in which they would be tried, and the TLS level."""
+        """See IDescribes: TLS policies, the hosts in the order in which they would be tried, and as whom we log in."""
         options = self._parts.options
         lines = []
         if self._parts.generic is not None:
@@ -101,10 +101,8 @@ class SMTPTransport:
             except ValueError as error:
                 lines.append(f"{text}: {error}")
                 continue
-            hosts = await self._parts.finder.find(hop)
-            lines += [f"{text}: {peer.relay}" for peer in hosts.peers[: options.address_limit or None]]
-            if hosts.why is not None and not hosts.peers:
-                lines.append(f"{text}: would wait or be returned: {hosts.why.reason}")
+            lines += [f"{text}: {line}" for line in await self._hosts(hop)]
+            lines += [f"{text}: {line}" for line in await self._logins(hop, text, request.entry.envelope.sender)]
         return lines
 
     async def tls_policy(self, nexthop: str) -> list[str]:
@@ -114,6 +112,37 @@ class SMTPTransport:
         except PolicyError as error:
             return [f"mail would wait: {error}"]
         return policy.explained()
+
+    async def _hosts(self, hop: NextHop) -> list[str]:
+        finder = self._parts.finder
+        preferences = {record.host: f"MX {record.preference} " for record in await finder.records(hop)}
+        hosts = await finder.find(hop)
+        tried = hosts.peers[: self._parts.options.address_limit or None]
+        lines = [f"{preferences.get(peer.host, '')}{peer.relay}" for peer in tried]
+        for host in preferences:
+            if not any(peer.host == host for peer in hosts.peers):
+                lines.append(f"{preferences[host]}{host}: not tried: this host, not better than it, or without address")
+        if hosts.why is not None and not hosts.peers:
+            lines.append(f"would wait or be returned: {hosts.why.reason}")
+        return lines
+
+    async def _logins(self, hop: NextHop, text: str, sender: str) -> list[str]:
+        """As whom we would log in, to whom; never with what."""
+        logins = self._parts.introductions.logins
+        if logins is None:
+            return []
+        hosts = (await self._parts.finder.find(hop)).peers
+        users: dict[str, str] = {}
+        name = destination(text, self._parts.options.lmtp)
+        try:
+            for host in dict.fromkeys(peer.host for peer in hosts):
+                login = await logins.find(sender, host, name)
+                users[host] = f"logs in as {login.credentials.user}" if login else "does not log in"
+        except TableError as error:
+            return [f"mail would wait: {error}"]
+        if len(set(users.values())) == 1:
+            return list(set(users.values()))
+        return [f"{host}: {user}" for host, user in users.items()]
 
     async def stop(self) -> None:
         self._pool.close()

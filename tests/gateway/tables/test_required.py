@@ -38,7 +38,8 @@ def test_what_matches_has_what_is_required(text: str, key: str, flags: int) -> N
     [
         ("^Subject:.*Word5x$", 0, ("Subject:", "Word5x")),
         ("^Subject:.*Word5x$", re.IGNORECASE, ("subject:", "word5x")),
-        ("a(?:bc|xd)e", 0, ("a", "e")), ("a(?:bc|bd)e", 0, ("ab", "e")), ("(user)@(.+)\\.example", 0, ("user", "@", ".example")),
+        ("a(?:bc|xd)e", 0, ("a", "e")), ("a(?:bc|bd)e", 0, ("ab", "e")),
+        ("(user)@(.+)\\.example", 0, ("user", "@", ".example")),
         ("(?:ab){2,}c", 0, ("ab", "c")), ("x*y?", 0, ()), ("[aA]b", 0, ("b",)), ("a|b", 0, ()),
         ("caf\u00e9s", 0, ("caf", "s")),
         ("(?i:A)b", 0, ("b",)),
