@@ -47,7 +47,10 @@ _PAUSES = str.maketrans({"p": ",", "P": ",", "w": ",", "W": ","})
 
 
 class BadAddress(Exception):
-    """One line, printable."""
+    """One line of printable ASCII."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text.encode("ascii", "replace").decode("ascii"))
 
 
 @dataclass(slots=True, frozen=True)

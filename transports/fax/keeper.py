@@ -196,7 +196,13 @@ class FaxKeeper(Keeper):
 
     async def take_back(self, record: Record) -> bool:
         """See Keeper."""
-        return not record.job or bool((await self._ask({"do": "kill", "job": record.job}))["killed"])
+        job = record.job
+        if not job:
+            found = (await self.ask_for([record])).get(record.mark)
+            if found is None:
+                return True
+            job = found.job
+        return bool((await self._ask({"do": "kill", "job": job}))["killed"])
 
     def state(self, record: Record) -> str:
         """See Keeper."""
