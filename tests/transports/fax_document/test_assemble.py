@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,18 @@ async def test_what_can_never_be_drawn(folder: Path, runner: Runner) -> None:
         await drawn(made.as_bytes(), folder, runner.run)
     assert raised.value.part == "part 2 (prices.zip, application/zip)"
     assert raised.value.reason == "files of this type cannot be drawn"
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="needs the package libreoffice-writer-nogui")
+@ensureDeferred
+async def test_office_files(folder: Path, runner: Runner) -> None:
+    made = mail("text\n")
+    made.add_attachment(rb"{\rtf1 Hello from the office.}", "application", "octet-stream", filename="offer.rtf")
+    made.add_attachment(b"PK\3\4 no", "application", "octet-stream", filename="broken.docx")
+    done = await drawn(made.as_bytes(), folder, runner.run, partial=True)
+    assert [(part.pages, part.trouble.partition(" (")[0]) for part in done.parts] == [
+        (1, ""), (1, ""), (0, "LibreOffice cannot read it"),
+    ]
 
 
 @ensureDeferred

@@ -407,15 +407,6 @@ def test_office_files_without_an_office(tmp_path):
         draw(with_file(b"x", "application/msword", "offer.doc"), tmp_path)
 
 
-@pytest.mark.skipif(shutil.which("soffice") is None, reason="needs the package libreoffice-writer")
-def test_office_files(tmp_path):
-    rtf = rb"{\rtf1 Hello from the office.}"
-    made = draw(with_file(rtf, "application/octet-stream", "offer.rtf"), tmp_path)
-    assert "Hello from the office." in made.texts()[1]
-    with pytest.raises(Unrenderable, match="LibreOffice cannot read it"):
-        draw(with_file(b"PK\3\4 no", "application/octet-stream", "broken.docx"), tmp_path)
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(PIECES | st.sampled_from([b"<b>text", b"text\n", b"<img src=cid:a>"]), max_size=15).map(b"".join))
 def test_any_mail_is_drawn_or_told_why_not(tmp_path, data):

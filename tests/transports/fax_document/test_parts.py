@@ -49,6 +49,22 @@ def test_a_picture_named_by_its_place():
     assert leaf.own == {"http://x/y.png": b"xyz"}
 
 
+def test_a_picture_that_stands_beside_the_page_instead_of_in_it():
+    made = mail("<img src='cid:one@x'>", subtype="html")
+    made.add_attachment(picture(), "image", "png", cid="<one@x>", filename="logo.png")
+    made.add_attachment(picture(), "image", "png", cid="<two@x>", filename="photo.png")
+    plan = plan_of(made.as_bytes())
+    assert shape(plan) == ["heading", "text/html", "image/png"]
+    assert list(plan[1].own) == ["cid:one@x"]
+
+
+def test_an_invitation_is_read_by_people_not_by_calendars():
+    made = mail("You are invited.")
+    made.add_alternative("<p>You are invited.", subtype="html")
+    made.add_alternative("BEGIN:VCALENDAR", subtype="calendar")
+    assert shape(plan_of(made.as_bytes())) == ["heading", [["text/html"], ["text/plain"], ["text/calendar"]]]
+
+
 def test_start_names_the_root():
     text = (b"Content-Type: multipart/related; boundary=b; start=\"<r>\"\n\n--b\nContent-Type: image/png\n"
             b"Content-ID: <i>\n\nxyz\n--b\nContent-Type: text/html\nContent-ID: <r>\n\n<img src=cid:i>\n--b--\n")

@@ -20,7 +20,7 @@ from transports.fax.document.charset import decode, language
 from transports.fax.document.flowed import unflow
 from transports.fax.document.fonts import Fonts, NoFont
 from transports.fax.document.html import LETTERS_A_PAGE, Press, visible
-from transports.fax.document.parts import Choice, Heading, Item, Leaf, LeftOut, Plan, plan_of
+from transports.fax.document.parts import HTML, Choice, Heading, Item, Leaf, LeftOut, Plan, plan_of
 from transports.fax.document.raster import Raster
 from transports.fax.document.wish import Part, Unrenderable, Wish
 
@@ -28,7 +28,6 @@ COVER, HEADER, PAGES, MESSAGE = "the cover page", "the header line", "the pages"
 NOTHING = "there is nothing to see in it"
 _PLAIN = {"message/delivery-status", "message/disposition-notification", "message/feedback-report", "application/json",
           "application/xml", "message/global-delivery-status"}
-_HTML = {"text/html", "application/xhtml+xml"}
 _LINES_A_PAGE = 200
 _META = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EFBIG, errno.ENOMEM}
@@ -118,7 +117,7 @@ class Drawing:
 
     def _is_blank(self, plan: Plan) -> bool:
         first = next((one for one in plan if isinstance(one, Leaf)), None)
-        if first is None or first.type not in _HTML:
+        if first is None or first.type not in HTML:
             return False
         try:
             return not visible(_text(first))
@@ -127,7 +126,7 @@ class Drawing:
 
     def _leaf(self, leaf: Leaf) -> str:
         """Draw one part, or say why it is left out."""
-        if leaf.type in _HTML:
+        if leaf.type in HTML:
             return self._html(leaf)
         if leaf.type.startswith("text/") or leaf.type in _PLAIN:
             return self._text(leaf)
@@ -230,7 +229,7 @@ class Drawing:
 def _text(leaf: Leaf) -> str:
     """Of text/*; HTML may tell its character set itself."""
     data, charset = leaf.data(), leaf.parameter("charset")
-    if not charset and leaf.type in _HTML and (found := _META.search(data[:2000])):
+    if not charset and leaf.type in HTML and (found := _META.search(data[:2000])):
         charset = found.group(1).decode("ascii")
     return decode(data, charset).replace("\0", "").replace("\r\n", "\n")
 

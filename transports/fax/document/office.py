@@ -20,23 +20,33 @@ ENDINGS = {
     "application/vnd.oasis.opendocument.presentation": "odp", "application/rtf": "rtf",
 }
 PROGRAMS = ("soffice", "libreoffice")
+_FOLDERS = ("/etc/libreoffice", "/var/lib/libreoffice", "/var/spool/libreoffice", "/proc")
 
 
 class BadFile(Exception):
     """A reason for people."""
 
 
+def program() -> str:
+    """Where it is; "" if it is not installed."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None) or ""
+
+
+def folders() -> list[str]:
+    """What it reads beside what everybody does."""
+    return [str(Path(program()).resolve().parents[1]), *_FOLDERS] if program() else []
+
+
 def to_pdf(data: bytes, kind: str, folder: Path) -> bytes:
     """``kind``: a type of ENDINGS."""
-    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if program is None:
+    if not program():
         raise BadFile("files of office programs are not drawn here (there is no LibreOffice)")
     source = folder / f"office.{ENDINGS[kind]}"
     source.write_bytes(data)
     result = source.with_suffix(".pdf")
     result.unlink(missing_ok=True)
     command = [
-        program, f"-env:UserInstallation=file://{folder}/office", "--headless", "--norestore", "--nolockcheck",
+        program(), f"-env:UserInstallation=file://{folder}/office", "--headless", "--norestore", "--nolockcheck",
         "--convert-to", "pdf", "--outdir", str(folder), str(source),
     ]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, preexec_fn=_more_memory)

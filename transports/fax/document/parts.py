@@ -7,7 +7,7 @@ A plan is a list of
     Choice      the plans of multipart/alternative, the best one first: draw the first that can be drawn
     LeftOut     a part that is no page: a signature, an empty part
 
-The parts of multipart/related that the first one does not mention follow it as attachments.  A part that is always
+Pictures that an HTML part shows are not parts of the plan, wherever in the mail they stand.  A part that is always
 an error (encrypted, external, nested too deeply) is a Leaf too, with ``trouble``.  Never raises, whatever the mail
 is like; the names of parts are printable.
 """
@@ -25,6 +25,7 @@ from email.message import Message
 from transports.fax.document.charset import decode_words
 
 DEEPEST = 30
+HTML = ("text/html", "application/xhtml+xml")
 MOST_PARTS = 500
 
 _HEADING = ("From", "To", "Cc", "Date", "Subject")
@@ -111,6 +112,7 @@ def plan_of(mail: bytes) -> Plan:
     plan = [Heading(heading_of(message)), *reader.read(message, "", 0)]
     if reader.count > MOST_PARTS:
         return [Leaf("the message", "", trouble=f"it has more than {MOST_PARTS} parts")]
+    _give_pages_their_pictures(plan)
     return plan
 
 
@@ -169,7 +171,7 @@ class _Reader:
             for child, one in zip(children, numbers, strict=True)
         ]
         if kind == "multipart/alternative":
-            return [Choice([plan for plan in reversed(plans) if plan])]
+            return [Choice(sorted((plan for plan in reversed(plans) if plan), key=_worth, reverse=True))]
         if kind == "multipart/signed" and plans:
             left = [LeftOut(_name(one, child, _type(child)), "a signature")
                     for child, one in zip(children[1:], numbers[1:], strict=True)]
@@ -194,24 +196,44 @@ class _Reader:
 
 
 def _related(message: Message, children: list[Message], plans: list[Plan]) -> Plan:
-    """The first part (or the one that start= names) with what it shows; then what it doesn't."""
+    """The first part (or the one that start= names), then the others."""
     start = _parameter(message, "start").strip("<> ")
     root = next((at for at, child in enumerate(children) if start and _content_id(child) == start), 0)
-    leaves = [leaf for leaf in _leaves(plans[root]) if leaf.type in ("text/html", "application/xhtml+xml")]
-    text = b"".join(leaf.data() for leaf in leaves)
-    following: Plan = []
-    for at, child in enumerate(children):
-        if at == root:
+    return [*plans[root], *(item for at, plan in enumerate(plans) if at != root for item in plan)]
+
+
+def _give_pages_their_pictures(plan: Plan) -> None:
+    """A picture that a page of the mail shows is part of that page, wherever it stands: not all programs make a
+    multipart/related of them."""
+    pages = [(leaf, leaf.data()) for leaf in _leaves(plan) if leaf.type in HTML]
+    if not pages:
+        return
+    shown: set[int] = set()
+    for leaf in _leaves(plan):
+        if not leaf.type.startswith("image/") or leaf.message is None:
             continue
-        identity, place = _content_id(child), _field(child, "Content-Location")
+        identity, place = _content_id(leaf.message), _field(leaf.message, "Content-Location")
         keys = [f"cid:{identity}"] * bool(identity) + [place] * bool(place)
-        if leaves and any(key.encode("utf-8", "replace") in text for key in keys):
-            data = _payload(child)
-            for leaf in leaves:
-                leaf.own.update(dict.fromkeys(keys, data))
-        else:
-            following += plans[at]
-    return [*plans[root], *following]
+        for page, text in pages:
+            if any(key.encode("utf-8", "replace") in text for key in keys):
+                page.own.update(dict.fromkeys(keys, leaf.data()))
+                shown.add(id(leaf))
+    _remove(plan, shown)
+
+
+def _remove(plan: Plan, leaves: set[int]) -> None:
+    plan[:] = [item for item in plan if id(item) not in leaves]
+    for item in plan:
+        if isinstance(item, Choice):
+            for one in item.plans:
+                _remove(one, leaves)
+
+
+def _worth(plan: Plan) -> int:
+    """Of a form of multipart/alternative: orders to calendars, pages for watches and the like are texts that are not
+    meant to be read."""
+    first = next(_leaves(plan), None)
+    return 0 if first and first.type.startswith("text/") and first.type not in ("text/plain", *HTML) else 1
 
 
 def _leaves(plan: Plan) -> Iterator[Leaf]:

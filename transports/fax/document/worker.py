@@ -21,8 +21,7 @@ from transports.fax.document import sandbox
 from transports.fax.document.assemble import REPORT
 from transports.fax.document.wish import NotNow, Part, Unrenderable, Wish, from_json
 
-_FILES = ("/usr", "/lib", "/lib64", "/bin", "/etc/fonts", "/etc/ld.so.cache", "/etc/libreoffice", "/dev/urandom",
-          "/opt", "/proc")
+_FILES = ("/usr", "/lib", "/lib64", "/bin", "/etc/fonts", "/etc/ld.so.cache", "/dev/urandom")
 _LONGEST_ORDER = 10_000_000
 _MISSING = "pip install 'mailgateway[fax]'"
 
@@ -61,6 +60,7 @@ def main() -> int:
 def prepare(folder: Path, wish: Wish) -> Callable[[bytes, Callable[[str], None]], tuple[int, list[Part]]]:
     """What is needed is loaded, then the door is shut."""
     try:
+        from transports.fax.document import office
         from transports.fax.document.drawing import Drawing
         from transports.fax.document.fonts import Fonts
 
@@ -71,7 +71,7 @@ def prepare(folder: Path, wish: Wish) -> Callable[[bytes, Callable[[str], None]]
         raise NotNow(f"drawing needs a library: {error} (Debian: libpangoft2-1.0-0)") from None
     if not fonts.have("A"):
         raise NotNow("there is no font to draw with (Debian: fonts-dejavu-core)")
-    readable = {*_FILES, sys.prefix, sys.base_prefix, *filter(None, sys.path), *fonts.folders()}
+    readable = {*_FILES, sys.prefix, sys.base_prefix, *filter(None, sys.path), *fonts.folders(), *office.folders()}
     sandbox.shut_in(folder, readable, seconds=wish.seconds, memory=wish.memory, file_size=wish.max_bytes)
 
     def draw(mail: bytes, at: Callable[[str], None]) -> tuple[int, list[Part]]:
