@@ -17,9 +17,11 @@ class PlainReactor(EPollReactor):
     def doPoll(self, timeout: float | None) -> None:
         events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables))
         selectables, act = self._selectables, self._doReadOrWrite
-        for descriptor, event in events:
-            selectable = selectables.get(descriptor)
-            if selectable is not None:
+        ready = [(descriptor, selectables.get(descriptor), event) for descriptor, event in events]
+        for descriptor, selectable, event in ready:
+            # What was done for others may have closed it, and another one may have got its number: the event, such as
+            # that the other end has hung up, is not the new one's.
+            if selectable is not None and selectables.get(descriptor) is selectable:
                 try:
                     act(selectable, descriptor, event)
                 except KeyboardInterrupt:

@@ -6,9 +6,9 @@
 A program is started by small processes of our own (transports.spawner, transports.launcher), so that it costs the same
 however large the gateway is; it gets an argument list, an environment built from nothing, descriptors 0, 1, 2, a
 session of its own, exactly the rights of its identity, umask 077, and a working directory.  ``stdin`` is an iterable of
-blocks, taken one by one as the program reads them.  Of its output (1 and 2 together) ``output_limit`` bytes are kept;
-the rest is read and dropped.  When ``time_limit`` is over, or reading ``stdin``'s source fails, the whole process group
-is killed.
+blocks, taken one by one as the program reads them; or ``file`` is its standard input itself, which is not cut off
+whatever happens to us.  Of its output (1 and 2 together) ``output_limit`` bytes are kept; the rest is read and dropped.
+When ``time_limit`` is over, or reading ``stdin``'s source fails, the whole process group is killed.
 
 ``run`` never raises for what a program does: the Outcome says whether it exited, died by a signal, ran out of time,
 could not be started (and why), must not be (without root rights there is only the gateway's own identity), or was
@@ -28,7 +28,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor, IWriteDescriptor
@@ -77,6 +77,8 @@ class Command:
     """Something that needs no program, done as that identity: see transports.worker.do; argv is empty then."""
     spec: dict[str, Any] = field(default_factory=dict)
     """The task's arguments."""
+    file: IO[bytes] | None = None
+    """In the place of ``stdin``; read from where it stands."""
 
 
 class Ending(enum.Enum):
@@ -163,14 +165,19 @@ class Runner:
     def _start(self, command: Command) -> Deferred[Outcome]:
         _check(command)
         launcher = self._launchers.of(command)
-        stdin, feed = os.pipe2(os.O_CLOEXEC)
+        if command.file is not None:
+            stdin, feed = os.dup(command.file.fileno()), -1
+        else:
+            stdin, feed = os.pipe2(os.O_CLOEXEC)
         try:
             output, writer = os.pipe2(os.O_CLOEXEC)
         except OSError:
             os.close(stdin)
-            os.close(feed)
+            if feed >= 0:
+                os.close(feed)
             raise
-        os.set_blocking(feed, False)
+        if feed >= 0:
+            os.set_blocking(feed, False)
         os.set_blocking(output, False)
         job = _Job(launcher, self.reactor, command, feed, output)
         job.number = launcher.launch(command, [stdin, writer], job)
@@ -311,18 +318,24 @@ class _Feeder:
             self.close()  # it has read enough; its exit status tells
         except Exception as error:  # whatever the message's store raises
             self._job.abandon(f"cannot read the message: {error}")
-            self.close()
+            self._pause()  # not closed before it has ended: it must not take this for the end of the message
+
+    def _pause(self) -> None:
+        if self._registered:
+            self._reactor.removeWriter(self)
+            self._registered = False
 
     def close(self) -> None:
         if self._descriptor >= 0:
-            if self._registered:
-                self._reactor.removeWriter(self)
+            self._pause()
             os.close(self._descriptor)
             self._descriptor = -1
             self._blocks = iter(())
 
     def connectionLost(self, reason: Failure) -> None:
-        self.close()
+        """So it seems: see for yourself.  The reactor may mean somebody who had the same descriptor a moment ago."""
+        self._registered = False
+        self.doWrite()
 
     def logPrefix(self) -> str:
         return "program input"
@@ -369,7 +382,10 @@ class _Output:
         self._job.output_over()
 
     def connectionLost(self, reason: Failure) -> None:
-        self.close()
+        """See _Feeder."""
+        self.doRead()
+        if self.open:
+            self._reactor.addReader(self)
 
     def logPrefix(self) -> str:
         return "program output"

@@ -148,7 +148,11 @@ class Starter:
         return self._control.fileno() if self._control is not None else -1
 
     def connectionLost(self, reason: Failure) -> None:
-        self._gone()
+        """So it seems: see for yourself.  The reactor may mean somebody who had the same descriptor a moment ago."""
+        if self._control is not None:
+            self._reactor.addReader(self)
+            self.doWrite()
+            self.doRead()
 
     def logPrefix(self) -> str:
         return "program starter"

@@ -290,7 +290,8 @@ class Worker:
 
     def doRead(self) -> None:
         """Answers, or its end."""
-        assert self._channel is not None
+        if self._channel is None:
+            return
         try:
             data = self._channel.recv(_BLOCK)
         except BlockingIOError:
@@ -354,7 +355,12 @@ class Worker:
         return self._channel.fileno() if self._channel is not None else -1
 
     def connectionLost(self, reason: Failure) -> None:
-        self.close()
+        """So it seems: see for yourself.  The reactor may mean somebody who had the same descriptor a moment ago."""
+        if self._channel is not None:
+            self._runner.reactor.addReader(self)
+            self._writing = False
+            self.doWrite()
+            self.doRead()
 
     def logPrefix(self) -> str:
         return "mailbox writer"

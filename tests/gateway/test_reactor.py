@@ -1,52 +1,53 @@
-"""The role processes' reactor, with real sockets."""
+"""The reactor of the role processes."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
-PROGRAM = """
-import socket
-from gateway.reactor import install
-install()
-from twisted.internet import reactor
-from twisted.internet.protocol import Factory, Protocol
+from gateway.reactor import PlainReactor
 
-class Fussy(Protocol):
-    def dataReceived(self, data):
-        if data == b"bad":
-            raise ValueError("a mistake in a protocol")
-        self.transport.write(data.upper())
+
+class Reader:
+    """Notes what it is told, and then does something."""
+
+    def __init__(self, descriptor, then):
+        self.descriptor = descriptor
+        self.then = then
+        self.told = []
+
+    def fileno(self):
+        return self.descriptor
+
+    def doRead(self):
+        self.told.append("read")
+        self.then(self)
 
     def connectionLost(self, reason):
-        print("lost", reason.type.__name__)
-        reactor.stop()
-
-ours, theirs = socket.socketpair()
-ours.setblocking(False)
-reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, Factory.forProtocol(Fussy))
-ours.close()
-
-def answered():
-    print(theirs.recv(10).decode())
-    theirs.sendall(b"bad")
-
-theirs.sendall(b"good")
-reactor.callLater(0.05, answered)
-reactor.callLater(10, reactor.stop)
-reactor.callFromThread(print, "called")
-reactor.run()
-"""
+        self.told.append("lost")
+        self.then(self)
 
 
-def test_serves_and_survives_a_mistake_in_a_protocol() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=30, env=environment, check=False
-    )
-    lines = done.stdout.splitlines()
-    assert "called" in lines
-    assert "GOOD" in lines
-    assert "lost ValueError" in lines
-    assert "a mistake in a protocol" in done.stderr
+def test_an_event_is_not_told_to_whoever_has_got_the_descriptor_meanwhile():
+    reactor = PlainReactor()
+    pipes = [os.pipe() for _ in range(2)]
+    others = os.pipe()
+    newcomer = Reader(-1, lambda reader: None)
+
+    def take_the_others_place(reader):
+        (other,) = [each for each in readers if each is not reader]
+        for each in readers:
+            reactor.removeReader(each)
+        newcomer.descriptor = other.descriptor
+        os.dup2(others[0], other.descriptor)
+        reactor.addReader(newcomer)
+
+    readers = [Reader(pipe[0], take_the_others_place) for pipe in pipes]
+    for reader, pipe in zip(readers, pipes, strict=True):
+        reactor.addReader(reader)
+        os.close(pipe[1])
+    reactor.doPoll(1)
+    assert sorted(len(reader.told) for reader in readers) == [0, 1]
+    assert newcomer.told == []
+    os.write(others[1], b"x")
+    reactor.doPoll(1)
+    assert newcomer.told == ["read"]

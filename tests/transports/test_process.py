@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor, task
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectionLost
+from twisted.python.failure import Failure
 
 from tests.transports.support import NOBODY, ROOT
 from transports import launchers, workers
@@ -152,16 +155,46 @@ async def test_input_that_is_not_read_is_no_failure(runner: Runner) -> None:
 
 
 @ensureDeferred
+async def test_a_file_is_the_input(runner: Runner) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"skipped" + b"x" * 300_000)
+        file.seek(7)
+        outcome = await runner.run(shell("wc -c", file=file))
+        assert outcome.output.strip() == b"300000"
+
+
+@ensureDeferred
 async def test_broken_input_kills_the_program(runner: Runner, anybodys: Path) -> None:
 
     def blocks() -> Iterator[bytes]:
         yield b"half"
         raise OSError("disk trouble")
 
-    outcome = await runner.run(shell(f"cat > {anybodys}/got; sleep 0.3; touch {anybodys}/done", stdin=blocks()))
+    outcome = await runner.run(shell(f"cat > {anybodys}/got; touch {anybodys}/done", stdin=blocks()))
     assert (outcome.ending, outcome.text) == (Ending.GIVEN_UP, "cannot read the message: disk trouble")
     await task.deferLater(reactor, 0.5, lambda: None)
     assert not (anybodys / "done").exists()
+
+
+@ensureDeferred
+async def test_an_event_that_was_meant_for_somebody_else(runner: Runner, anybodys: Path) -> None:
+    """Descriptors are used again at once: what the reactor says of one may be old.  Nothing may be cut short by it."""
+    store = Store(runner, Locking())
+    await run(runner, shell("true"))
+    outcome = run(runner, shell("sleep 0.3; cat; sleep 0.1; echo end", stdin=[b"x" * 200_000], output_limit=300_000))
+    kept = Deferred.fromCoroutine(store.keep(Box(f"{anybodys}/joe", NOBODY), (b"x" * 65536 for _ in range(50))))
+    seen = set()
+    for _ in range(20):
+        await task.deferLater(reactor, 0.02, lambda: None)
+        for each in {*reactor.getReaders(), *reactor.getWriters()}:  # type: ignore[attr-defined]
+            if each.logPrefix() in ("program input", "program output", "program starter", "mailbox writer"):
+                seen.add(each.logPrefix())
+                reactor.removeReader(each)  # type: ignore[attr-defined]
+                reactor.removeWriter(each)  # type: ignore[attr-defined]
+                each.connectionLost(Failure(ConnectionLost()))
+    assert len(seen) == 4
+    assert (await outcome).output == b"x" * 200_000 + b"end\n"
+    assert await kept == 0 and (anybodys / "joe").stat().st_size == 65536 * 50
 
 
 @ensureDeferred

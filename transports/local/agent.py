@@ -83,6 +83,11 @@ async def deliver_to(delivery: Delivery, place: Place) -> None:
 
 
 async def _switch(delivery: Delivery, place: Place) -> None:
+    if place.recipient.startswith("\\"):  # \user: neither alias nor .forward
+        place = place.bare()
+        if not await mailbox.deliver(delivery, place):
+            await unknown.deliver(delivery, place)
+        return
     if await aliases.deliver(delivery, place, place.local):
         return
     if place.has_extension:
@@ -92,7 +97,7 @@ async def _switch(delivery: Delivery, place: Place) -> None:
             return
         place = replace(place, unmatched=unmatched)
     listed_for_another = bool(place.owner) and place.owner.lower() != place.user
-    if listed_for_another or place.within == "include":
+    if listed_for_another:
         indirect.add(delivery, place, quote(place.recipient))
     elif not (await forward.deliver(delivery, place) or await mailbox.deliver(delivery, place)):
         await unknown.deliver(delivery, place)

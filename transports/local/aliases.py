@@ -19,7 +19,7 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
     config, tables = delivery.config, delivery.tools.alias_maps
     if place.expanded_from.lower() == name.lower() and place.expanded_from:
         return False  # an alias that lists itself means the user
-    if place.level > DEEPEST:
+    if place.level + 3 > DEEPEST:
         delivery.tools.log.warning("local", f"alias database loop for {name}")
         delivery.failed(place, "5.4.6", f"alias database loop for {name}")
         return True
@@ -36,12 +36,12 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
             return True
         rights = Rights.of(user)
     inner = replace(
-        place, expanded_from=name, within="alias", level=place.level + 1, rights=rights,
+        place, expanded_from=name, within="alias", level=place.level + 2, rights=rights,
         delivered=place.delivered if config.frozen_delivered else place.recipient,
     )
     owner = f"owner-{name}"
     expanded = None
-    if config.owner_special and not name.startswith("owner-"):
+    if config.owner_special:
         expanded = await ask(tables, owner, partial=partial)
     if expanded is not None:
         address = expanded if config.expand_owner else owner
@@ -52,7 +52,9 @@ async def deliver(delivery: Delivery, place: Place, name: str, *, partial: bool 
     # For a list with an owner, the mail has arrived (RFC 3461 5.2.7.3); others go on with it.
     delivery.expanded(place, "expanded" if expanded is None else "delivered")
     inner = inner.taken_over()
-    await expansion.deliver(delivery, inner, text)
+    if not await expansion.deliver(delivery, inner, text):
+        delivery.tools.log.warning("local", f"no recipient in alias lookup result for {name}")
+        delivery.failed(place, "4.3.0", "alias database unavailable")
     return True
 
 

@@ -17,6 +17,8 @@ from transports.local.reading import read_as
 from transports.process import Identity
 
 INCLUDE = ":include:"
+EMPTY = "MAILER-DAEMON"
+"""Who stands for an empty address."""
 
 
 def destinations(text: str) -> list[str]:
@@ -28,16 +30,15 @@ async def deliver(delivery: Delivery, place: Place, text: str) -> int:
     """To everything that the text lists; the number of members.  Raises TableError."""
     members = destinations(text)
     for member in members:
-        if member:
-            await _member(delivery, place, member)
+        await _member(delivery, place, member or EMPTY)
     return len(members)
 
 
 async def lines(delivery: Delivery, place: Place, text: str) -> int:
-    """The same for a file: line by line, without comments."""
+    """The same for a file: line by line, without those that begin with "#"."""
     count = 0
     for line in text.split("\n"):
-        if not line.lstrip().startswith("#"):
+        if not line.startswith("#"):
             count += await deliver(delivery, place, line)
     return count
 
@@ -73,7 +74,7 @@ async def to_address(delivery: Delivery, place: Place, member: str) -> None:
         delivery.failed(replace(place, recipient=unquote(address)), "4.3.0", "address resolver failure")
         return
     if route.transport == delivery.request.service:
-        await delivery.deliver(delivery, replace(place, recipient=unquote(route.recipient), level=place.level + 1))
+        await delivery.deliver(delivery, replace(place, recipient=unquote(route.recipient), level=place.level + 2))
     else:
         indirect.add(delivery, place, route.recipient)
 
@@ -105,7 +106,8 @@ async def _include(delivery: Delivery, place: Place, path: str) -> None:
             _misconfigured(delivery, place, f":include: file {path}: cannot find username for uid {file.uid}", "4.3.5")
             return
         rights = Rights.of(owner)
-    inner = replace(place, within="include", level=place.level + 1, rights=rights)
+    owner = place.owner or place.recipient
+    inner = replace(place, within="include", level=place.level + 1, rights=rights, owner=owner)
     if "include" not in delivery.config.propagated:
         inner = replace(inner, unmatched="")
     await lines(delivery, inner, file.text)

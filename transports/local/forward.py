@@ -47,7 +47,7 @@ async def _expand(delivery: Delivery, place: Place, pattern: str, text: str) -> 
     config = delivery.config
     unmatched = "" if "extension" in pattern or "forward" not in config.propagated else place.unmatched
     inner = replace(
-        place, within="forward", level=place.level + 1, owner=place.user, unmatched=unmatched, expanded_from="",
+        place, within="forward", level=place.level + 2, owner=place.user, unmatched=unmatched, expanded_from="",
         delivered=place.delivered if config.frozen_delivered else place.recipient,
     )
     if await expansion.lines(delivery, inner.taken_over(), text) == 0:

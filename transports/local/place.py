@@ -108,12 +108,15 @@ class Place:
     delivered: str = ""
     """For Delivered-To:."""
     level: int = 0
+    """How deep, counted as local(8) counts: a recipient is two below the alias or file that lists it, these two below
+    the recipient, and a file one below a file.  The same recipient twice on one level is one."""
     within: str = ""
     """What listed this recipient: "alias", "forward", "include"; "" = the request itself."""
     expanded_from: str = ""
     """The alias that is being expanded."""
     owner: str = ""
-    """The list owner or the user on whose behalf mail is sent on; "" = nobody, the sender stays."""
+    """The list owner, the user whose .forward file it is, or the recipient for whom an :include: file is read: others
+    than this one get a message of their own.  "" = nobody."""
     unmatched: str = ""
     """Extension, with its delimiter, to be added to addresses."""
     rights: Rights | None = None
@@ -130,6 +133,12 @@ class Place:
         return replace(
             self, recipient=recipient, local=local, user=user, extension=extension[1:], delimiter=extension[:1],
             refused_extension=refused, domain=domain.lower(), delivered=self.delivered or recipient,
+        )
+
+    def bare(self) -> Place:
+        """The same without the backslash in front."""
+        return replace(
+            self, recipient=self.recipient[1:], local=self.local.removeprefix("\\"), user=self.user.removeprefix("\\")
         )
 
     @property

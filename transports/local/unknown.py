@@ -21,8 +21,8 @@ async def deliver(delivery: Delivery, place: Place) -> None:
         delivery.relayed = place
         address = place.fill(config.luser_relay, None)
         await _relay(delivery, replace(place, unmatched=""), address)
-    elif place.user == "postmaster":
-        tools.log.warning("local", "required alias not found: postmaster")
+    elif place.user in ("postmaster", "mailer-daemon"):
+        tools.log.warning("local", f"required alias not found: {place.user}")
         delivery.sent(place, "discarded")
     else:
         delivery.failed(place, "5.1.1", f'unknown user: "{place.user}"')
