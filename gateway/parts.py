@@ -29,6 +29,7 @@ from gateway.content.checks import Checks
 from gateway.content.cleanup import Cleanup
 from gateway.content.forwarding import Forwarder
 from gateway.content.milter.filters import Filters
+from gateway.content.outgoing import OutgoingChecks
 from gateway.content.received import local_received
 from gateway.content.verification import Verifier
 from gateway.content.verification_store import open_store
@@ -464,17 +465,28 @@ Maker = Callable[[Parts, Service, Settings, Mapping[str, ITransport]], ITranspor
 def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
     lmtp = service.command.endswith("lmtp")
     maps = "lmtp_generic_maps" if lmtp else "smtp_generic_maps"
-    look_ups = settings
+    program, look_ups = program_of(service, parts.configuration), settings
     if lmtp:
         names = ("host_lookup", "dns_support_level")
         look_ups = settings.with_overrides({f"smtp_{name}": settings.raw(f"lmtp_{name}") for name in names})
     made: ITransport = SMTPTransport(
         settings, service.name, parts.resolver.for_service(look_ups), parts.spool, parts.log, parts.reactor,
-        parts.tables, parts.own_addresses, lmtp=lmtp, program=program_of(service, parts.configuration),
+        parts.tables, parts.own_addresses, lmtp=lmtp, program=program, flags=_smtp_flags(service),
         generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
         logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),
+        checks=OutgoingChecks.of(settings, parts.tables, "lmtp_" if lmtp else "smtp_", program, parts.log),
     )
     return made
+
+
+def _smtp_flags(service: Service) -> str:
+    flags = ""
+    for word in service.arguments:
+        name, equals, value = word.partition("=")
+        if name != "flags" or not equals:
+            raise ValueError(f"{service.path}, line {service.line}: unknown attribute name: {name}")
+        flags = value
+    return flags
 
 
 def _pipe(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:

@@ -19,13 +19,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from gateway.interfaces import TableError
 from gateway.sending import send
 from transports.smtp import verdict as stages
 from transports.smtp.options import Times
 from transports.smtp.replies import ProtocolError, Reply, ReplyReader
+from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.verdict import Stage, Verdict
 
 FAREWELL = 10.0
@@ -56,7 +59,7 @@ class Peer:
 
 
 class Channel(Protocol):
-    def __init__(self, peer: Peer, times: Times, reactor: Any) -> None:
+    def __init__(self, peer: Peer, times: Times, reactor: Any, reply_filter: ReplyFilter | None = None) -> None:
         self.peer = peer
         self.usable = False
         """Nothing is due, and something can be asked for."""
@@ -64,6 +67,9 @@ class Channel(Protocol):
         """When the connection stood."""
         self._times, self._reactor = times, reactor
         self._reader = ReplyReader()
+        self._filter = reply_filter
+        self._held = False
+        """A reply is with the filter."""
         self._expected: deque[tuple[Handler, Stage]] = deque()
         self._at = stages.GREETING
         """The step that we are in while no reply is due."""
@@ -98,28 +104,66 @@ class Channel(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._ended:
             return
-        reader, expected = self._reader, self._expected
-        reader.feed(data)
+        self._reader.feed(data)
+        if not self._held:
+            self._take_replies()
+
+    def _take_replies(self) -> None:
         try:
-            while not self._ended:
-                reply = reader.take()
-                if reply is None:
+            while not self._ended and (reply := self._reader.take()) is not None:
+                if self._filter is not None:
+                    self._hold(self._filter, reply)
                     return
-                if not expected:
-                    raise ProtocolError(f"{reply.text} (nothing was asked)")
-                handler, self._at = expected.popleft()
-                if not expected:
-                    self._deadline = None
-                    if not reader.empty and reply.code != 421:
-                        raise ProtocolError(f"{reply.text} (and more than was asked for)")
-                stage = self._at
-                handler(reply)
-                if reply.code == 421:
-                    self._end(stages.said(reply, self.peer.host, self.peer.named, stage))
-                elif expected:
-                    self._arm(expected[0][1])
+                self._take(reply)
         except ProtocolError as error:
-            self._end(stages.breach(self.peer.named, self._stage, str(error)), abort=True)
+            self._breach(error)
+
+    def _take(self, reply: Reply) -> None:
+        """Raises ProtocolError."""
+        reader, expected = self._reader, self._expected
+        if not expected:
+            raise ProtocolError(f"{reply.text} (nothing was asked)")
+        handler, self._at = expected.popleft()
+        if not expected:
+            self._deadline = None
+            if not reader.empty and reply.code != 421:
+                raise ProtocolError(f"{reply.text} (and more than was asked for)")
+        stage = self._at
+        handler(reply)
+        if reply.code == 421:
+            self._end(stages.said(reply, self.peer.host, self.peer.named, stage))
+        elif expected:
+            self._arm(expected[0][1])
+
+    def _breach(self, error: ProtocolError) -> None:
+        self._end(stages.breach(self.peer.named, self._stage, str(error)), abort=True)
+
+    # --- replies that a table may change
+
+    def _hold(self, reply_filter: ReplyFilter, reply: Reply) -> None:
+        self._held = True
+        self.transport.pauseProducing()  # type: ignore[union-attr]
+        changed = Deferred.fromCoroutine(reply_filter.changed(reply, self.peer.relay))
+        changed.addCallbacks(self._release, self._not_filtered)
+
+    def _release(self, reply: Reply) -> None:
+        self._held = False
+        if self._ended:
+            return
+        self.transport.resumeProducing()  # type: ignore[union-attr]
+        try:
+            self._take(reply)
+        except ProtocolError as error:
+            self._breach(error)
+        else:
+            self._take_replies()
+
+    def _not_filtered(self, failure: Failure) -> None:
+        if failure.check(ProtocolError):
+            self._breach(failure.value)  # type: ignore[arg-type]
+        else:
+            failure.trap(TableError)
+            self._end(Verdict("4.3.0", f"local data error while talking to {self.peer.named}", site=True), abort=True)
 
     def _expect(self, handler: Handler, stage: Stage) -> None:
         if not self._expected:

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectBindError
 from twisted.internet.protocol import ClientFactory
 from twisted.python.failure import Failure
 
@@ -16,10 +17,12 @@ from gateway.interfaces import Log
 from transports.smtp.channel import Peer
 from transports.smtp.opening import Hello
 from transports.smtp.options import Options
+from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.session import Session
 from transports.smtp.system_errors import error_text
 from transports.smtp.verdict import Verdict
 
+NO_CONNECTION, NOT_BOUND = "4.4.1", "4.4.0"
 WITHOUT_LIMIT = 600.0
 """For smtp_connect_timeout = 0: longer than the system itself tries."""
 
@@ -27,39 +30,51 @@ WITHOUT_LIMIT = 600.0
 class _Factory(ClientFactory):
     noisy = False
 
-    def __init__(self, session: Session, failed: Deferred[Verdict]) -> None:
+    def __init__(self, session: Session, failed: Deferred[BaseException]) -> None:
         self._session, self._failed = session, failed
 
     def buildProtocol(self, addr: Any) -> Session:
         return self._session
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        peer = self._session.peer
-        words = error_text(reason.value or Exception("failed"))
-        self._failed.callback(Verdict("4.4.1", f"connect to {peer.relay}: {words}", site=True))
+        self._failed.callback(reason.value or Exception("failed"))
 
 
 class Connector:
     """Makes sessions for one service."""
 
-    def __init__(self, options: Options, reactor: Any, log: Log, program: str) -> None:
+    def __init__(
+        self, options: Options, reactor: Any, log: Log, program: str, reply_filter: ReplyFilter | None = None
+    ) -> None:
         self._options, self._reactor, self._log, self._program = options, reactor, log, program
+        self._reply_filter = reply_filter
 
     async def connect(self, peer: Peer, hello: Hello) -> tuple[Session, Verdict | None]:
         """``session.ready`` and the verdict None = ready for mail."""
-        session = Session(self._options, peer, hello, self._reactor, self._log, self._program)
-        outcome: Deferred[Verdict | None] = Deferred()
-        failed: Deferred[Verdict] = Deferred()
+        own = self._options.bind6 if ":" in peer.address else self._options.bind4
+        session, problem = await self._try(peer, hello, own if peer.port else "")
+        if own and isinstance(problem, ConnectBindError):
+            self._log.warning(self._program, f"smtp_connect_addr: bind {own}: {error_text(problem)}")
+            if self._options.bind_enforced:
+                return session, Verdict(NOT_BOUND, "server configuration error", site=True)
+            session, problem = await self._try(peer, hello, "")
+        if isinstance(problem, BaseException):
+            problem = Verdict(NO_CONNECTION, f"connect to {peer.relay}: {error_text(problem)}", site=True)
+        return session, problem
+
+    async def _try(self, peer: Peer, hello: Hello, own: str) -> tuple[Session, Verdict | BaseException | None]:
+        options = self._options
+        session = Session(options, peer, hello, self._reactor, self._log, self._program, self._reply_filter)
+        outcome: Deferred[Verdict | BaseException | None] = Deferred()
+        failed: Deferred[BaseException] = Deferred()
         failed.addCallback(outcome.callback)
         session.opened.addCallback(outcome.callback)
         factory = _Factory(session, failed)
-        patience = self._options.times.connect or WITHOUT_LIMIT
+        patience = options.times.connect or WITHOUT_LIMIT
         if peer.port:
-            own = self._options.bind6 if ":" in peer.address else self._options.bind4
             bind = (own, 0) if own else None
             self._reactor.connectTCP(peer.address, peer.port, factory, timeout=patience, bindAddress=bind)
         else:
-            path = os.path.join(self._options.directory, peer.address)
+            path = os.path.join(options.directory, peer.address)
             self._reactor.connectUNIX(path, factory, timeout=patience)
         return session, await outcome
-

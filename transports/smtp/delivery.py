@@ -9,13 +9,14 @@ When no host is left, the last failure holds for all who are still without a wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from gateway.addresses.rewriting import Generic
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, Log, Request, Result, TableError
 from transports.smtp import commands
 from transports.smtp.channel import Peer
-from transports.smtp.connect import Connector
+from transports.smtp.connect import NO_CONNECTION, NOT_BOUND, Connector
 from transports.smtp.features import Features
 from transports.smtp.generic import translated
 from transports.smtp.hosts import LOOP, HostFinder, Hosts
@@ -23,7 +24,7 @@ from transports.smtp.introduction import Introductions
 from transports.smtp.nexthop import NextHop, destination, parse, split
 from transports.smtp.opening import Hello
 from transports.smtp.options import Options
-from transports.smtp.payload import Payload
+from transports.smtp.payload import Check, Payload
 from transports.smtp.pool import Pool, Terms
 from transports.smtp.session import Session, Transaction
 from transports.smtp.tls_policy import Level, Policies, Policy, PolicyError
@@ -33,11 +34,18 @@ UNAVAILABLE = "server unavailable or unable to receive mail"
 CONFIGURATION = "4.3.5"
 
 
+class MessageChecks(Protocol):
+    """What changes messages while they are sent; see gateway.content.outgoing."""
+
+    def begin(self, queue_id: str, translate: Callable[[bytes], Awaitable[bytes]] | None) -> Check: ...
+
+
 class Parts:
     """What the deliveries of one service share."""
 
     __slots__ = (
-        "connector", "finder", "generic", "introductions", "log", "now", "options", "policies", "pool", "program",
+        "checks", "connector", "finder", "generic", "introductions", "log", "now", "options", "policies", "pool",
+        "program",
     )
 
     def __init__(
@@ -52,11 +60,12 @@ class Parts:
         program: str,
         now: Callable[[], float],
         generic: Generic | None = None,
+        checks: MessageChecks | None = None,
     ) -> None:
         self.options, self.policies, self.introductions = options, policies, introductions
         self.finder, self.connector = finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
-        self.generic = generic
+        self.generic, self.checks = generic, checks
 
 
 class Delivery:
@@ -78,9 +87,15 @@ class Delivery:
         self._age = parts.now() - request.entry.envelope.arrival
 
     async def run(self) -> list[Result]:
+        checks, generic = self._parts.checks, self._parts.generic
+        if checks is not None:
+            translate = None if generic is None else lambda header: translated(header, generic)
+            self._payload.checks = lambda: checks.begin(self._request.entry.id, translate)
         try:
-            if self._parts.generic is not None:
-                await self._translate(self._parts.generic)
+            if generic is not None:
+                await self._translate(generic)
+            if self._parts.options.flags:
+                await self._prepend(self._parts.options.flags)
         except TableError as error:
             self._settle_all(Verdict("4.3.0", f"address rewriting failed: {error}"), "none")
         else:
@@ -92,7 +107,25 @@ class Delivery:
         """generic(5): other addresses on the wire, in envelope and header."""
         self._mail_from = await generic.address(self._mail_from)
         self._rcpt_to = [await generic.address(address) for address in self._rcpt_to]
-        await self._payload.change_header(lambda header: translated(header, generic))
+        if self._parts.checks is None:
+            await self._payload.change_header(lambda header: translated(header, generic))
+
+    async def _prepend(self, flags: str) -> None:
+        """flags=DOR of smtp(8).  A message for several recipients is told none of them."""
+        lines = [f"Return-Path: <{self._mail_from}>"] if "R" in flags else []
+        if len(self._rcpt_to) == 1:
+            (recipient,) = self._request.recipients
+            if "O" in flags:
+                lines.append(f"X-Original-To: {recipient.original or recipient.address}")
+            if "D" in flags:
+                lines.append(f"Delivered-To: {self._rcpt_to[0]}")
+        new = "".join([f"{line}\n" for line in lines if line.isprintable()]).encode("utf-8", "surrogateescape")
+
+        async def longer(header: bytes) -> bytes:
+            return new + header
+
+        if new:
+            await self._payload.change_header(longer)
 
     # --- where to
 
@@ -230,7 +263,7 @@ class Delivery:
         """No session came about."""
         self._why = problem
         self._put_off.clear()
-        if problem.dsn == "4.4.1":
+        if problem.dsn in (NO_CONNECTION, NOT_BOUND):
             self._parts.log.info(self._parts.program, problem.reason)
         elif final or not problem.temporary:
             self._settle_all(problem, peer.relay)
@@ -274,7 +307,7 @@ class Delivery:
             assert verdict is not None
             if verdict.sent:
                 if success is None:
-                    success = _success_details(verdict, outcome)
+                    success = _success_details(verdict, outcome, final="X" in self._parts.options.flags)
                 self._results[position] = Result(
                     SENT, verdict.dsn, verdict.reason, relay, connected, uses, details=success
                 )
@@ -375,10 +408,11 @@ def _failed(verdict: Verdict, relay: str, connected: float = 0.0, uses: int = 1)
     )
 
 
-def _success_details(verdict: Verdict, outcome: Outcome) -> dict[str, str]:
-    """Action "passed": the next host sends the notification of success, if one was asked for (RFC 3461 5.2.1)."""
+def _success_details(verdict: Verdict, outcome: Outcome, *, final: bool) -> dict[str, str]:
+    """Action "passed": the next host sends the notification of success, if one was asked for (RFC 3461 5.2.1).
+    ``final``: it goes no further from there."""
     return {
-        "action": "passed" if outcome.handed_on_dsn else "relayed",
+        "action": "passed" if outcome.handed_on_dsn else "delivered" if final else "relayed",
         "remote_mta": f"dns; {verdict.host}",
         "diagnostic_type": "smtp",
         "diagnostic": verdict.reply,

@@ -23,7 +23,7 @@ MOST_HEADER = 256 * 1024
 
 
 class Downgrader:
-    """One message's conversion; see ``convert``."""
+    """One message's conversion: ``convert`` it, or ``feed`` block by block and then ``end``."""
 
     def __init__(self) -> None:
         self._boundaries: list[bytes] = []
@@ -32,23 +32,28 @@ class Downgrader:
         self._header_size = 0
         self._encode = False
         self._column = 0
+        self._rest = b""
+        """The beginning of a line."""
 
     def convert(self, blocks: Iterable[bytes]) -> Iterator[bytes]:
-        rest = b""
         for block in blocks:
-            lines = (rest + block).split(b"\n")
-            rest = lines.pop()
-            output = [self._line(line + b"\n") for line in lines]
-            if len(rest) > LONGEST_PIECE:
-                output.append(self._line(rest))
-                rest = b""
-            if output:
-                yield b"".join(output)
-        last = self._line(rest) if rest else b""
-        if self._header is not None:
-            last += self._end_of_header()
-        if last:
+            if output := self.feed(block):
+                yield output
+        if last := self.end():
             yield last
+
+    def feed(self, block: bytes) -> bytes:
+        lines = (self._rest + block).split(b"\n")
+        self._rest = lines.pop()
+        output = [self._line(line + b"\n") for line in lines]
+        if len(self._rest) > LONGEST_PIECE:
+            output.append(self._line(self._rest))
+            self._rest = b""
+        return b"".join(output)
+
+    def end(self) -> bytes:
+        last = self._line(self._rest) if self._rest else b""
+        return last if self._header is None else last + self._end_of_header()
 
     def _line(self, line: bytes) -> bytes:
         """``line``: with its LF, or a piece of one."""

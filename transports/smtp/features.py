@@ -10,7 +10,7 @@ from transports.smtp.replies import Reply
 class Features:
     """Keywords in upper case, each with its arguments."""
 
-    __slots__ = ("dsn", "eight_bit", "ignored", "keywords", "pipelining", "size", "starttls", "utf8", "xforward")
+    __slots__ = ("dsn", "eight_bit", "keywords", "pipelining", "size", "starttls", "utf8", "xforward")
 
     def __init__(self, reply: Reply | None = None, ignored: Iterable[str] = ()) -> None:
         """``ignored``: smtp_discard_ehlo_keywords.  Without a reply: nothing is offered."""
@@ -19,8 +19,8 @@ class Features:
             words = line[4:].decode("ascii", "replace").upper().replace("=", " ").split()
             if words:
                 keywords.setdefault(words[0], words[1:])
-        self.ignored = [word for word in ignored if keywords.pop(word, None) is not None]
-        """Those that were offered."""
+        for word in ignored:
+            keywords.pop(word, None)
         self.keywords = keywords
         self.pipelining = "PIPELINING" in keywords
         self.eight_bit = "8BITMIME" in keywords

@@ -55,10 +55,29 @@ class Introductions:
             except TableError:
                 self._log.warning(self._program, f"{request.entry.id}: {self._prefix}sasl_password_maps lookup error")
                 raise
-        if self._discards is not None and (match := await self._discards.find(peer.address)):
-            hello.discarded = frozenset(match.value.replace(",", " ").upper().split())
-        if age >= options.pix_threshold:
-            hello.workarounds = options.pix_workarounds
-            if self._workarounds is not None and (match := await self._workarounds.find(peer.address)):
-                hello.workarounds = tuple(match.value.replace(",", " ").split())
+        if self._discards is not None:
+            words = await self._ask(self._discards, peer.address, request.entry.id)
+            if words is not None:
+                hello.discarded = frozenset(words.upper().split())
+        hello.workarounds = await self._workarounds_for(peer, age)
         return hello
+
+    async def _workarounds_for(self, peer: Peer, age: float) -> tuple[str, ...]:
+        options, words = self._options, self._options.pix_workarounds
+        if self._workarounds is not None:
+            try:
+                match = await self._workarounds.find(peer.address)
+            except TableError:  # nothing that mail has to wait for
+                match = None
+            words = words if match is None else tuple(match.value.replace(",", " ").split())
+        return words if age >= options.pix_threshold else tuple(word for word in words if word != "delay_dotcrlf")
+
+    async def _ask(self, maps: Maps, key: str, queue_id: str) -> str | None:
+        """Raises TableError."""
+        try:
+            match = await maps.find(key)
+        except TableError:
+            text = f"{queue_id}: {maps.title} map lookup error for {key}"
+            self._log.warning(self._program, text)
+            raise
+        return None if match is None else match.value.replace(",", " ")

@@ -26,11 +26,18 @@ from transports.smtp.features import Features
 from transports.smtp.login import Login, NothingInCommon
 from transports.smtp.options import Options
 from transports.smtp.replies import Reply
+from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.sasl import SaslError
 from transports.smtp.system_errors import error_text
 from transports.smtp.tls import Handshake
 from transports.smtp.tls_policy import Policy
 from transports.smtp.verdict import Verdict
+
+KEYWORDS = (
+    "8BITMIME", "AUTH", "ETRN", "PIPELINING", "SIZE", "VERP", "VRFY", "XCLIENT", "XFORWARD", "STARTTLS",
+    "ENHANCEDSTATUSCODES", "DSN", "SMTPUTF8", "CHUNKING",
+)
+"""Those that Postfix knows of, in the order of its log."""
 
 
 @dataclass(slots=True)
@@ -43,7 +50,7 @@ class Hello:
     handshake: Handshake | None = None
     """The TLS of the connection; None where the policy wants none."""
     workarounds: tuple[str, ...] = ()
-    """PIX work-arounds that may be switched on (the mail is old enough)."""
+    """PIX work-arounds that may be switched on."""
     discarded: frozenset[str] = frozenset()
     """EHLO keywords that are not seen."""
     queue_id: str = ""
@@ -58,8 +65,11 @@ class Hello:
 
 @implementer(IHandshakeListener)
 class Opening(Channel):
-    def __init__(self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str) -> None:
-        super().__init__(peer, options.times, reactor)
+    def __init__(
+        self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str,
+        reply_filter: ReplyFilter | None = None,
+    ) -> None:
+        super().__init__(peer, options.times, reactor, reply_filter)
         self.hello = hello
         self.opened: Deferred[Verdict | None] = Deferred()
         self.features = Features()
@@ -124,13 +134,18 @@ class Opening(Channel):
     def _ehlo_answered(self, reply: Reply) -> None:
         if reply.good:
             self.features = Features(reply, self.hello.discarded)
-            if self.features.ignored and "SILENT-DISCARD" not in self.hello.discarded:
-                self._log.info(self._program, f"discarding EHLO keywords: {' '.join(self.features.ignored)}")
+            if self.hello.discarded:
+                self._tell_discarded(self.hello.discarded)
             self._after_hello(reply)
         elif reply.code == 421 or self._options.lmtp:
             self._refuse(reply)
         else:
             self._say_helo()
+
+    def _tell_discarded(self, words: frozenset[str]) -> None:
+        known = [word for word in KEYWORDS if word in words]
+        if known and "SILENT-DISCARD" not in words:
+            self._log.info(self._program, f"discarding EHLO keywords: {' '.join(known)}")
 
     def _helo_answered(self, reply: Reply) -> None:
         if reply.good:

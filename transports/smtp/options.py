@@ -6,6 +6,7 @@ host name that must not be sent.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,7 +37,10 @@ class Times:
 
 @dataclass(slots=True, frozen=True)
 class Options:
+    """``flags``: those of the service's line in master.cf, out of DORX."""
+
     lmtp: bool
+    flags: str
     own_name: str
     """myhostname: for loop detection."""
     helo: bytes
@@ -69,6 +73,7 @@ class Options:
     ignore_mx_error: bool
     bind4: str
     bind6: str
+    bind_enforced: bool
     cache_on_demand: bool
     cache_destinations: frozenset[str]
     cache_time: float
@@ -78,11 +83,15 @@ class Options:
     pix_threshold: float
     pix_delay: float
     note_starttls: bool
+    probe_data: bool
+    """smtp_address_verify_target: what the server says to DATA counts, too."""
+    least_rate: int
+    """Bytes a second that a server has to take of a message; 0 = any (smtp_per_request_deadline)."""
     plain_after: float
     """Seconds in the queue after which a failure of optional TLS is followed by a try without it."""
 
     @classmethod
-    def of(cls, settings: Settings, lmtp: bool = False) -> Options:
+    def of(cls, settings: Settings, lmtp: bool = False, flags: str = "") -> Options:
         prefix = "lmtp_" if lmtp else "smtp_"
         hello = "lhlo" if lmtp else "ehlo"
         parameter = "lmtp_lhlo_name" if lmtp else "smtp_helo_name"
@@ -90,8 +99,14 @@ class Options:
         if not _NAME.fullmatch(helo_name):
             raise ValueError(f"{parameter}: not a host name: {helo_name!r}")
         ports = known_ports(settings)
+        if strange := set(flags) - set("DORX"):
+            raise ValueError(f'unknown flags={flags} value "{min(strange)}" in "{flags}"')
+        if lmtp and settings.flag("lmtp_assume_final"):
+            flags += "X"
+        deadline = settings.flag(prefix + "per_request_deadline")
         return cls(
             lmtp=lmtp,
+            flags=flags,
             own_name=settings.text("myhostname"),
             helo=helo_name.encode("ascii"),
             directory=settings.text("queue_directory"),
@@ -117,8 +132,9 @@ class Options:
             balance=settings.flag(prefix + "balance_inet_protocols"),
             defer_without_mx_address=settings.flag(prefix + "defer_if_no_mx_address_found"),
             ignore_mx_error=settings.flag("ignore_mx_lookup_error"),
-            bind4=settings.text(prefix + "bind_address"),
-            bind6=settings.text(prefix + "bind_address6"),
+            bind4=_own_address(settings, prefix + "bind_address", 4),
+            bind6=_own_address(settings, prefix + "bind_address6", 6),
+            bind_enforced=settings.flag(prefix + "bind_address_enforce"),
             cache_on_demand=settings.flag(prefix + "connection_cache_on_demand"),
             cache_destinations=frozenset(settings.words(prefix + "connection_cache_destinations")),
             cache_time=settings.seconds(prefix + "connection_cache_time_limit"),
@@ -127,6 +143,8 @@ class Options:
             pix_workarounds=tuple(settings.words(prefix + "pix_workarounds")),
             pix_threshold=settings.seconds(prefix + "pix_workaround_threshold_time"),
             pix_delay=settings.seconds(prefix + "pix_workaround_delay_time"),
+            probe_data=_stage(settings, prefix + "address_verify_target"),
+            least_rate=max(1, settings.number(prefix + "min_data_rate")) if deadline else 0,
             note_starttls=settings.flag(prefix + "tls_note_starttls_offer"),
             plain_after=settings.seconds("minimal_backoff_time"),
         )
@@ -149,6 +167,24 @@ def _times(settings: Settings, prefix: str, lmtp: bool) -> Times:
         rset=seconds("rset"),
         quit=seconds("quit"),
     )
+
+
+def _stage(settings: Settings, parameter: str) -> bool:
+    text = settings.text(parameter).strip().lower()
+    if text not in ("rcpt", "data"):
+        raise settings.error(parameter, f"bad protocol stage: {parameter} = {text}", "use rcpt or data")
+    return text == "data"
+
+
+def _own_address(settings: Settings, parameter: str, version: int) -> str:
+    text = settings.text(parameter).strip("[]")
+    try:
+        good = not text or ipaddress.ip_address(text).version == version
+    except ValueError:
+        good = False
+    if not good:
+        raise settings.error(parameter, f"{parameter}: {text} is no IPv{version} address")
+    return text
 
 
 def _default_port(settings: Settings, parameter: str, ports: Mapping[str, int]) -> int:

@@ -2,12 +2,14 @@
 
 ``Payload`` opens the content once.  A small message is held in memory and encoded in one piece; a larger one is read
 and encoded in blocks while it is sent, so that memory does not grow with its size.  With ``downgraded`` the 8-bit parts
-are made quoted-printable on the way (transports.smtp.downgrade).
+are made quoted-printable on the way (transports.smtp.downgrade).  With ``checks`` all of it passes through them
+(smtp_header_checks and its like), in each attempt anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Protocol
 
 from spool.envelope import Envelope
 from spool.interfaces import Content
@@ -18,6 +20,12 @@ BLOCK = 65536
 SMALL = 128 * 1024
 _ASCENT = 64
 """Bytes a line assumed when a large message's line ends are guessed for SIZE=."""
+
+
+class Check(Protocol):
+    """See gateway.content.outgoing."""
+
+    async def feed(self, data: bytes, complete: bool) -> bytes: ...
 
 
 class Payload:
@@ -31,6 +39,8 @@ class Payload:
         self._head = b""
         self._head_replaced = 0
         """In a large message: what is sent in the place of so many bytes at its beginning."""
+        self.checks: Callable[[], Check] | None = None
+        """Makes the checks of one attempt."""
         self.small: bytes | None = content.read() if content.size <= SMALL else None
         self.eight_bit = envelope.eight_bit or envelope.encoding == "8bit"
 
@@ -59,6 +69,8 @@ class Payload:
     def _header(self) -> bytes:
         """The header block with the LF of its last line."""
         data = self.small
+        if self._head:
+            return self._head
         if data is None:
             self._content.seek(0)
             data = self._content.read(BLOCK)
@@ -76,7 +88,8 @@ class Payload:
         if self.small is not None:
             self.small = new + self.small[len(old) :]
         else:
-            self._head, self._head_replaced = new, len(old)
+            self._head_replaced = self._head_replaced or len(old)
+            self._head = new
 
     def whole(self, downgraded: bool) -> bytes | None:
         """The encoded message with its final dot, if it is a small one."""
@@ -96,6 +109,18 @@ class Payload:
         for piece in Downgrader().convert(pieces) if downgraded else pieces:
             yield encoder.encode(piece)
         yield encoder.end()
+
+    async def checked_blocks(self, downgraded: bool) -> AsyncIterator[bytes]:
+        """The same, through the checks."""
+        assert self.checks is not None
+        check, encoder, downgrader = self.checks(), DotEncoder(self._limit), Downgrader() if downgraded else None
+        for piece in self._plain():
+            piece = await check.feed(piece, False)
+            yield encoder.encode(downgrader.feed(piece) if downgrader else piece)
+        last = await check.feed(b"", True)
+        if downgrader is not None:
+            last = downgrader.feed(last) + downgrader.end()
+        yield encoder.encode(last) + encoder.end()
 
     def _plain(self) -> Iterator[bytes]:
         if self.small is not None:

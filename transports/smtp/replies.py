@@ -25,6 +25,12 @@ def printable(data: bytes) -> str:
     return text if text.isascii() and text.isprintable() else _UNSAFE.sub("?", text)
 
 
+def code_of(line: bytes) -> int | None:
+    """The code that a line of a reply begins with."""
+    match = _LINE.match(line)
+    return int(match[1]) if match else None
+
+
 class ProtocolError(Exception):
     """The server does not speak the protocol; the text is printable and says what came."""
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer
-from zope.interface import implementer
 
 from gateway.interfaces import Log
 from transports.smtp import verdict as stages
@@ -24,7 +22,9 @@ from transports.smtp.features import Features
 from transports.smtp.opening import Hello, Opening
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
+from transports.smtp.producers import CheckedProducer, Producer
 from transports.smtp.replies import ProtocolError, Reply
+from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.verdict import Outcome, Stage, Verdict
 
 Step = tuple[bytes, Handler, Stage]
@@ -43,15 +43,18 @@ class Transaction:
 
 
 class Session(Opening):
-    def __init__(self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str) -> None:
-        super().__init__(options, peer, hello, reactor, log, program)
+    def __init__(
+        self, options: Options, peer: Peer, hello: Hello, reactor: Any, log: Log, program: str,
+        reply_filter: ReplyFilter | None = None,
+    ) -> None:
+        super().__init__(options, peer, hello, reactor, log, program, reply_filter)
         self.uses = 0
         self.on_idle_end: Callable[[Session], None] | None = None
         """Told when an idle session is no more."""
         self._dirty = False
         """The server may still hold a MAIL of ours: RSET before the next."""
         self._done: Deferred[Outcome] | None = None
-        self._producer: _Producer | None = None
+        self._producer: Producer | CheckedProducer | None = None
         self._fresh_reuse = False
 
     # --- the end
@@ -122,15 +125,17 @@ class Session(Opening):
         first: list[Step] = [(b"RSET\r\n", self._nothing, stages.RSET)] if self._dirty else []
         first += [(command, self._nothing, stages.XFORWARD) for command in forward]
         self._dirty = True
+        self._asks_only = transaction.probe and not self._options.probe_data
+        """The answers to RCPT are all that is wanted."""
         if self.features.pipelining:
-            last = b"RSET\r\n" if transaction.probe else b"DATA\r\n"
+            last = b"RSET\r\n" if self._asks_only else b"DATA\r\n"
             self._write(b"".join([command for command, _, _ in first] + [mail] + self._rcpts + [last]))
             for _, handler, stage in first:
                 self._expect(handler, stage)
             self._expect(self._mail_answered, stages.MAIL)
             for _ in self._rcpts:
                 self._expect(self._rcpt_answered, stages.RCPT)
-            if transaction.probe:
+            if self._asks_only:
                 self._expect(self._probe_ended, stages.RSET)
             else:
                 self._expect(self._data_answered, stages.DATA)
@@ -147,7 +152,7 @@ class Session(Opening):
             if self._outcome.failure is not None:
                 break
             yield command, self._rcpt_answered, stages.RCPT
-        if self._accepted and not self._transaction.probe:
+        if self._accepted and not self._asks_only:
             yield b"DATA\r\n", self._data_answered, stages.DATA
         else:
             yield b"RSET\r\n", self._probe_ended, stages.RSET
@@ -178,7 +183,7 @@ class Session(Opening):
                 self._outcome.verdicts[index] = stages.said(reply, self.peer.host, self.peer.named, stages.RCPT)
             else:
                 self._accepted.append(index)
-                if self._transaction.probe:
+                if self._asks_only:
                     self._outcome.verdicts[index] = self._success(reply)
         if reply.code != 421:
             self._next()
@@ -194,7 +199,9 @@ class Session(Opening):
     def _data_answered(self, reply: Reply) -> None:
         wanted = bool(self._accepted) and self._outcome.failure is None
         if reply.code // 100 == 3:
-            if wanted:
+            if self._transaction.probe:
+                self._break_off(reply)
+            elif wanted:
                 self._send_message()
             else:
                 # The server takes a message for nobody (RFC 2920 3.1).
@@ -204,19 +211,28 @@ class Session(Opening):
             self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.DATA)
         self._conclude(keep=not reply.good and reply.code != 421)
 
+    def _break_off(self, reply: Reply) -> None:
+        """The server would take a message.  It gets none, not even an empty one."""
+        success = Verdict("2.0.0", reply.text, reply.text, host=self.peer.host)
+        for index in self._accepted:
+            self._outcome.verdicts[index] = success
+        done, self._done = self._done, None
+        self._end(stages.lost(self.peer.named, stages.DATA), abort=True)
+        assert done is not None
+        done.callback(self._outcome)
+
     def _void_answered(self, reply: Reply) -> None:
         self._conclude(keep=not self._options.lmtp)
 
     def _send_message(self) -> None:
         transaction = self._transaction
         downgraded = transaction.downgrade(self.features)
+        if transaction.payload.checks is not None:
+            self._produce(CheckedProducer(self, transaction.payload.checked_blocks(downgraded)), streaming=True)
+            return
         whole = transaction.payload.whole(downgraded)
         if whole is None:
-            blocks = transaction.payload.blocks(downgraded)
-            self._producer = _Producer(self, blocks)
-            self._arm(stages.BODY)
-            self._expected.append((self._early_answer, stages.BODY))
-            self.transport.registerProducer(self._producer, False)  # type: ignore[union-attr]
+            self._produce(Producer(self, transaction.payload.blocks(downgraded)), streaming=False)
         elif self._delay_dot:
             self._write(whole[:-3])
             self._set_timer(self._options.pix_delay + self._options.times.data_done)
@@ -225,6 +241,13 @@ class Session(Opening):
         else:
             self._write(whole)
             self._await_dot()
+
+    def _produce(self, producer: Producer | CheckedProducer, *, streaming: bool) -> None:
+        self._producer = producer
+        self._arm(stages.BODY)
+        self._expected.append((self._early_answer, stages.BODY))
+        self.transport.registerProducer(producer, streaming)  # type: ignore[union-attr]
+        producer.begin()
 
     def _send_dot(self) -> None:
         if not self._ended:
@@ -246,7 +269,12 @@ class Session(Opening):
     def send_block(self, block: bytes) -> None:
         """For the producer, which is asked for more when the transport's buffer runs empty: nothing goes past that."""
         self.transport.write(block)  # type: ignore[union-attr]
-        self._arm(stages.BODY)
+        longest, rate = self._times.data_xfer, self._options.least_rate
+        if rate and self._deadline is not None:
+            left = self._deadline - self._reactor.seconds() + len(block) / rate
+            self._set_timer(max(0.0, min(left, longest)))
+        else:
+            self._set_timer(longest)
 
     def body_sent(self) -> None:
         self._producer = None
@@ -254,7 +282,7 @@ class Session(Opening):
         self._await_dot()
 
     def body_failed(self) -> None:
-        """The message cannot be read any further."""
+        """The message cannot be read any further, or not be checked."""
         self._end(Verdict("4.3.0", f"local data error while talking to {self.peer.named}", site=True), abort=True)
 
     def _dot_answered(self, reply: Reply) -> None:
@@ -297,36 +325,3 @@ class Session(Opening):
             self._write(b"QUIT\r\n")
             self._close()
         done.callback(self._outcome)
-
-
-@implementer(IPullProducer)
-class _Producer:
-    """Writes a message block by block whenever the transport has room."""
-
-    def __init__(self, session: Session, blocks: Iterator[bytes]) -> None:
-        self._session, self._blocks = session, blocks
-        self._over = False
-
-    def resumeProducing(self) -> None:
-        if self._over:
-            return
-        try:
-            block = next(self._blocks, None)
-        except Exception:  # the content's store, whatever it is: the message must not be ended with a dot
-            self._over = True
-            self._session.body_failed()
-            return
-        if block is None:
-            self._finish()
-            self._session.body_sent()
-        else:
-            self._session.send_block(block)
-
-    def stopProducing(self) -> None:
-        if not self._over:
-            self._finish()
-
-    def _finish(self) -> None:
-        self._over = True
-        self._session.transport.unregisterProducer()  # type: ignore[union-attr]
-

@@ -5,8 +5,9 @@
 
 ``settings``: with the service's own "-o" values over main.cf.  ``tables``: where smtp_tls_policy_maps and the like are
 opened.  ``own_addresses``: this host's, for loop detection (inet_interfaces, proxy_interfaces).  ``program``: the name
-in the log, "smtp" or "lmtp" if none is given.  ``generic``: smtp_generic_maps, if there are any; ``logins``: if the
-service logs in to servers.
+in the log, "smtp" or "lmtp" if none is given.  ``flags``: of the service's line in master.cf, out of DORX.
+``generic``: smtp_generic_maps, if there are any; ``logins``: if the service logs in to servers; ``checks``:
+smtp_header_checks and its like, if there are any.
 Raises ConfigError, ValueError, OSError or OpenSSL's Error at once for a configuration that cannot work.
 """
 
@@ -23,7 +24,7 @@ from gateway.config.settings import Settings
 from gateway.interfaces import IContentSource, IResolver, ITransport, Log, Request, Result, TableError
 from gateway.tables.registry import Tables
 from transports.smtp.connect import Connector
-from transports.smtp.delivery import Delivery, Parts
+from transports.smtp.delivery import Delivery, MessageChecks, Parts
 from transports.smtp.hosts import HostFinder
 from transports.smtp.introduction import Introductions
 from transports.smtp.login import Logins
@@ -31,6 +32,7 @@ from transports.smtp.nexthop import NextHop, destination, parse, split
 from transports.smtp.options import Options
 from transports.smtp.payload import Payload
 from transports.smtp.pool import Pool
+from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.tls import ClientTLS
 from transports.smtp.tls_policy import Policies, PolicyError
 
@@ -50,11 +52,13 @@ class SMTPTransport:
         *,
         lmtp: bool = False,
         program: str = "",
+        flags: str = "",
         generic: Generic | None = None,
         logins: Logins | None = None,
+        checks: MessageChecks | None = None,
         randomness: random.Random | None = None,
     ) -> None:
-        options = Options.of(settings, lmtp)
+        options = Options.of(settings, lmtp, flags)
         prefix = "lmtp_" if lmtp else "smtp_"
         self.service = service_name
         self.program = program or ("lmtp" if lmtp else "smtp")
@@ -63,17 +67,21 @@ class SMTPTransport:
         self._pool = Pool(options, reactor)
         policies = Policies(settings, prefix, tables, log, self.program)
         tls = ClientTLS(settings, prefix, policies, log, self.program, reactor.seconds)
+        words = settings.words(prefix + "reply_filter")
+        maps = tables.maps(words, settings, title=prefix + "reply_filter", program=self.program)
+        replies = ReplyFilter(maps, log, self.program) if words else None
         self._parts = Parts(
             options,
             policies,
             Introductions(settings, prefix, tables, self.program, options, tls, logins, log),
             HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom()),
-            Connector(options, reactor, log, self.program),
+            Connector(options, reactor, log, self.program, replies),
             self._pool,
             log,
             self.program,
             reactor.seconds,
             generic,
+            checks,
         )
 
     async def deliver(self, request: Request) -> Sequence[Result]:
@@ -105,14 +113,6 @@ class SMTPTransport:
             lines += [f"{text}: {line}" for line in await self._logins(hop, text, request.entry.envelope.sender)]
         return lines
 
-    async def tls_policy(self, nexthop: str) -> list[str]:
-        """Lines for people: how much TLS one next hop wants, which names, and where that stands."""
-        try:
-            policy = await self._parts.policies.find(destination(nexthop, self._parts.options.lmtp))
-        except PolicyError as error:
-            return [f"mail would wait: {error}"]
-        return policy.explained()
-
     async def _hosts(self, hop: NextHop) -> list[str]:
         finder = self._parts.finder
         preferences = {record.host: f"MX {record.preference} " for record in await finder.records(hop)}
@@ -143,6 +143,14 @@ class SMTPTransport:
         if len(set(users.values())) == 1:
             return list(set(users.values()))
         return [f"{host}: {user}" for host, user in users.items()]
+
+    async def tls_policy(self, nexthop: str) -> list[str]:
+        """Lines for people: how much TLS one next hop wants, which names, and where that stands."""
+        try:
+            policy = await self._parts.policies.find(destination(nexthop, self._parts.options.lmtp))
+        except PolicyError as error:
+            return [f"mail would wait: {error}"]
+        return policy.explained()
 
     async def stop(self) -> None:
         self._pool.close()

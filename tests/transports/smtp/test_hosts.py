@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.config import ConfigError
 from gateway.interfaces import BOUNCED, DEFERRED, SENT
 from tests.transports.smtp.world import CLOSE, World, not_found
 from transports.smtp.nexthop import NextHop, parse
@@ -195,6 +196,20 @@ def test_order_of_address_families_and_bind_address() -> None:
     world.names.hosts["x.test"] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]
     world.send("[x.test]")
     assert ("2001:db8::1", 25) in world.net.asked and len(world.net.asked) == 2
+
+
+def test_an_own_address_that_cannot_be_had() -> None:
+    for enforced, status, asked in (("no", SENT, 1), ("yes", DEFERRED, 0)):
+        world = World(smtp_bind_address="192.0.2.99", smtp_bind_address_enforce=enforced)
+        world.host("192.0.2.1")
+        world.net.cannot_bind.add("192.0.2.99")
+        (result,) = world.send("[192.0.2.1]")
+        assert result.status == status and len(world.net.asked) == asked
+        assert "warning: smtp_connect_addr: bind 192.0.2.99: Cannot assign requested address" in world.log.text
+    assert (result.dsn, result.reason, result.relay) == ("4.4.0", "server configuration error", "none")
+    for value in ("mx.test", "2001:db8::1"):
+        with pytest.raises(ConfigError, match="is no IPv4 address"):
+            World(smtp_bind_address=value)
 
 
 def test_equal_hosts_are_shuffled() -> None:

@@ -242,10 +242,79 @@ def test_pix() -> None:
     assert host.commands[0] == "HELO gw.test"
     assert "smtp: QID: enabling PIX workarounds: disable_esmtp delay_dotcrlf for x.test[192.0.2.1]:25" in world.log.text
     assert host.messages == [b"Subject: x\r\n\r\nbody\r\n"]
-    world, host = world_with_host()
+
+
+@pytest.mark.parametrize(
+    ("values", "command", "names"),
+    [
+        ({}, "HELO", "disable_esmtp"),  # a fresh message
+        ({"smtp_pix_workarounds": "delay_dotcrlf"}, "EHLO", ""),
+        ({"smtp_pix_workaround_maps": "inline:{192.0.2.1=}"}, "HELO", "disable_esmtp"),
+        ({"smtp_pix_workaround_maps": "inline:{192.0.2.1=delay_dotcrlf}"}, "EHLO", ""),
+        ({"smtp_pix_workaround_maps": "inline:{192.0.2.9=delay_dotcrlf}"}, "HELO", "disable_esmtp"),
+        ({"smtp_pix_workaround_maps": "fail:away"}, "HELO", "disable_esmtp"),
+    ],
+)
+def test_pix_workarounds(values: dict[str, str], command: str, names: str) -> None:
+    world, host = world_with_host(smtp_pix_workaround_delay_time="1s", **values)
     host.replies["CONNECT"] = "220 *****0*******0******"
-    world.send("x.test")
-    assert host.commands[0] == "EHLO gw.test"
+    began = world.net.seconds()
+    assert world.send("x.test")[0].status == SENT
+    assert host.commands[0] == f"{command} gw.test" and world.net.seconds() == began
+    assert ("enabling PIX workarounds: " + names in world.log.text) is bool(names)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({}, ""),
+        ({"smtp_discard_ehlo_keywords": "pipelining, etrn, dsn"}, "discarding EHLO keywords: ETRN PIPELINING DSN"),
+        ({"smtp_discard_ehlo_keywords": "pipelining, silent-discard"}, ""),
+        (
+            {"smtp_discard_ehlo_keyword_address_maps": "inline:{{192.0.2.1=pipelining, dsn}}"},
+            "discarding EHLO keywords: PIPELINING DSN",
+        ),
+    ],
+)
+def test_discarded_keywords(values: dict[str, str], text: str) -> None:
+    world, host = world_with_host(**values)
+    assert world.send("x.test")[0].status == SENT
+    assert ("discarding" in world.log.text) is bool(text) and text in world.log.text
+    discards = any("pipelining" in value for value in values.values())
+    assert (host.commands[2] == "RCPT TO:<to@x.test>") is ("dsn" in "".join(values.values()))
+    assert len(host.sessions[0].transport.written) == (6 if discards else 4)
+
+
+def test_a_table_of_keywords_that_is_away() -> None:
+    world, host = world_with_host(smtp_discard_ehlo_keyword_address_maps="fail:away")
+    (result,) = world.send("x.test")
+    assert (result.dsn, result.reason) == ("4.3.0", "local data error while talking to x.test[192.0.2.1]")
+    text = "warning: QID: smtp_discard_ehlo_keyword_address_maps map lookup error for 192.0.2.1"
+    assert text in world.log.text and not host.sessions
+
+
+REPLIES = "inline:{ {250 2.1.5 Ok = 450 4.2.0 wait}, {354 go ahead = rubbish}, {250-SIZE=250-X} }"
+
+
+def test_replies_that_a_table_changes() -> None:
+    world, host = world_with_host(smtp_reply_filter=REPLIES)
+    for host.piece in (0, 1):
+        (result,) = world.send("x.test")
+        assert (result.status, result.dsn) == (DEFERRED, "4.2.0")
+        assert result.reason == "host x.test[192.0.2.1] said: 450 4.2.0 wait (in reply to RCPT TO command)"
+    assert 'x.test[192.0.2.1]:25: replacing server reply "250 2.1.5 Ok" with "450 4.2.0 wait"' in world.log.text
+    assert "SIZE" not in host.commands[1]
+
+
+def test_replies_that_a_table_spoils() -> None:
+    world, host = world_with_host(smtp_reply_filter="inline:{ {354 go ahead = rubbish} }")
+    (result,) = world.send("x.test")
+    assert (result.status, result.dsn) == (DEFERRED, "4.5.0")
+    assert result.reason == "Protocol error: host x.test[192.0.2.1] said: rubbish (while sending DATA command)"
+    world, host = world_with_host(smtp_reply_filter="fail:away")
+    (result,) = world.send("x.test")
+    assert (result.dsn, result.reason) == ("4.3.0", "local data error while talking to x.test[192.0.2.1]")
+    assert host.commands == []
 
 
 def test_helo_by_configuration() -> None:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone, ConnectionRefusedError, TimeoutError
+from twisted.internet.error import ConnectBindError, ConnectionDone, ConnectionRefusedError, TimeoutError
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from gateway.addresses.rewriting import Generic
 from gateway.config.settings import Settings
+from gateway.content.outgoing import OutgoingChecks
 from gateway.interfaces import MX, DNSError, Request
 from gateway.log import MemoryLog
 from gateway.tables.registry import Tables
@@ -136,6 +137,8 @@ class Wire:
         self.aborted = False
         self.written: list[bytes] = []
         self.producer: Any = None
+        self.held: list[bytes] | None = None
+        """What came while the client wanted nothing."""
         self.order: list[Callable[[], None]] = []
 
     # the client's side
@@ -159,15 +162,24 @@ class Wire:
         self.aborted = True
         self.net.callLater(0, self._lose)
 
+    def pauseProducing(self) -> None:
+        self.held = []
+
+    def resumeProducing(self) -> None:
+        held, self.held = self.held, None
+        for data in held or []:
+            self.net.callLater(0, self._deliver, data)
+
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        assert not streaming
         self.producer = producer
-        self._pull()
+        if not streaming:
+            self._pull()
 
     def _pull(self) -> None:
         if self.producer is not None and self.connected:
             self.producer.resumeProducing()
-            self.net.callLater(0, self._pull)
+            over = self.written[-1].endswith(b".\r\n")
+            self.net.callLater(0 if over else self.net.pull_every, self._pull)
 
     def unregisterProducer(self) -> None:
         self.producer = None
@@ -179,7 +191,9 @@ class Wire:
             self.net.callLater(0, self._deliver, data[start : start + step])
 
     def _deliver(self, data: bytes) -> None:
-        if self.connected:
+        if self.held is not None:
+            self.held.append(data)
+        elif self.connected:
             self.protocol.dataReceived(data)
 
     def hang_up(self) -> None:
@@ -206,9 +220,16 @@ class Net(Clock):
         self.wires: list[Wire] = []
         self.asked: list[Any] = []
         self.bound: list[Any] = []
+        self.cannot_bind: set[str] = set()
+        self.pull_every = 0
+        """Seconds between the blocks of a message that are taken."""
 
     def connectTCP(self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None) -> None:
         self.bound.append(bindAddress)
+        if bindAddress and bindAddress[0] in self.cannot_bind:
+            problem = ConnectBindError(99, "Cannot assign requested address")
+            self.callLater(0, factory.clientConnectionFailed, None, Failure(problem))
+            return
         self._connect((host, port), factory, timeout)
 
     def connectUNIX(self, address: str, factory: Any, timeout: float = 30) -> None:
@@ -302,7 +323,7 @@ class Message(io.BytesIO):
 class World:
     """A transport with all around it."""
 
-    def __init__(self, lmtp: bool = False, own: tuple[str, ...] = (), **values: Any) -> None:
+    def __init__(self, lmtp: bool = False, own: tuple[str, ...] = (), flags: str = "", **values: Any) -> None:
         self.net = Net()
         self.names = Names()
         self.log = MemoryLog()
@@ -311,7 +332,8 @@ class World:
         settings = Settings(values)
         tables = Tables(clock=self.net, log=self.log)
         self.transport = SMTPTransport(
-            settings, "smtp", self.names, _Source(self), self.log, self.net, tables, own, lmtp=lmtp,  # type: ignore[arg-type]
+            settings, "smtp", self.names, _Source(self), self.log, self.net, tables, own, lmtp=lmtp, flags=flags,  # type: ignore[arg-type]
+            checks=OutgoingChecks.of(settings, tables, "lmtp_" if lmtp else "smtp_", "smtp", self.log),
             generic=Generic.from_settings(settings, tables, own, log=self.log),
             logins=Logins.of(settings, tables, lambda: "nonce", lmtp=lmtp, own_addresses=own),
         )
