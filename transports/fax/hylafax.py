@@ -41,6 +41,7 @@ PRIORITIES = {"high": "63", "normal": "127", "low": "191"}
 PAPERS = {"a4": ("209", "296"), "letter": ("215", "279")}
 
 _JOB_FORMAT = "%j|%J|%a|%p|%y|%d|%x|%W|%s"
+_OF_THE_FAX = ("JPARM DIALSTRING", "JPARM EXTERNAL", "JPARM SUBADDR")
 _STATES = {"R": SENDS, "D": DONE, "F": FAILED}
 _SUSPENDED = "T"
 _REPLY = re.compile(r"([1-5][0-9][0-9])([ -]?)(.*)", re.DOTALL)
@@ -56,11 +57,11 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 class _Refused(Exception):
-    """A reply of class 4 or 5."""
+    """A reply of class 4 or 5.  ``for_good``: it is about this very fax."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, command: str = "") -> None:
         super().__init__(text)
-        self.code = code
+        self.for_good = code >= 500 and command.startswith(_OF_THE_FAX)
 
 
 @implementer(IFaxLine)
@@ -87,7 +88,7 @@ class HylaFax:
             raise NotTaken(f"fax server went away: {error}", permanent=False) from None
         except _Refused as error:
             session.drop()
-            raise NotTaken(f"fax server says: {error}", permanent=error.code >= 500 and error.code != 530) from None
+            raise NotTaken(f"fax server says: {error}", permanent=error.for_good) from None
         try:
             return await self._hand_over(session, job, fax.tag)
         finally:
@@ -289,7 +290,9 @@ class Session(LineOnlyReceiver):
     # --- for the caller
 
     async def log_in(self, user: str, password: str) -> None:
-        await self._reply()
+        code, text = await self._reply()
+        if code >= 400:
+            raise _Refused(code, text)
         code, text = await self._exchange(f"USER {_UNSAFE.sub('?', user)}")
         if code == 331:
             code, text = await self._exchange(f"PASS {password}")
@@ -300,7 +303,7 @@ class Session(LineOnlyReceiver):
         """The reply's text.  Raises _Refused, OSError, Uncertain."""
         code, text = await self._exchange(command)
         if code >= 400:
-            raise _Refused(code, text)
+            raise _Refused(code, text, command)
         return text
 
     async def send(self, command: str, path: Path, in_thread: InThread) -> str:
