@@ -91,8 +91,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
 
 def fax_of(**facts: Any) -> dict[str, Any]:
-    plain = {"tag": "ID-1", "dial": "200", "name": "200", "subaddress": "", "sender": "j@b", "priority": "low", "when": 0.0}
-    return {**plain, **facts}
+    plain = {"tag": "ID-1", "dial": "200", "name": "200", "subaddress": "", "sender": "j@b", "priority": "low"}
+    return {**plain, "when": 0.0, **facts}
 
 
 @ensureDeferred
@@ -139,11 +139,12 @@ async def test_it_is_sent_and_dropped(world: World) -> None:
 @pytest.mark.parametrize("question", [
     None, [], {}, {"do": "burn"}, {"do": "look"}, {"do": "look", "jobs": ["x"]}, {"do": "look", "jobs": [["", "a b"]]},
     {"do": "look", "jobs": [["1;2", "a"]]}, {"do": "look", "jobs": [["", ""]] * 10_001}, {"do": "kill"},
-    {"do": "kill", "job": "1\r\n2"}, {"do": "drop"}, {"do": "picture", "draft": "x"}, {"do": "submit", "draft": "x", "fax": {}},
+    {"do": "kill", "job": "1\r\n2"}, {"do": "drop"}, {"do": "picture", "draft": "x"},
+    {"do": "submit", "draft": "x", "fax": {}},
     {"do": "submit", "draft": "DRAFT"},
     *({"do": "submit", "draft": "DRAFT", "fax": fax_of(**wrong)} for wrong in (
-        {"dial": "20;id"}, {"dial": "-1"}, {"dial": ""}, {"when": "now"}, {"tag": "a\n"}, {"sender": "a\nb"}, {"name": 7},
-        {"priority": "1"}, {"subaddress": "x"},
+        {"dial": "20;id"}, {"dial": "-1"}, {"dial": ""}, {"when": "now"}, {"tag": "a\n"}, {"sender": "a\nb"},
+        {"name": 7}, {"priority": "1"}, {"subaddress": "x"},
     )),
 ])
 @ensureDeferred
