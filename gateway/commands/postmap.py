@@ -146,7 +146,7 @@ def _perform(request: Request, settings: Settings) -> int:
         return _with_reactor(request, settings)
     tables = Tables(clock=SystemClock(), log=StandardErrorLog(request.program))
     try:
-        return _at_once(_ask(request, tables, settings))
+        return at_once(_ask(request, tables, settings))
     finally:
         tables.close()
 
@@ -249,7 +249,7 @@ def _keys(request: Request) -> Iterator[str]:
     return (line.rstrip("\n") for line in _standard_input())
 
 
-def _at_once(coroutine: Coroutine[Any, Any, T]) -> T:
+def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine that waits for nothing."""
     try:
         coroutine.send(None)

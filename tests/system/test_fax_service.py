@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from email.message import Message
 
 import pytest
+from PIL import Image
 
 from tests.system.fax import FaxServer
-from tests.system.gateway import poll
+from tests.system.gateway import BIN, as_user, environment, poll
 
 pytestmark = [
     pytest.mark.system,
@@ -125,6 +127,35 @@ def answer(gateway, number: str, sender: str = SENDER, source: str = "127.0.0.1"
         client.docmd(f"MAIL FROM:<{sender}>")
         code, text = client.docmd(f"RCPT TO:<{number}@fax.your.domain>")
         return code, text.decode().partition(" ")[0] if code != 250 else ""
+
+
+DISPATCH = """\
+if {mailgateway} fax-received -c {directory} --to office@your.domain \\
+    --table inline:{{{{called:200=fax200@your.domain}}}} \\
+    "$FILE" "$DEVICE" "$COMMID" "$MSG" "$CALLID1" "$CALLID2" "$CALLID3" "$CALLID4"
+then NOTIFY_FAXMASTER=never
+else SENDTO=FaxMaster
+fi
+"""
+
+
+def test_a_fax_that_comes_in(gateway, server, sink):
+    """HylaFAX's own bin/faxrcvd calls us, as its user."""
+    received = server.spool / "recvq" / "fax000000007.tif"
+    drawn = Image.new("1", (1728, 1100), 1)
+    drawn.save(received, "TIFF", compression="group4", tiffinfo={270: "+49 89 1234\n\n\n\n200", 282: 204.0, 283: 98.0})
+    received.chmod(0o644)
+    dispatch = DISPATCH.format(mailgateway=BIN / "mailgateway", directory=gateway.directory)
+    (server.spool / "etc" / "FaxDispatch").write_text(dispatch)
+    done = subprocess.run(
+        as_user("uucp", ["bin/faxrcvd", "recvq/fax000000007.tif", "ttyIAX1", "000000012", "", "", "", "", "200"]),
+        cwd=server.spool, env=environment(), capture_output=True, text=True, timeout=60,
+    )
+    assert done.returncode == 0 and "fax-received" not in done.stderr, done
+    (mail,) = sink.wait(1)
+    assert mail.recipients == ("fax200@your.domain",) and mail.sender == "FaxMaster@mail.your.domain"
+    assert mail.message["Subject"] == "Fax from +49 89 1234, 1 page" and "call=000000012" in mail.message["Fax-Call"]
+    assert mail.message.get_payload()[1].get_payload(decode=True).startswith(b"%PDF-")
 
 
 def test_a_fax_server_that_is_down_and_a_gateway_that_dies(gateway, server):
