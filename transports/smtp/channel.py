@@ -70,6 +70,7 @@ class Channel(Protocol):
         self._filter = reply_filter
         self._held = False
         """A reply is with the filter."""
+        self._filtering = False
         self._expected: deque[tuple[Handler, Stage]] = deque()
         self._at = stages.GREETING
         """The step that we are in while no reply is due."""
@@ -105,15 +106,11 @@ class Channel(Protocol):
         if self._ended:
             return
         self._reader.feed(data)
-        if not self._held:
-            self._take_replies()
-
-    def _take_replies(self) -> None:
         try:
+            if self._filter is not None:
+                self._filter_replies(self._filter)
+                return
             while not self._ended and (reply := self._reader.take()) is not None:
-                if self._filter is not None:
-                    self._hold(self._filter, reply)
-                    return
                 self._take(reply)
         except ProtocolError as error:
             self._breach(error)
@@ -140,11 +137,19 @@ class Channel(Protocol):
 
     # --- replies that a table may change
 
-    def _hold(self, reply_filter: ReplyFilter, reply: Reply) -> None:
-        self._held = True
-        self.transport.pauseProducing()  # type: ignore[union-attr]
-        changed = Deferred.fromCoroutine(reply_filter.changed(reply, self.peer.relay))
-        changed.addCallbacks(self._release, self._not_filtered)
+    def _filter_replies(self, reply_filter: ReplyFilter) -> None:
+        """Hand them over one by one, unless that is being done.  Raises ProtocolError."""
+        if self._filtering:
+            return
+        self._filtering = True
+        try:
+            while not self._ended and not self._held and (reply := self._reader.take()) is not None:
+                self._held = True
+                self.transport.pauseProducing()  # type: ignore[union-attr]
+                changed = Deferred.fromCoroutine(reply_filter.changed(reply, self.peer.relay))
+                changed.addCallbacks(self._release, self._not_filtered)
+        finally:
+            self._filtering = False
 
     def _release(self, reply: Reply) -> None:
         self._held = False
@@ -155,8 +160,7 @@ class Channel(Protocol):
             self._take(reply)
         except ProtocolError as error:
             self._breach(error)
-        else:
-            self._take_replies()
+        self.dataReceived(b"")
 
     def _not_filtered(self, failure: Failure) -> None:
         if failure.check(ProtocolError):

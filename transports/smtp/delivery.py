@@ -45,7 +45,7 @@ class Parts:
 
     __slots__ = (
         "checks", "connector", "finder", "generic", "introductions", "log", "now", "options", "policies", "pool",
-        "program",
+        "program", "usual",
     )
 
     def __init__(
@@ -66,6 +66,10 @@ class Parts:
         self.finder, self.connector = finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
         self.generic, self.checks = generic, checks
+        self.usual: Terms | None = None
+        """The same for every next hop and sender: nobody needs to be asked."""
+        if policies.constant and introductions.logins is None and not policies.standard.checked:
+            self.usual = Terms(policies.standard)
 
 
 class Delivery:
@@ -140,25 +144,27 @@ class Delivery:
         for number, text in enumerate(hops):
             tried = number
             last = number == len(hops) - 1
+            problem, terms = "", self._parts.usual
+            if terms is None:
+                problem, terms = await self._agree(text)
+            session = self._parts.pool.take_hop(text, terms) if terms is not None else None
+            if session is not None and terms is not None:
+                await self._with_session(session, text, terms, final=False)
+                if not self._left:
+                    return
             try:
                 hop = parse(text, options.ports, default_port=options.port, lmtp=options.lmtp)
             except ValueError as error:
                 self._parts.log.warning(self._parts.program, str(error))
                 self._note(Verdict(CONFIGURATION, str(error), site=True))
                 continue
-            policy, terms = await self._agree(text)
-            session = self._parts.pool.take_hop(text, terms) if terms is not None else None
-            if session is not None and terms is not None:
-                await self._with_session(session, text, terms, final=False)
-                if not self._left:
-                    return
             hosts = await self._parts.finder.find(hop)
             if hosts.why is not None:
                 self._note(hosts.why)
             looped = not hosts.peers and hosts.why is not None and hosts.why.dsn == LOOP
             last = last or hosts.we_are_mx or looped
             if terms is None:
-                self._without_policy(policy, text, hosts)
+                self._without_policy(problem, text, hosts)
             else:
                 await self._try_hosts(hop, text, terms, hosts, last)
             if not self._left or last:
@@ -278,8 +284,8 @@ class Delivery:
         left = self._left
         reused = session.uses > 0
         connected = self._parts.now() if reused else session.ready
-        if reused:
-            session.tell_reuse()
+        if reused and session.secure is not None:
+            session.secure.summarize(session.tls_connection, "reused")
         outcome = await session.deliver(
             Transaction(self._payload, self._commands, self._downgraded, self._request.entry.envelope.trace == "verify")
         )

@@ -43,11 +43,11 @@ class Introductions:
         """``text``: the next hop as it is written; ``age``: of the message, in seconds."""
         options = self._options
         hello = Hello(
-            policy, hop.host or hop.path, discarded=options.discard_keywords, queue_id=request.entry.id,
-            detect_loops=detect_loops,
+            policy, hop.host or hop.path, None, options.pix_workarounds, False, options.discard_keywords,
+            request.entry.id, detect_loops,
         )
         name = destination(text, options.lmtp)
-        if policy.wanted:
+        if policy.level:
             hello.handshake = self._tls.handshake(policy, peer, name)
         if self.logins is not None:
             try:
@@ -59,18 +59,15 @@ class Introductions:
             words = await self._ask(self._discards, peer.address, request.entry.id)
             if words is not None:
                 hello.discarded = frozenset(words.upper().split())
-        hello.workarounds = await self._workarounds_for(peer, age)
-        return hello
-
-    async def _workarounds_for(self, peer: Peer, age: float) -> tuple[str, ...]:
-        options, words = self._options, self._options.pix_workarounds
+        hello.old = age >= options.pix_threshold
         if self._workarounds is not None:
             try:
                 match = await self._workarounds.find(peer.address)
             except TableError:  # nothing that mail has to wait for
                 match = None
-            words = words if match is None else tuple(match.value.replace(",", " ").split())
-        return words if age >= options.pix_threshold else tuple(word for word in words if word != "delay_dotcrlf")
+            if match is not None:
+                hello.workarounds = tuple(match.value.replace(",", " ").split())
+        return hello
 
     async def _ask(self, maps: Maps, key: str, queue_id: str) -> str | None:
         """Raises TableError."""

@@ -51,6 +51,8 @@ class Hello:
     """The TLS of the connection; None where the policy wants none."""
     workarounds: tuple[str, ...] = ()
     """PIX work-arounds that may be switched on."""
+    old: bool = False
+    """The message has waited long enough for delay_dotcrlf among them."""
     discarded: frozenset[str] = frozenset()
     """EHLO keywords that are not seen."""
     queue_id: str = ""
@@ -111,18 +113,21 @@ class Opening(Channel):
         if words and self.hello.detect_loops and words[0].lower() == options.own_name.lower():
             self._log.warning(self._program, f"host {peer.relay} greeted me with my own hostname {options.own_name}")
         extended = options.always_ehlo or any(word.upper() == "ESMTP" for word in words)
-        workarounds = self.hello.workarounds
-        if workarounds and _is_pix(reply):
-            names = " ".join(workarounds)
-            text = f"{self.hello.queue_id}: enabling PIX workarounds: {names} for {peer.relay}"
-            self._log.info(self._program, text)
-            self._delay_dot = "delay_dotcrlf" in workarounds
-            if "disable_esmtp" in workarounds:
-                extended = False
+        if self.hello.workarounds and _is_pix(reply) and "disable_esmtp" in self._work_around():
+            extended = False
         if extended and not options.never_ehlo:
             self._say_ehlo()
         else:
             self._say_helo()
+
+    def _work_around(self) -> list[str]:
+        hello = self.hello
+        words = [word for word in hello.workarounds if hello.old or word != "delay_dotcrlf"]
+        if words:
+            text = f"{hello.queue_id}: enabling PIX workarounds: {' '.join(words)} for {self.peer.relay}"
+            self._log.info(self._program, text)
+        self._delay_dot = "delay_dotcrlf" in words
+        return words
 
     def _say_ehlo(self) -> None:
         verb, stage = (b"LHLO", stages.LHLO) if self._options.lmtp else (b"EHLO", stages.EHLO)
@@ -163,7 +168,7 @@ class Opening(Channel):
             self._leave(Verdict(dsn, f"mail for {self.hello.nexthop} loops back to myself", site=True))
             return
         if self.secure is not None:
-            self.secure.remember(self._connection)
+            self.secure.remember(self.tls_connection)
             self._after_tls()
         elif self.hello.policy.wanted and self.features.starttls:
             name = words[0] if words else ""
@@ -198,7 +203,7 @@ class Opening(Channel):
     # --- TLS
 
     @property
-    def _connection(self) -> SSL.Connection:
+    def tls_connection(self) -> SSL.Connection:
         return self.transport.getHandle()  # type: ignore[union-attr]
 
     def _starttls_answered(self, reply: Reply, name: str) -> None:
@@ -225,7 +230,7 @@ class Opening(Channel):
     def handshakeCompleted(self) -> None:
         handshake = self.hello.handshake
         assert handshake is not None
-        problem = handshake.judge(self._connection)
+        problem = handshake.judge(self.tls_connection)
         self.secure = handshake
         if problem:
             self._leave(Verdict("4.7.5", problem, site=True))

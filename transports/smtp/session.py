@@ -98,11 +98,6 @@ class Session(Opening):
         """Keep the session open for so long."""
         self._set_timer(seconds)
 
-    def tell_reuse(self) -> None:
-        """The session goes on with another message."""
-        if self.secure is not None:
-            self.secure.summarize(self._connection, "reused")
-
     # --- a transaction
 
     def deliver(self, transaction: Transaction) -> Deferred[Outcome]:

@@ -138,6 +138,11 @@ class Policies:
         self.standard = self._from_main_cf()
         """What holds where the table says nothing."""
 
+    @property
+    def constant(self) -> bool:
+        """There is no table."""
+        return self._table is None
+
     # --- main.cf
 
     def _from_main_cf(self) -> Policy:

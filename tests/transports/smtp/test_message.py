@@ -306,6 +306,12 @@ def test_replies_that_a_table_changes() -> None:
     assert "SIZE" not in host.commands[1]
 
 
+def test_many_replies_that_a_table_looks_at() -> None:
+    world, host = world_with_host(smtp_reply_filter="inline:{ {none=250 x} }")
+    results = world.send("x.test", *[f"a{number}@x.test" for number in range(1500)])
+    assert {result.status for result in results} == {SENT} and len(host.messages) == 1
+
+
 def test_replies_that_a_table_spoils() -> None:
     world, host = world_with_host(smtp_reply_filter="inline:{ {354 go ahead = rubbish} }")
     (result,) = world.send("x.test")
