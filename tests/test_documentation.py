@@ -23,6 +23,7 @@ from gateway.notices.templates import BUILT_IN
 from gateway.policy.registry import RESTRICTIONS
 from gateway.tables import table_types
 from tests.gateway.tables.support import Bench
+from transports.fax import service as fax_service
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "man").iterdir())
@@ -32,6 +33,7 @@ NO_PARAMETERS = re.compile(
     r"(?:permit|reject|defer|check|warn)_\w+|\w+_template|[0-9a-z]+_(?:table|cf)|queue_(?:name|id)|"
     r"(?:arrival_time|message_size|forced_expire|delay_reason|process_limit|folds_case|whole_keys|holiday_table)|"
     r"(?:client|sasl|original|null)_\w+|(?:batch|bulk|urgent)_(?:wait|size|grade)|(?:delay_warning_time|maximal_queue_lifetime)_\w+|fax_numbers|"
+    rf"{'|'.join(fax_service.ATTRIBUTES)}|fax_mailboxes|"
     r"(?:reverse_client_hostname|header_checks|master_cf|main_cf)|\w*_test_?\w*"
 )
 """Words that look like parameters: restrictions, templates, keys of JSON, macros of pipe, names of files."""
@@ -253,3 +255,11 @@ def test_its_excerpts_stand_in_the_examples() -> None:
 def test_scripts_have_no_mistake_that_a_shell_sees(script: str) -> None:
     shell = (ROOT / script).read_text().partition("\n")[0].rpartition("/")[2].removeprefix("env ")
     assert subprocess.run([shell, "-n", ROOT / script]).returncode == 0
+
+
+# --- fax --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attribute", sorted(fax_service.ATTRIBUTES))
+def test_the_page_on_fax_has_all_attributes(attribute: str) -> None:
+    assert re.search(rf"(?<![a-z_]){attribute}=", text_of("mailgateway-fax.8"))
