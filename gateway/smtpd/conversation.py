@@ -35,6 +35,7 @@ from gateway.smtpd.transcript import CLASSES, Transcript
 LAST, LIMITED, BEFORE_TLS = 1, 2, 4
 """Of a command: nothing may be sent behind it without waiting; too many are junk; allowed before STARTTLS."""
 
+_LONGEST_LINE = 2048
 _HEADER = re.compile(r"[!-9;-~]+:")
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 92: "\\\\"}
 
@@ -107,10 +108,11 @@ class Conversation:
         if self._transcript is not None:
             self._transcript.said(text)
         if text.isascii() and text.isprintable():
-            self.channel.write(text.encode("ascii") + b"\r\n")
+            self.channel.write(text[:_LONGEST_LINE].encode("ascii") + b"\r\n")
         else:
             unsafe = UNSAFE if options.smtputf8 else UNSAFE_ASCII
-            self.channel.write("\r\n".join([unsafe.sub("?", line) for line in text.split("\n")]).encode() + b"\r\n")
+            lines = [unsafe.sub("?", line)[:_LONGEST_LINE] for line in text.split("\n")]
+            self.channel.write("\r\n".join(lines).encode() + b"\r\n")
         if text.startswith(("421", "521")):
             self.hangup = True
 

@@ -122,7 +122,7 @@ class _Connection(Protocol):
     def ask(self, question: bytes) -> defer.Deferred[bytes]:
         assert self._waiting is None
         self.asked += 1
-        self._waiting = defer.Deferred(lambda _: self.close())
+        self._waiting = defer.Deferred(lambda _: self._give_up())
         self.transport.write(question)  # type: ignore[union-attr]
         return self._waiting
 
@@ -145,6 +145,11 @@ class _Connection(Protocol):
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
         self.lost = True
         self._fail(reason)
+
+    def _give_up(self) -> None:
+        """Nobody waits any longer."""
+        self._waiting = None
+        self.close()
 
     def close(self) -> None:
         if not self.lost:

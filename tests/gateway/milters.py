@@ -34,9 +34,11 @@ class FakeMilter:
         self.agreement = struct.pack("!III", version, actions, options) + symbols
         self.options = options
         self.heard, self.macros, self.sessions = [], {}, 0
+        self.transport = None
         self._buffer = b""
 
     def take(self, data, transport):
+        self.transport = transport
         self._buffer += data
         while len(self._buffer) >= 4:
             length = int.from_bytes(self._buffer[:4], "big")

@@ -1,9 +1,9 @@
 """The dialogue with one milter about one SMTP session; the Sendmail milter protocol.
 
 A Milter is asked event by event and answers with a Verdict, None meaning that mail may go on.  What goes wrong with it
-(it is not there, hangs up, says what it may not, is silent for too long) is one warning in the log; from then on
-milter_default_action is its answer to everything.  A refusal of the connection or of HELO holds for the whole session,
-ACCEPT for what it was said about: the session, or the message.
+(it is not there, hangs up, says what it may not or more than it may, is silent for too long or does not come to an
+end) is one warning in the log; from then on milter_default_action is its answer to everything.  A refusal of the
+connection or of HELO holds for the whole session, ACCEPT for what it was said about: the session, or the message.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import enum
 import errno
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import NamedTuple
 
 from twisted.internet import defer
@@ -27,6 +28,13 @@ from gateway.tables.requests import Network, NoAnswer, connect_to
 
 MOST_WAITING = 1 << 20
 """Bytes of a milter's answers that wait to be looked at."""
+MOST_PACKETS = 10_000
+"""That one event may be answered with, changes and signs of life together."""
+MOST_CHANGED = 1 << 20
+"""Bytes of changes that one message may get beside a new body."""
+PATIENCE = 12.0
+"""Times milter_content_timeout for an answer that is announced again and again."""
+_OVERHEAD = 100
 
 _REPLY = re.compile(rb"[45]\d\d(?:[ -]|\Z)")
 _CLOSED = "Application error"
@@ -72,7 +80,7 @@ class _Line(Protocol):
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._packets: list[Answer] = []
+        self._packets: deque[Answer] = deque()
         self._size = 0
         self._waiting: defer.Deferred[Answer] | None = None
         self._problem = ""
@@ -81,8 +89,8 @@ class _Line(Protocol):
     def next(self) -> defer.Deferred[Answer]:
         """The next packet; fails with _Broken."""
         if self._packets:
-            answer = self._packets.pop(0)
-            self._size -= len(answer[1])
+            answer = self._packets.popleft()
+            self._size -= len(answer[1]) + _OVERHEAD
             return defer.succeed(answer)
         if self.lost:
             return defer.fail(_Broken(self._problem or _CLOSED))
@@ -119,7 +127,7 @@ class _Line(Protocol):
             waiting.callback(answer)
             return
         self._packets.append(answer)
-        self._size += len(answer[1])
+        self._size += len(answer[1]) + _OVERHEAD
         if self._size > MOST_WAITING:
             self.close("says more than it was asked for")
 
@@ -212,22 +220,28 @@ class Milter:
         """A piece of the body with CRLF line ends, not longer than protocol.CHUNK."""
         return await self._content(protocol.BODY, chunk, macro)
 
-    async def end(self, macro: Callable[[str], str], changes: list[Answer]) -> Verdict | None:
-        """The end of the message.  What the milter wants changed is added to ``changes``."""
+    async def end(self, macro: Callable[[str], str], changes: list[Answer], most: int) -> Verdict | None:
+        """The end of the message.  What the milter wants changed is added to ``changes``; ``most``: bytes of a new
+        body."""
         if self._sticky is not None:
             return self._sticky
         if self.silent or self._line is None:
             return None
         self._line.send(self._macros(protocol.END, macro) + protocol.packet(protocol.END))
         self._in_message = False
+        room = most + MOST_CHANGED
         try:
-            while True:
-                answer, said = await self._answer(protocol.END, self.config.content_timeout)
+            async for answer, said in self._answers(protocol.END, self.config.content_timeout):
                 if answer not in protocol.MODIFICATIONS:
                     return self._meaning(protocol.END, answer, said)
+                room -= len(said)
+                if room < 0:
+                    raise self._broken("changes more of a message than it may")
                 changes.append((answer, said))
         except _Broken as problem:
+            changes.clear()
             return self._failed(str(problem))
+        raise AssertionError("answers end with an error only")
 
     def abort(self) -> None:
         """The message, if there is one, is over."""
@@ -278,11 +292,19 @@ class Milter:
         return protocol.macros(command, {name: value for name in names if (value := macro(name))})
 
     async def _answer(self, command: bytes, timeout: float) -> Answer:
-        line = self._line
+        async for answer in self._answers(command, timeout):
+            return answer
+        raise AssertionError("answers end with an error only")
+
+    async def _answers(self, command: bytes, timeout: float) -> AsyncIterator[Answer]:
+        """What the milter says to an event, but for signs of life.  ``timeout``: for each packet."""
+        line, reactor = self._line, self._network.reactor
         assert line is not None
-        while True:
+        until = reactor.seconds() + PATIENCE * timeout
+        for _ in range(MOST_PACKETS):
+            left = min(timeout, until - reactor.seconds())
             try:
-                answer = await line.next().addTimeout(timeout, self._network.reactor)
+                answer = await line.next().addTimeout(max(0.0, left), reactor)
             except defer.TimeoutError:
                 timed_out = os.strerror(errno.ETIMEDOUT)
                 raise self._broken(self._cannot_read(command, timed_out)) from None
@@ -290,7 +312,8 @@ class Milter:
                 text = str(problem)
                 raise self._broken(self._cannot_read(command, text) if text == _CLOSED else text) from None
             if answer[0] != protocol.PROGRESS:
-                return answer
+                yield answer
+        raise self._broken(f"says too much to SMFIC_{protocol.NAMES[command]}")
 
     @staticmethod
     def _cannot_read(command: bytes, why: str) -> str:

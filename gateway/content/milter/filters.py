@@ -30,6 +30,7 @@ class Filters:
 
     def __init__(self, settings: Settings, tables: Tables, network: Network, log: Log) -> None:
         self._host = settings.text("myhostname")
+        self._size_limit = settings.number("message_size_limit")
         self._milters = config.milters(settings, "non_smtpd_milters")
         self._values = config.MacroValues.of(settings)
         self._internal = frozenset(settings.words("internal_mail_filter_classes"))
@@ -54,7 +55,9 @@ class Filters:
         verdict: Verdict | None = None
         if chain is None:
             chain = Chain(self._milters, self._values, lambda name: "", self._network, self._log, PROGRAM)
-        inspection = Inspection(chain, intake, draft, self._log, self._header_check(intake), ours=ours)
+        inspection = Inspection(
+            chain, intake, draft, self._log, self._header_check(intake), ours=ours, size_limit=self._size_limit
+        )
         try:
             if options.chain is None:
                 chain.with_facts(_facts(intake))

@@ -54,10 +54,19 @@ class Subject(Protocol):
 
 class Inspection:
     """Of one message.  ``header_check``: None = there are no milter_header_checks.  ``ours``: its first Received field
-    is of our making.  ``new_recipients`` has, in the end, the addresses that milters added."""
+    is of our making.  ``size_limit``: of a new body, 0 = any size.  ``new_recipients`` has, in the end, the addresses
+    that milters added."""
 
     def __init__(
-        self, chain: Chain, subject: Subject, draft: Draft, log: Log, header_check: HeaderCheck | None, *, ours: bool
+        self,
+        chain: Chain,
+        subject: Subject,
+        draft: Draft,
+        log: Log,
+        header_check: HeaderCheck | None,
+        *,
+        ours: bool,
+        size_limit: int = 0,
     ) -> None:
         self.new_recipients: list[str] = []
         self._chain = chain
@@ -66,6 +75,7 @@ class Inspection:
         self._log = log
         self._check = header_check
         self._ours = ours
+        self._most = size_limit or 1 << 30
 
     async def run(self, before: Verdict | None = None) -> None:
         """``before``: what was said of the envelope already.  Raises Rejected, SpoolError, TableError."""
@@ -118,7 +128,7 @@ class Inspection:
         if milter.silent:
             return None
         changes: list[tuple[bytes, bytes]] = []
-        verdict = await milter.end(macro, changes)
+        verdict = await milter.end(macro, changes, self._most)
         if changes and (verdict is None or verdict is HOLD):
             held = await _Changes(self, milter, header, body_at, raw).apply(changes)
             verdict = HOLD if held else verdict

@@ -5,12 +5,15 @@ from __future__ import annotations
 import struct
 
 import pytest
+from twisted.internet.defer import Deferred
 
-from gateway.content.milter import protocol
+from gateway.config import Settings
+from gateway.content.milter import client, config, protocol
 from gateway.content.milter.filters import Filters
 from gateway.content.milter.header import Header, line
 from gateway.content.options import INTERNAL, IntakeOptions
 from gateway.interfaces import Rejected
+from gateway.log import MemoryLog
 from gateway.tables.requests import Reach
 from tests.gateway.content.support import NOW, Way
 from tests.gateway.milters import FakeMilter, Reactor
@@ -142,6 +145,50 @@ def test_a_large_body_comes_in_pieces():
     pieces = milter.data(protocol.BODY)
     assert max(map(len, pieces)) <= protocol.CHUNK
     assert b"".join(pieces) == b"Hello\r\nthere\r\n" + body.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("answers", "why"),
+    [
+        ([(protocol.PROGRESS, b"")] * 20, "says too much to SMFIC_BODYEOB"),
+        ([(protocol.ADD_HEADER, strings(b"X", b"y"))] * 20, "says too much to SMFIC_BODYEOB"),
+        ([(protocol.ADD_HEADER, strings(b"X", b"y" * 4000))] * 2, "changes more of a message than it may"),
+        ([(protocol.REPLACE_BODY, b"y" * 4000)] * 2, "changes more of a message than it may"),
+    ],
+)
+def test_one_that_does_not_come_to_an_end(answers, why, monkeypatch):
+    monkeypatch.setattr(client, "MOST_PACKETS", 20)
+    monkeypatch.setattr(client, "MOST_CHANGED", 1000)
+    taken = way(FakeMilter({protocol.END: [*answers, CONTINUE]}), message_size_limit="4000")
+    with pytest.raises(Rejected):
+        taken.receive(MESSAGE)
+    assert why in taken.log.text and not taken.spool.stored
+
+
+def test_one_that_talks_without_being_asked():
+    fake, reactor = FakeMilter(), Reactor()
+    reactor.milters = {8000: fake}
+    (configured,) = config.milters(Settings({"non_smtpd_milters": "inet:127.0.0.1:8000"}), "non_smtpd_milters")
+    milter = client.Milter(configured, Reach(reactor, None), MemoryLog(), "cleanup")
+    Deferred.fromCoroutine(milter.connect(b"", lambda name: ""))
+    for _ in range(11):
+        assert not fake.transport.disconnecting
+        fake.transport.protocol.dataReceived(protocol.packet(b"c") * 1000)
+    assert fake.transport.disconnecting, "thousands of empty packets are kept by nobody"
+
+
+def test_an_answer_that_is_announced_again_and_again():
+    fake, reactor, ended = FakeMilter({protocol.END: []}), Reactor(), []
+    reactor.milters = {8000: fake}
+    (configured,) = config.milters(Settings({"non_smtpd_milters": "inet:127.0.0.1:8000"}), "non_smtpd_milters")
+    milter = client.Milter(configured, Reach(reactor, None), MemoryLog(), "cleanup")
+    Deferred.fromCoroutine(milter.connect(b"", lambda name: ""))
+    Deferred.fromCoroutine(milter.end(lambda name: "", [], 1000)).addBoth(ended.append)
+    for _ in range(40):
+        assert ended == []
+        fake.transport.protocol.dataReceived(protocol.packet(protocol.PROGRESS))
+        reactor.advance(90)
+    assert ended == [client.TEMPFAILED]
 
 
 def test_a_header_without_bounds_is_refused():

@@ -236,6 +236,8 @@ def test_a_server_that_is_too_slow() -> None:
     rig.clock.advance(5)
     assert client.got() == DEFAULT + "\n"
     assert "problem talking to server 127.0.0.1:10031: Connection timed out" in rig.log.text
+    server.hang_up()
+    assert client.say("RCPT TO:<no@else.test>")[0].startswith("554 5.7.1 "), "that it has gone then troubles nobody"
 
 
 @pytest.mark.parametrize(
