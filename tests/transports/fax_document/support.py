@@ -16,6 +16,7 @@ from transports.fax.document import Part, Wish
 
 try:
     import pypdfium2
+    import weasyprint
 
     from transports.fax.document.drawing import Drawing
     from transports.fax.document.fonts import Fonts
@@ -73,6 +74,11 @@ def picture(form: str = "PNG", size: tuple[int, int] = (400, 200), colour: str =
     file = io.BytesIO()
     image.save(file, form, **facts)
     return file.getvalue()
+
+
+def pdf(markup: str = "<h1>Offer</h1>", **facts: object) -> bytes:
+    """A stranger's PDF."""
+    return bytes(weasyprint.HTML(string=markup, **facts).write_pdf())
 
 
 def ink(image: Image.Image) -> int:

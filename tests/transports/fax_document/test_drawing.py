@@ -8,22 +8,16 @@ import shutil
 import pikepdf
 import pypdfium2
 import pytest
-import weasyprint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageStat
 
-from tests.transports.fax_document.support import FONTS, draw, ink, mail, needs_devanagari, picture
+from tests.transports.fax_document.support import FONTS, draw, ink, mail, needs_devanagari, pdf, picture
 from tests.transports.fax_document.test_parts import PIECES
 from transports.fax.document import Cover, Unrenderable
 
 SYMBOL = "\U000118a0"
 """Warang Citi, for which nobody has a font."""
-
-
-def pdf(markup: str = "<h1>Offer</h1>", **facts: object) -> bytes:
-    """A stranger's PDF."""
-    return bytes(weasyprint.HTML(string=markup, **facts).write_pdf())
 
 
 def with_file(data: bytes, kind: str, name: str):

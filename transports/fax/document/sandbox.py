@@ -18,6 +18,8 @@ from pathlib import Path
 
 PROCESSES = 64
 """That may run beside those that the user has already: LibreOffice takes some twenty threads."""
+POLITENESS = 10
+"""So much the worker stands back behind those who talk to clients."""
 OFFICE_MEMORY = 4
 """LibreOffice reserves several times the addresses that it uses."""
 
@@ -52,6 +54,7 @@ def limit(*, seconds: int, memory: int, file_size: int) -> None:
         if most != resource.RLIM_INFINITY:
             soft, hard = min(soft, most), min(hard, most)
         resource.setrlimit(what, (soft, hard))
+    os.nice(POLITENESS)
 
 
 def leave_network() -> bool:

@@ -41,7 +41,7 @@ class Wish:
     max_bytes: int = 50_000_000
     """Of the message, of each file that is made of it, and of what is unpacked from a part of it."""
     seconds: int = 60
-    """Of processor time.  By the clock it may be four times as much."""
+    """Of processor time.  By the clock it may be ten times as much."""
     memory: int = 1_500_000_000
     """Bytes of address space."""
     pictures: bool = False
