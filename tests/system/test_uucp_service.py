@@ -196,16 +196,49 @@ def test_a_job_that_grew_old_or_was_removed_comes_back(world):
     assert sites.jobs("near") == [] and gateway.queue() == []
 
 
-def test_jobs_are_remembered_over_a_crash(world):
+HOLD = """\
+#!/bin/sh
+stop() { if [ -e HOLD/$1 ]; then touch HOLD/at-$1; while [ -e HOLD/$1 ]; do sleep 0.05; done; fi; }
+stop before; /usr/bin/uux "$@"; status=$?; stop after
+exit $status
+"""
+
+
+def test_a_crash_before_and_after_uux_loses_nothing(world, folder):
     gateway, sites, sink = world("follow=1s")
+    hold = folder / "hold"
+    hold.mkdir()
+    (hold / "uux").write_text(HOLD.replace("HOLD", str(hold)))
+    (hold / "uustat").symlink_to("/usr/bin/uustat")
+    for path in (hold, hold / "uux"):
+        path.chmod(0o755)
+        shutil.chown(path, "uucp", "uucp")
+    gateway.replace("master.cf", UUX, f"argv={hold}/uux ")
+    gateway.run("reload", check=True)
+    gateway.wait_for("reload finished")
+
+    def killed(stage):
+        (hold / stage).touch()
+        gateway.send(f"{stage}@some.domain", "Subject: x\n\n" + ("y" * 70 + "\n") * 5000, "ann@b.example")
+        poll((hold / f"at-{stage}").exists, gateway.last_words)
+        gateway.kill()
+        (hold / stage).unlink()
+
+    killed("before")
+    gateway.start()
     send_and_ask_for_success(gateway)
-    job = gateway.wait_for(r"queued as (far\.N\w+)")[1]
-    sink.wait(1)
-    gateway.kill()
+    wait_until_handed_over(gateway, 2)
+    killed("after")
+    jobs = re.findall(r"rmail (\w+)@some.domain \(sending (\d+)", "\n".join(sites.jobs("near")))
+    # What was being handed over when the gateway was killed may come twice; no job is cut off.
+    assert {name for name, _ in jobs} == {"before", "u1", "after"}
+    assert all(int(size) > 355_000 for name, size in jobs if name != "u1")
     sites.call("near", "far")
     gateway.start()
-    gateway.wait_for(rf"job {job} was sent to far")
-    # What was being delivered when the gateway was killed may come a second time.
+    gateway.wait_for("job .* was sent to far")
+    wait_until_handed_over(gateway, 1)
+    assert [re.findall(r"rmail (\w+)@", job) for job in sites.jobs("near")] == [["after"]]
+    # Notices, too, may come a second time.
     poll(lambda: any("was sent to far" in " ".join(one.data.decode().split()) for one in sink.received), "no notice")
 
 

@@ -21,7 +21,7 @@ from gateway.compression import KINDS, unpacked
 from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport
 from gateway.log import MemoryLog
-from tests.transports.support import Contents, request
+from tests.transports.support import Bytes, Contents, request
 from tests.transports.test_uucp_attachments import message
 from transports.process import Runner
 from transports.programs import Guards
@@ -257,6 +257,26 @@ async def test_a_batch_however_it_is_packed(kind: str, runner: Runner, anybodys:
     world = World(runner, anybodys, "command=rsmtp", f"packing={kind}")
     await world.deliver("u@b")
     assert unpacked(io.BytesIO(world.input())).read().endswith(MESSAGE.replace(b".. dot", b"... dot") + b".\nQUIT\n")
+
+
+@pytest.mark.parametrize("command", ["rmail", "rsmtp"])
+@ensureDeferred
+async def test_a_message_that_cannot_be_read(command: str, runner: Runner, anybodys: Path) -> None:
+    world = World(runner, anybodys, f"command={command}")
+
+    class Broken(Bytes):
+        def read(self, count: int = -1) -> bytes:
+            raise OSError("disk trouble")
+
+    async def content(id: str, where: str = "") -> Any:
+        return Broken(MESSAGE)
+
+    world.contents.content = content  # type: ignore[method-assign]
+    sent = [Deferred.fromCoroutine(world.deliver(f"u{number}@b")) for number in range(3)]
+    for each in sent:
+        with pytest.raises(OSError, match="disk trouble"):
+            await each
+    assert not (anybodys / "1").exists()  # uux was not started
 
 
 @ensureDeferred

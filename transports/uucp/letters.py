@@ -1,11 +1,12 @@
 """What stands in a job: one message for rmail, or several as batched SMTP.
 
 ``Letter`` is a message on its way to one neighbour; ``rmail_input`` and ``batch_input`` give the bytes for uux's
-standard input, which ``packed_file`` packs, ``grade_of`` the job's grade.
+standard input, of which ``input_file`` makes a file, ``grade_of`` the job's grade.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,6 @@ from spool.interfaces import Content
 from transports import message
 from transports.uucp.addressing import bang_sender
 from transports.uucp.service import Grades, UucpService
-
-IN_MEMORY = 1_000_000
 
 _DOTTED = message.Form(stuff_dots=True)
 _URGENT = frozenset(("urgent", "high", "1", "special-delivery", "first-class"))
@@ -66,9 +65,9 @@ def batch_input(service: UucpService, letters: Sequence[Letter]) -> Iterator[byt
     yield b"QUIT\n"
 
 
-def packed_file(blocks: Iterable[bytes], kind: str) -> IO[bytes]:
-    """For a thread: packing well takes a while."""
-    file = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+def input_file(blocks: Iterable[bytes], kind: str, small: bool) -> IO[bytes]:
+    """The blocks, packed, as a file; if it is ``small`` in memory."""
+    file: IO[bytes] = open(os.memfd_create("mail"), "w+b") if small else tempfile.TemporaryFile()  # noqa: SIM115
     try:
         for block in packed(blocks, kind):
             file.write(block)

@@ -15,7 +15,6 @@ import shlex
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,14 @@ from transports.uucp.addressing import Hop
 from transports.uucp.attachments import Notes, Reduced, reduce_content
 from transports.uucp.guard import UuxGuard
 from transports.uucp.jobs import Jobs
-from transports.uucp.letters import Letter, batch_input, grade_of, packed_file, rmail_input
+from transports.uucp.letters import Letter, batch_input, grade_of, input_file, rmail_input
 from transports.uucp.limits import too_large
 from transports.uucp.service import UucpService
 from transports.uucp.shelf import key_of
 from transports.verdict import Verdict, judge
 
-BLOCK = 65536
+SMALL = 1_000_000
+"""Bytes of a job's data that are held in memory."""
 MOST_IN_BATCH = 200
 CALL_AFTER = 3.0
 """Seconds between queueing and a call, in which more may be queued."""
@@ -167,7 +167,8 @@ class UucpTransport:
             blocks = batch_input(service, letters)
         else:
             blocks = rmail_input(service, letters[0], time_of_day(self._clock))
-        outcome = await self._run(argv, blocks)
+        size = sum(letter.content.size for letter in letters)
+        outcome = await self._run(argv, blocks, size)
         verdict = self._guard.judge(outcome, judge(outcome, argv[0]))
         if verdict.status == SENT:
             await self._guard.settle()
@@ -184,15 +185,20 @@ class UucpTransport:
             self._call_soon(hop.site)
         return result
 
-    async def _run(self, argv: list[str], blocks: Iterator[bytes]) -> Outcome:
-        pipe, packing = self._service.pipe, self._service.packing
-        command = Command(
-            argv, pipe.identity, pipe.environment, pipe.base, pipe.directory, pipe.chroot, blocks, pipe.time_limit
-        )
-        if packing == "none":
-            return await self._runner.run(command)
-        with await self.jobs.in_thread(packed_file, blocks, packing) as file:
-            return await self._runner.run(replace(command, stdin=iter(partial(file.read, BLOCK), b"")))
+    async def _run(self, argv: list[str], blocks: Iterator[bytes], size: int) -> Outcome:
+        """uux reads a file, which is whole: if we are killed, it cannot take this for the end of the message."""
+        pipe, packing, small = self._service.pipe, self._service.packing, size <= SMALL
+        if small and packing == "none":
+            file = input_file(blocks, packing, small)
+        else:  # it takes a while
+            file = await self.jobs.in_thread(input_file, blocks, packing, small)
+        with file:
+            return await self._runner.run(
+                Command(
+                    argv, pipe.identity, pipe.environment, pipe.base, pipe.directory, pipe.chroot,
+                    time_limit=pipe.time_limit, file=file,
+                )
+            )
 
     def _argv(self, letters: Sequence[Letter], hop: Hop, grade: str) -> list[str] | Refusal:
         service, first = self._service, letters[0].request
