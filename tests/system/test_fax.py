@@ -1,17 +1,13 @@
-"""Mail to fax: the example fax with a real faxmail and a real HylaFAX server, and once with two software modems."""
+"""Mail to fax by the classic recipe: the example fax with a real faxmail and a real HylaFAX server."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.system.fax import FaxServer
-from tests.system.gateway import CHECKOUT, environment, poll
+from tests.system.gateway import poll
 
 pytestmark = [
     pytest.mark.system,
@@ -106,62 +102,3 @@ def test_a_fax_server_that_is_down_defers_the_mail(gateway, server):
     gateway.run("postqueue", "-f", check=True)
     gateway.wait_until_empty()
     assert [job["external"] for job in server.jobs().values()] == ["5551234"]
-
-
-RIG = CHECKOUT.parent / "shared" / "rigs" / "fax_line.py"
-
-
-@pytest.mark.skipif(not RIG.exists(), reason="the rig with the software modems is not here")
-@pytest.mark.programs("iaxmodem", package="iaxmodem")
-@pytest.mark.programs("gs", package="ghostscript")
-def test_a_page_arrives_at_the_other_end_of_the_line(make_gateway, folder):
-    line = folder / "line"
-    rig = subprocess.Popen(
-        ["/usr/bin/python3", RIG, line], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment(),
-        start_new_session=True,
-    )
-    try:
-        ready = rig.stdout.readline().decode()
-        if not ready.startswith("READY"):
-            pytest.skip("the fax line is in use by somebody else")
-        gateway = make_gateway("fax")
-        gateway.start()
-        gateway.send("200@fax.your.domain", TEXT, "joe@x.example")
-        gateway.wait_for(r"to=<200@fax\.your\.domain>, relay=fax, .*status=sent \(.*request id is 1 ")
-        _dial(line)
-        done = line / "spool" / "doneq" / "q1"
-        poll(done.exists, lambda: _state_of(line), 120)
-        fields = dict(one.split(":", 1) for one in done.read_text().splitlines() if ":" in one)
-        assert (fields["state"], fields["npages"], fields["totpages"], fields["status"]) == ("7", "1", "1", "")
-        (page,) = poll(lambda: list((line / "spool" / "recvq").glob("fax*.tif")), "the page")
-        assert page.read_bytes()[:2] in (b"II", b"MM") and page.stat().st_size > 1000
-    finally:
-        os.kill(rig.pid, signal.SIGTERM)
-        rig.wait(30)
-
-
-def _dial(line: Path) -> None:
-    """Wait until the job is on its way.  Now and then faxq misses that a modem is ready when both start together;
-    it is told once more then."""
-    spool = line / "spool"
-    for _ in range(6):
-        try:
-            poll(lambda: not _is_waiting(spool / "sendq" / "q1"), "the call", 10)
-            return
-        except AssertionError:
-            for state in ("busy", "ready"):
-                subprocess.run(["faxstate", "-q", spool, "-s", state, "ttyIAX0"], check=True, env=environment())
-
-
-def _is_waiting(job: Path) -> bool:
-    try:
-        return "\nstate:5\n" in job.read_text()
-    except FileNotFoundError:  # done already
-        return False
-
-
-def _state_of(line: Path) -> str:
-    """What the line's programs say of themselves."""
-    said = [*line.glob("*.log"), *(line / "spool" / "sendq").glob("q*"), *(line / "spool" / "status").iterdir()]
-    said += (path for path in (line / "spool" / "log").iterdir() if path.is_file())
-    return "the fax is sent\n" + "\n".join(f"{one}: {one.read_text(errors='replace')[-1500:]}" for one in said)
