@@ -17,6 +17,8 @@ from functools import cache
 
 TOLERATED = 20
 """One letter in so many may be shown by its number."""
+_COLOURS_OF_SKIN = dict.fromkeys(range(0x1F3FB, 0x1F400))
+"""Of emoji: a fax has none, and what is left of them is a blot."""
 _FORMATS = (b"TrueType", b"CFF")
 _SYSTEM_FONTS = 0
 
@@ -77,6 +79,7 @@ class Fonts:
         """See the module's docstring."""
         if text.isascii() and text.isprintable():
             return text
+        text = text.translate(_COLOURS_OF_SKIN)
         lacking = [letter for letter in set(text) if not self._can_draw(letter)]
         if not lacking:
             return text

@@ -54,7 +54,7 @@ blockquote { border-left: 1pt solid #000; margin: 0 0 0 2mm !important; padding-
 .mail-heading td { padding: 0 }
 """
 _HEADER_STYLE = """
-section { break-after: page; font: 8pt "DejaVu Sans", sans-serif; white-space: nowrap; overflow: hidden }
+section { break-after: page; font: 8pt "DejaVu Sans", sans-serif; white-space: pre; overflow: hidden }
 section:last-child { break-after: auto }
 """
 
