@@ -6,7 +6,7 @@ Whatever is wrong raises ConfigError with the service's name and line.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gateway.config import ConfigError, Service
 
@@ -17,17 +17,23 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 class Attributes:
-    """``known``: all names that there are."""
+    """``given``: values by name."""
 
-    def __init__(self, service: Service, known: Collection[str]) -> None:
+    def __init__(self, service: Service, given: Mapping[str, str]) -> None:
         self._service = service
-        self.given: dict[str, str] = {}
+        self.given = dict(given)
+
+    @classmethod
+    def of(cls, service: Service, known: Collection[str]) -> Attributes:
+        """All words of the service.  ``known``: the names that there are."""
+        found = cls(service, {})
         for word in service.arguments:
             name, equals, value = word.partition("=")
             if not equals or name not in known:
                 takes = " ".join(f"{one}=" for one in sorted(known))
-                raise self.wrong(f'unknown attribute "{word}"', f"it takes {takes}")
-            self.given[name] = value
+                raise found.wrong(f'unknown attribute "{word}"', f"it takes {takes}")
+            found.given[name] = value
+        return found
 
     def wrong(self, what: str, mend: str) -> ConfigError:
         service = self._service
@@ -57,11 +63,13 @@ class Attributes:
 
     def amount(self, name: str, default: int = 0) -> int:
         """50000, 50k, 10M, 1G."""
-        if name not in self.given:
-            return default
-        match = _AMOUNT.match(self.given[name])
+        return self.amount_of(name, self.given[name]) if name in self.given else default
+
+    def amount_of(self, name: str, text: str) -> int:
+        """The same of a part of the value."""
+        match = _AMOUNT.match(text)
         if match is None:
-            raise self.wrong(f"{name}={self.given[name]} is no number", "write 50000, 50k, 10M or 1G")
+            raise self.wrong(f"{name}={text} is no number", "write 50000, 50k, 10M or 1G")
         return int(match[1]) * _UNITS[match[2]]
 
     def money(self, name: str, default: float = 0.0) -> float:

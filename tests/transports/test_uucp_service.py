@@ -106,7 +106,7 @@ def test_without_a_command_line() -> None:
     (["nonsense=1"], 'unknown attribute "nonsense=1"'),
     (["grade=NN"], '"NN" is no grade'),
     (["grades=10k"], '"" is no grade'),
-    (["daily=much"], "daily=much is no number of bytes"),
+    (["daily=much"], "daily=much is no number"),
     (["lifetime=x"], "lifetime=x is no time"),
     (["call=maybe"], "call=maybe is not known"),
     (["retrieve=nowhere"], "retrieve=nowhere is no address"),

@@ -88,7 +88,7 @@ class FaxService:
 
     @classmethod
     def from_service(cls, service: Service, settings: Settings) -> FaxService:
-        given = Attributes(service, ATTRIBUTES)
+        given = Attributes.of(service, ATTRIBUTES)
         provider = given.choice("provider", ("hylafax", "phaxio"))
         user = given.needed("user", "name the account whose rights documents are drawn with")
         host, port = _host(given)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.compression import KINDS, NoLibrary, require
-from gateway.config import ConfigError, Service, Settings
+from gateway.config import Service, Settings
+from transports.attributes import Attributes
 from transports.macros import Template
 from transports.pipe import PipeService
 from transports.uucp.taylor import Taylor, config_of
@@ -37,11 +38,7 @@ ATTRIBUTES = frozenset({
 _COMMAND = re.compile(r"[A-Za-z0-9_.+-]+\Z")
 _ADDRESS = re.compile(r"[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+\Z")
 _GRADE = re.compile(r"[0-9A-Za-z]\Z")
-_AMOUNT = re.compile(r"([0-9]{1,15})([kMG]?)\Z")
-_UNITS = {"": 1, "k": 1000, "M": 1000**2, "G": 1000**3}
 _VALUED = frozenset({"-I", "-a", "-g", "-s", "-x", "--config", "--requestor", "--grade", "--status", "--debug"})
-
-Wrong = Callable[[str, str], ConfigError]
 
 
 @dataclass(slots=True, frozen=True)
@@ -115,69 +112,61 @@ class UucpService:
     def from_service(
         cls, service: Service, settings: Settings, own_environment: Mapping[str, str] = os.environ
     ) -> UucpService:
-        def wrong(what: str, mend: str) -> ConfigError:
-            return ConfigError(f"service {service.name}: {what}", mend, file=service.path, line=service.line)
-
-        given, rest = _own(service.arguments, wrong)
+        given, rest = _own(service)
+        wrong = given.wrong
         pipe = PipeService.from_service(dataclasses.replace(service, arguments=rest), settings, own_environment)
         options, command = _parts(pipe.argv)
-        command = given.get("command", command)
+        command = given.text("command", command)
         if not _COMMAND.match(command):
             raise wrong(f'"{command}" is no name of a command', "command= takes rmail, rsmtp, crsmtp and the like")
-        packing = given.get("packing", PACKING.get(command, "none"))
+        packing = given.text("packing", PACKING.get(command, "none"))
         if packing not in KINDS:
             raise wrong(f"packing={packing} is not known", f"use one of {', '.join(KINDS)}")
         try:
             require(packing)
         except NoLibrary as error:
             raise wrong(f"packing={packing} cannot be done here", str(error)) from None
-        call = given.get("call", "no")
-        if call not in ("yes", "no", "allowed"):
-            raise wrong(f"call={call} is not known", "use yes, no or allowed")
-        text_only = given.get("attachments") == "none"
-        addresses = given.get("addresses", "domain")
-        if addresses not in ("domain", "bang"):
-            raise wrong(f"addresses={addresses} is not known", "use domain or bang")
+        text_only = given.text("attachments") == "none"
         return cls(
             pipe=pipe,
             options=tuple(map(Template, options)),
             taylor=Taylor.read(config_of(pipe.argv)),
             command=command,
             packing=packing,
-            bang=addresses == "bang",
-            grades=_grades(given, wrong),
-            daily=_amount(given, "daily", 0, wrong),
-            queued=_amount(given, "queued", 0, wrong),
-            call=call,
-            uucico=given.get("uucico", UUCICO),
-            batch_wait=_seconds(given, "batch_wait", 0.0, wrong),
-            batch_size=_amount(given, "batch_size", 1_000_000, wrong),
-            attachments=1 if text_only else _amount(given, "attachments", 0, wrong),
+            bang=given.choice("addresses", ("domain", "bang")) == "bang",
+            grades=_grades(given),
+            daily=given.amount("daily"),
+            queued=given.amount("queued"),
+            call=given.choice("call", ("no", "yes", "allowed")),
+            uucico=given.text("uucico", UUCICO),
+            batch_wait=given.seconds("batch_wait"),
+            batch_size=given.amount("batch_size", 1_000_000),
+            attachments=1 if text_only else given.amount("attachments"),
             text_only=text_only,
-            asking=_asking(given.get("retrieve", ""), wrong),
-            kept=_seconds(given, "kept", 2_592_000.0, wrong),
+            asking=_asking(given),
+            kept=given.seconds("kept", 2_592_000.0),
             host=settings.text("myhostname"),
-            lifetime=_seconds(given, "lifetime", settings.seconds("maximal_queue_lifetime"), wrong),
+            lifetime=given.seconds("lifetime", settings.seconds("maximal_queue_lifetime")),
             warn_after=settings.seconds("delay_warning_time"),
-            follow=max(_seconds(given, "follow", 60.0, wrong), 1.0),
+            follow=max(given.seconds("follow", 60.0), 1.0),
         )
 
 
-def _own(words: list[str], wrong: Wrong) -> tuple[dict[str, str], list[str]]:
+def _own(service: Service) -> tuple[Attributes, list[str]]:
     """Our attributes, and what is left for pipe."""
-    given: dict[str, str] = {}
+    words, own = service.arguments, Attributes(service, {})
     rest: list[str] = [] if any(word.startswith("flags=") for word in words) else [f"flags={FLAGS}"]
     for at, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "argv" and equals:
-            return given, [*rest, *words[at:]]
+            return own, [*rest, *words[at:]]
         if name == "size" and equals:
-            rest.append(f"size={_amount({name: value}, name, 0, wrong)}")
+            rest.append(f"size={own.amount_of(name, value)}")
         elif not equals or name not in ATTRIBUTES:
             rest.append(word)  # pipe's, or nobody's: it says so
         else:
-            given[name] = value
-    return given, [*rest, "argv=", *CLASSIC]
+            own.given[name] = value
+    return own, [*rest, "argv=", *CLASSIC]
 
 
 def _parts(argv: list[str]) -> tuple[list[str], str]:
@@ -199,43 +188,26 @@ def _far_command(word: str) -> str:
     return word.rpartition("!")[2] or "rmail"
 
 
-def _asking(address: str, wrong: Wrong) -> str:
+def _asking(given: Attributes) -> str:
+    address = given.text("retrieve")
     if not address:
         return "Ask its postmaster to retrieve %s"
     if not _ADDRESS.match(address):
-        raise wrong(f"retrieve={address} is no address", "write retrieve=retrieve@this.host")
+        raise given.wrong(f"retrieve={address} is no address", "write retrieve=retrieve@this.host")
     return f"To get it, send a mail to {address} with the subject: retrieve %s"
 
 
-def _grades(given: Mapping[str, str], wrong: Wrong) -> Grades:
+def _grades(given: Attributes) -> Grades:
     """grade=N, bulk_grade=z, urgent_grade=A, grades=10k:C,200k:N (up to so many bytes)."""
     by_size = []
-    for part in given.get("grades", "").split(","):
+    for part in given.text("grades").split(","):
         if part:
             size, _, letter = part.partition(":")
-            by_size.append((_amount({"grades": size}, "grades", 0, wrong), letter))
+            by_size.append((given.amount_of("grades", size), letter))
     found = Grades(
-        given.get("grade", "N"), tuple(sorted(by_size)), given.get("bulk_grade", ""), given.get("urgent_grade", "")
+        given.text("grade", "N"), tuple(sorted(by_size)), given.text("bulk_grade"), given.text("urgent_grade")
     )
     for letter in (found.plain, found.bulk or "N", found.urgent or "N", *(letter for _, letter in by_size)):
         if not _GRADE.match(letter):
-            raise wrong(f'"{letter}" is no grade', "grades are 0–9, A–Z, a–z; smaller ones go first")
+            raise given.wrong(f'"{letter}" is no grade', "grades are 0–9, A–Z, a–z; smaller ones go first")
     return found
-
-
-def _amount(given: Mapping[str, str], name: str, default: int, wrong: Wrong) -> int:
-    if name not in given:
-        return default
-    match = _AMOUNT.match(given[name])
-    if match is None:
-        raise wrong(f"{name}={given[name]} is no number of bytes", "write 50000, 50k, 10M or 1G")
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _seconds(given: Mapping[str, str], name: str, default: float, wrong: Wrong) -> float:
-    if name not in given:
-        return default
-    match = re.fullmatch(r"([0-9]{1,9})([smhdw]?)", given[name])
-    if match is None:
-        raise wrong(f"{name}={given[name]} is no time", "write 30s, 10m, 2h or 5d")
-    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
