@@ -50,8 +50,9 @@ def original_to(recipient: str) -> bytes:
     return _line(f"X-Original-To: {quote(recipient)}") if recipient else b""
 
 
-def delivered_to(recipient: str) -> bytes:
-    return _line(f"Delivered-To: {quote(recipient)}")
+def delivered_to(recipient: str, *, quoted: bool = True) -> bytes:
+    """``quoted``: not so in what local(8) forwards."""
+    return _line(f"Delivered-To: {quote(recipient) if quoted else recipient}")
 
 
 def _line(text: str) -> bytes:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, Result
 from transports.process import Ending, Outcome
 
+NO_TEXT = "(description unavailable)"
+"""What notifications say of a failure without a text."""
+
 OK = 0
 EX_UNAVAILABLE = 69
 EX_TEMPFAIL = 75
@@ -54,7 +57,7 @@ class Verdict:
         """As a recipient's result.  ``sent``: the text of success; ``action``: what success is in a notification."""
         if self.status == SENT:
             return Result(SENT, self.dsn, sent, relay, connected, details={"action": action})
-        details = {"diagnostic_type": "x-unix", "diagnostic": self.diagnostic or self.reason}
+        details = {"diagnostic_type": "x-unix", "diagnostic": self.diagnostic or self.reason or NO_TEXT}
         return Result(self.status, self.dsn, self.reason, relay, connected, details=details)
 
 

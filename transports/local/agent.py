@@ -97,7 +97,7 @@ async def _switch(delivery: Delivery, place: Place) -> None:
             return
         place = replace(place, unmatched=unmatched)
     listed_for_another = bool(place.owner) and place.owner.lower() != place.user
-    if listed_for_another:
+    if listed_for_another or place.within == "include":
         indirect.add(delivery, place, quote(place.recipient))
     elif not (await forward.deliver(delivery, place) or await mailbox.deliver(delivery, place)):
         await unknown.deliver(delivery, place)

@@ -52,4 +52,4 @@ def _top(delivery: Delivery, delivered: str) -> bytes:
     config = delivery.config
     date = formatdate(time_of_day(delivery.tools.clock), localtime=True)
     lines = f"Received: by {config.hostname} ({config.mail_name})\n\tid %(id)s; {date}\n".encode()
-    return lines + (delivered_to(delivered.lower()) if "forward" in config.delivered_in else b"")
+    return lines + (delivered_to(delivered.lower(), quoted=False) if "forward" in config.delivered_in else b"")

@@ -102,6 +102,8 @@ class Place:
     user: str = ""
     extension: str = ""
     delimiter: str = ""
+    first_delimiter: str = ""
+    """The one that stands for $recipient_delimiter where there is no extension."""
     refused_extension: str = ""
     """One with "/", with its delimiter; it counts as none."""
     domain: str = ""
@@ -132,7 +134,8 @@ class Place:
             local, refused, extension = user, extension, ""
         return replace(
             self, recipient=recipient, local=local, user=user, extension=extension[1:], delimiter=extension[:1],
-            refused_extension=refused, domain=domain.lower(), delivered=self.delivered or recipient,
+            first_delimiter=extensions.delimiters[:1], refused_extension=refused, domain=domain.lower(),
+            delivered=self.delivered or recipient,
         )
 
     def bare(self) -> Place:
@@ -166,7 +169,7 @@ class Place:
         return {
             "user": self.user, "home": self.rights.home if self.rights else "", "domain": self.domain,
             "shell": self.rights.shell if self.rights else "", "recipient": self.recipient, "local": self.local,
-            "extension": self.extension, "recipient_delimiter": self.delimiter,
+            "extension": self.extension, "recipient_delimiter": self.delimiter or self.first_delimiter,
         }
 
     def fill(self, text: str, allowed: frozenset[str] | None) -> str:
@@ -279,8 +282,8 @@ class Delivery:
     def result(self) -> Result:
         """What is worst (deferred before bounced before sent), with the rest."""
         main = min(self.parts, key=lambda part: _RANKS[part.status], default=None)
-        if main is None or main.status == EXPANDED:
-            main = Result(SENT, "2.0.0", "nobody to deliver to", RELAY, self.started, details={"action": "delivered"})
+        if main is None:  # nobody to deliver to
+            main = Result(EXPANDED, "2.0.0", "alias expanded", RELAY, self.started)
         main.others = tuple(part for part in self.parts if part is not main)
         return main
 

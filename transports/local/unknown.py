@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.addresses.tokens import internal, scan
 from transports.local import expansion
 from transports.local.passing import pass_on
 from transports.local.place import Delivery, Place, ask
@@ -19,19 +20,12 @@ async def deliver(delivery: Delivery, place: Place) -> None:
         await pass_on(delivery, place, service)
     elif config.luser_relay:
         delivery.relayed = place
-        address = place.fill(config.luser_relay, None)
-        await _relay(delivery, replace(place, unmatched=""), address)
+        # One address, whatever strangers have written into it.
+        address = internal(scan(place.fill(config.luser_relay, None)))
+        await expansion.to_address(delivery, replace(place, unmatched=""), address or expansion.EMPTY)
     elif place.user in ("postmaster", "mailer-daemon"):
         tools.log.warning("local", f"required alias not found: {place.user}")
         delivery.sent(place, "discarded")
     else:
         delivery.failed(place, "5.1.1", f'unknown user: "{place.user}"')
 
-
-async def _relay(delivery: Delivery, place: Place, text: str) -> None:
-    """To the one address that luser_relay gives; strangers have written part of it, so that it may be nothing else."""
-    members = expansion.destinations(text)
-    if len(members) == 1 and members[0]:
-        await expansion.to_address(delivery, place, members[0])
-    else:
-        delivery.failed(place, "5.1.3", f"bad recipient address syntax: {text}")
