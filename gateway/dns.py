@@ -35,6 +35,7 @@ from zope.interface import implementer
 
 from gateway.dns_client import DNSClient, NoAnswer, Server
 from gateway.dns_files import ResolvConf, WatchedFile, parse_hosts, parse_nsswitch, parse_resolv_conf
+from gateway.dns_filter import RecordFilter
 from gateway.interfaces import MX, DNSError, IResolver
 
 CACHE_SIZE = 10_000
@@ -211,7 +212,9 @@ class DNSResolver:
         nsswitch: str = "/etc/nsswitch.conf",
         client: DNSClient | None = None,
         shared: _Shared | None = None,
+        record_filter: RecordFilter | None = None,
     ) -> None:
+        self._filter = record_filter
         self._shared = shared or _Shared(
             reactor, servers=servers, resolv_conf=resolv_conf, hosts=hosts, nsswitch=nsswitch, client=client
         )
@@ -226,8 +229,8 @@ class DNSResolver:
         options = settings.words("smtp_dns_resolver_options")
         self._default_domain, self._search = "res_defnames" in options, "res_dnsrch" in options
 
-    def for_service(self, settings: SettingsLike) -> DNSResolver:
-        return DNSResolver(self._reactor, settings, shared=self._shared)
+    def for_service(self, settings: SettingsLike, record_filter: RecordFilter | None = None) -> DNSResolver:
+        return DNSResolver(self._reactor, settings, shared=self._shared, record_filter=record_filter)
 
     async def mx(self, domain: str) -> list[MX]:
         found: list[MX] = []
@@ -337,11 +340,17 @@ class DNSResolver:
             except NoAnswer:
                 raise DNSError(_text(host, kind.name, TRY_AGAIN), temporary=True) from None
             if found.records:
-                return found
+                return found if self._filter is None else await self._filtered(self._filter, host, kind, found)
             if best is None or (found.exists and not best.exists):
                 best = found
         assert best is not None
         return best
+
+    async def _filtered(
+        self, record_filter: RecordFilter, host: str, kind: dns.rdatatype.RdataType, found: Lookup
+    ) -> Lookup:
+        kept = await record_filter.kept(host, kind.name, found.until - self._reactor.seconds(), found.records)
+        return Lookup(kept, True, found.until)
 
     def _candidates(self, host: str, name: dns.name.Name, native: bool) -> list[dns.name.Name]:
         """The name itself and what the search list makes of it, in the order of res_search(3)."""

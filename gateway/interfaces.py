@@ -314,11 +314,13 @@ class ICleanup(Interface):
 
 
 class DNSError(Exception):
-    """A name could not be looked up.  ``temporary``: try again later; else there is no such name or record."""
+    """A name could not be looked up.  ``temporary``: try again later; else there is no such name or record.
+    ``dsn``: an enhanced status code of its own."""
 
-    def __init__(self, text: str, *, temporary: bool) -> None:
+    def __init__(self, text: str, *, temporary: bool, dsn: str = "") -> None:
         super().__init__(text)
         self.temporary = temporary
+        self.dsn = dsn
 
 
 @dataclass(slots=True, frozen=True)

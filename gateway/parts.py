@@ -34,6 +34,7 @@ from gateway.content.received import local_received
 from gateway.content.verification import Verifier
 from gateway.content.verification_store import open_store
 from gateway.dns import DNSResolver
+from gateway.dns_filter import RecordFilter
 from gateway.interfaces import Entry, Envelope, IAcceptance, IForwarder, ITransport, IUsesContent, Log
 from gateway.log import MailLog, file_writer, stderr_writer, syslog_writer
 from gateway.notices.notices import Notices
@@ -464,19 +465,36 @@ Maker = Callable[[Parts, Service, Settings, Mapping[str, ITransport]], ITranspor
 
 def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[str, ITransport]) -> ITransport:
     lmtp = service.command.endswith("lmtp")
-    maps = "lmtp_generic_maps" if lmtp else "smtp_generic_maps"
-    program, look_ups = program_of(service, parts.configuration), settings
-    if lmtp:
-        names = ("host_lookup", "dns_support_level")
-        look_ups = settings.with_overrides({f"smtp_{name}": settings.raw(f"lmtp_{name}") for name in names})
+    prefix = "lmtp_" if lmtp else "smtp_"
+    program = program_of(service, parts.configuration)
     made: ITransport = SMTPTransport(
-        settings, service.name, parts.resolver.for_service(look_ups), parts.spool, parts.log, parts.reactor,
+        settings, service.name, _resolver(parts, settings, prefix, program), parts.spool, parts.log, parts.reactor,
         parts.tables, parts.own_addresses, lmtp=lmtp, program=program, flags=_smtp_flags(service),
-        generic=Generic.from_settings(settings, parts.tables, parts.own_addresses, maps, parts.log),
+        generic=Generic.from_settings(
+            settings, parts.tables, parts.own_addresses, f"{prefix}generic_maps", parts.log
+        ),
         logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),
-        checks=OutgoingChecks.of(settings, parts.tables, "lmtp_" if lmtp else "smtp_", program, parts.log),
+        checks=OutgoingChecks.of(settings, parts.tables, prefix, program, parts.log),
     )
     return made
+
+
+def _resolver(parts: Parts, settings: Settings, prefix: str, program: str) -> Any:
+    """The DNS as that service sees it."""
+    look_ups, title = settings, f"{prefix}dns_reply_filter"
+    if prefix != "smtp_":
+        names = ("host_lookup", "dns_support_level", "dns_resolver_options")
+        look_ups = settings.with_overrides({f"smtp_{name}": settings.raw(prefix + name) for name in names})
+    words = settings.words(title)
+    if not words:
+        return parts.resolver.for_service(look_ups)
+    maps = parts.tables.maps(words, settings, title=title, program=program)
+
+    async def find(line: str) -> str | None:
+        match = await maps.find(line)
+        return None if match is None else match.value
+
+    return parts.resolver.for_service(look_ups, RecordFilter(find, title, parts.log, program))
 
 
 def _smtp_flags(service: Service) -> str:

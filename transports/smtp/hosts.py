@@ -160,7 +160,7 @@ class HostFinder:
 
 def _name_error(error: DNSError) -> Verdict:
     if error.temporary:
-        return Verdict("4.4.3", str(error), site=True)
+        return Verdict(error.dsn or "4.4.3", str(error), site=True)
     return Verdict("5.4.4", str(error), site=True)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.config import ConfigError
-from gateway.interfaces import BOUNCED, DEFERRED, SENT
+from gateway.interfaces import BOUNCED, DEFERRED, SENT, DNSError
 from tests.transports.smtp.world import CLOSE, World, not_found
 from transports.smtp.nexthop import NextHop, parse
 
@@ -196,6 +196,13 @@ def test_order_of_address_families_and_bind_address() -> None:
     world.names.hosts["x.test"] = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"]
     world.send("[x.test]")
     assert ("2001:db8::1", 25) in world.net.asked and len(world.net.asked) == 2
+
+
+def test_a_look_up_that_a_table_has_stopped() -> None:
+    world = World()
+    world.names.mxs["x.test"] = DNSError("Error looking up name=x.test type=MX: why", temporary=True, dsn="4.7.0")
+    (result,) = world.send("x.test")
+    assert (result.dsn, result.reason) == ("4.7.0", "Error looking up name=x.test type=MX: why")
 
 
 def test_an_own_address_that_cannot_be_had() -> None:

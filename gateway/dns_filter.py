@@ -1,0 +1,55 @@
+"""Answers of the DNS that a table takes away: smtp_dns_reply_filter and its like.
+
+Each record is looked up as one line, such as
+
+    example.com. 3600 IN MX 10 mx.example.com.
+
+and left out if the table says IGNORE.  DNSError: nothing is left, or the table has no answer or another one; it is a
+temporary error, for it may not be the DNS's fault that the mail cannot go out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from gateway.interfaces import DNSError, Log, TableError
+
+Record = TypeVar("Record", bound=Any)
+
+DROPPED = "4.7.0"
+
+
+class RecordFilter:
+    """``find``: asks the tables; ``title``: the parameter that names them."""
+
+    def __init__(self, find: Callable[[str], Awaitable[str | None]], title: str, log: Log, program: str) -> None:
+        self._find, self._title = find, title
+        self._log, self._program = log, program
+
+    async def kept(self, name: str, kind: str, ttl: float, records: Sequence[Record]) -> list[Record]:
+        """Raises DNSError."""
+        found = []
+        for record in records:
+            line = f"{name.rstrip('.')}. {max(0, round(ttl))} IN {kind} {record.to_text()}"
+            action = await self._action(line, name, kind)
+            if not action:
+                found.append(record)
+            elif action.upper() == "IGNORE":
+                self._log.info(self._program, f"ignoring DNS RR: {line}")
+            else:
+                self._log.warning(self._program, f'{self._title}: unknown DNS filter action: "{action[:100]}"')
+                raise _error(name, kind, "Invalid DNS reply filter syntax")
+        if not found:
+            raise _error(name, kind, "DNS reply filter drops all results", DROPPED)
+        return found
+
+    async def _action(self, line: str, name: str, kind: str) -> str:
+        try:
+            return (await self._find(line) or "").strip()
+        except TableError:
+            raise _error(name, kind, "Invalid DNS reply filter syntax") from None
+
+
+def _error(name: str, kind: str, words: str, dsn: str = "") -> DNSError:
+    return DNSError(f"Error looking up name={name} type={kind}: {words}", temporary=True, dsn=dsn)
