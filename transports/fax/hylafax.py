@@ -200,6 +200,8 @@ class HylaFax:
         found: dict[str, Job] = {}
         for queue in ("sendq", "doneq"):
             data = await session.receive(f"LIST {queue}", LONGEST_LIST)
+            if len(data) == LONGEST_LIST:
+                raise Uncertain(f"the list of {queue} is too long")
             for line in data.decode("latin-1").splitlines():
                 parts = line.split("|", 8)
                 if len(parts) == 9 and parts[1] in wanted and parts[0] == (wanted[parts[1]] or parts[0]):

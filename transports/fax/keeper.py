@@ -295,7 +295,7 @@ class _Faxes:
         for call in allowed.calls:
             record = self._record(at, call)
             if record is not None and not record.job:
-                await self._resolve(at, record)
+                await self._resolve(at, call, record)
                 record = self._record(at, call)
             if record is None:
                 left.append(call)
@@ -303,7 +303,7 @@ class _Faxes:
                 self._queued[at].append(f"{record.peer} as job {record.job}")
         self._allowed[at] = replace(allowed, calls=tuple(left))
 
-    async def _resolve(self, at: int, record: Record) -> None:
+    async def _resolve(self, at: int, call: Call, record: Record) -> None:
         """Ask whether the line has it."""
         keeper = self._keeper
         try:
@@ -320,6 +320,7 @@ class _Faxes:
             await keeper.register.remove(record)
         else:
             await keeper.register.remove(record)
+            keeper.give_back(call, self._caller, int(record.facts["pages"]))
 
     async def draw(self) -> None:
         """The documents of all that have none yet."""

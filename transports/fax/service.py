@@ -12,7 +12,7 @@ from typing import Literal
 
 from gateway.config import Service, Settings
 from transports.attributes import Attributes
-from transports.fax.document import Wish
+from transports.fax.document import Wish, lacking
 from transports.fax.numbers import Missing, Plan, region_of
 from transports.pipe import identity_of
 from transports.process import Identity
@@ -89,6 +89,8 @@ class FaxService:
     @classmethod
     def from_service(cls, service: Service, settings: Settings) -> FaxService:
         given = Attributes.of(service, ATTRIBUTES)
+        if missing := lacking():
+            raise given.wrong(f"packages are not installed: {', '.join(missing)}", "pip install 'mailgateway[fax]'")
         provider = given.choice("provider", ("hylafax", "phaxio"))
         user = given.needed("user", "name the account whose rights documents are drawn with")
         host, port = _host(given)

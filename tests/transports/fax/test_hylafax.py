@@ -249,6 +249,14 @@ async def test_a_job_that_is_being_submitted_is_not_there_yet(world: World) -> N
     assert [job.state for job in await world.line.look([("1", "A")])] == [WAITS]
 
 
+@ensureDeferred
+async def test_half_a_list_says_nothing_of_what_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hylafax, "LONGEST_LIST", 30)
+    world.server.lists["sendq"] = "1|A|R|0|2|1|12||\n" * 3
+    with pytest.raises(Uncertain):
+        await world.line.look([("1", "A"), ("2", "B")])
+
+
 @pytest.mark.parametrize("replies", [{"LIST": "550 no"}, {"": None}, {"JOBFMT": None}, {"USER": "530 no"}])
 @ensureDeferred
 async def test_who_cannot_be_asked(world: World, replies: dict[str, str | None]) -> None:

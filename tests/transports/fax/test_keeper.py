@@ -205,6 +205,7 @@ async def test_what_never_came_there_is_sent_again(world: World) -> None:
     world.line.jobs.clear()
     (result,) = await world.deliver()
     assert (result.status, len(world.line.faxes), len(world.register.records)) == (SENT, 2, 1)
+    assert world.keeper.published()["use"]["ann"] == (1, 2, 0.0)  # counted once
 
 
 @ensureDeferred

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway.interfaces import BOUNCED, DEFERRED, TableError
 from gateway.log import MemoryLog
 from gateway.tables.registry import Tables
 from tests.transports.test_uucp_service import USER
+from transports.fax import service as service_module
 from transports.fax.budget import MOST_SENDERS, Spent, Use
 from transports.fax.rules import Allowed, Caller, Rules
 from transports.fax.service import Budget, FaxService
@@ -153,6 +155,16 @@ def test_what_is_wrong_with_a_service(words: list[str], why: str) -> None:
     with pytest.raises(ConfigError) as error:
         service_of(*words)
     assert f"service fax: {why}" in str(error.value) and "master.cf" in str(error.value)
+
+
+def test_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "lacking", lambda: ["WeasyPrint", "Pillow"])
+    with pytest.raises(ConfigError, match="packages are not installed: WeasyPrint, Pillow"):
+        service_of()
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "phonenumbers", None)
+    with pytest.raises(ConfigError, match="package phonenumbers is not installed"):
+        service_of()
 
 
 def test_root_draws_nothing() -> None:
