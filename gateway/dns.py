@@ -331,8 +331,7 @@ class DNSResolver:
         """Raises DNSError only when there is no answer, or the name can be none."""
         name = to_name(host)
         if name is None:
-            problem = f"Name service error for {host}: invalid host or domain name"
-            raise DNSError(f"Host or domain name not found. {problem}", temporary=False)
+            raise DNSError(f"Name service error for {host}: invalid host or domain name", temporary=False)
         best: Lookup | None = None
         for candidate in self._candidates(host, name, native):
             try:
@@ -400,6 +399,10 @@ class DNSResolver:
 
 
 def _text(name: str, kind: str, words: str) -> str:
+    """Names are shown as they were asked for: in ASCII (RFC 5890)."""
+    asked = None if name.isascii() else to_name(name)
+    if asked is not None:
+        name = asked.to_text(omit_final_dot=True)
     return f"Host or domain name not found. Name service error for name={name} type={kind}: {words}"
 
 

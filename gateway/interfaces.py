@@ -163,6 +163,8 @@ class Result:
     the sender: a list's owner)."""
     program: str = ""
     """Who has delivered, for the log line; "" = the transport that was asked."""
+    soft: bool = False
+    """A failure that soft_bounce has made a deferral: the log says so."""
     destination_down: bool = False
     """The next hop as a whole could not be reached: concurrency feedback is negative (see SCHEDULER_README)."""
     others: tuple[Result, ...] = ()

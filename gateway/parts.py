@@ -414,6 +414,8 @@ class Parts:
             settings.seconds("queue_run_delay"),
             frozenset(settings.words("defer_transports")),
             settings.flag("confirm_delay_cleared"),
+            settings.flag("soft_bounce"),
+            settings.text("double_bounce_sender").lower(),
         )
         router = PatientRouter(self.router, self.reactor)
         return Scheduler(

@@ -70,7 +70,8 @@ class Basis:
 
     def address_map(self, parameter: str, program: str, propagated_as: str) -> AddressMap:
         """Mapping by the tables that a parameter names; ``propagated_as``: a word of propagate_unmatched_extensions."""
-        return AddressMap(self.finder(parameter, program, Ways.MAPPING), self.qualify, propagated_as in self.propagated)
+        finder = self.finder(parameter, program, Ways.MAPPING)
+        return AddressMap(finder, self.qualify, propagated_as in self.propagated, parameter)
 
     def names(self, parameter: str) -> DomainList | None:
         """The list of names that a parameter holds, or None when it is empty."""

@@ -1,7 +1,9 @@
 """Mapping an address by tables to another, or to several: canonical(5), virtual(5), generic(5).
 
-A result is a list of addresses; "@domain" as a result keeps the user.  Results are brought to standard form, and an
-extension that the key did without is put on each of them if it is to be propagated.  Takes and gives external form.
+A result is a list of addresses; "@domain" as a result keeps the user, and "<>" is the empty address.  One without any
+address is a mistake in the table: TableError, so that it can be mended before mail is lost.  Results are brought to
+standard form, and an extension that the key did without is put on each of them if it is to be propagated.  Takes and
+gives external form.
 """
 
 from __future__ import annotations
@@ -10,13 +12,15 @@ from gateway.addresses.find import AddressFinder, Found
 from gateway.addresses.forms import quote, unquote
 from gateway.addresses.qualify import Qualifier, is_plain
 from gateway.addresses.tokens import Address, parse
+from gateway.interfaces import TableError
 
 
 class AddressMap:
-    """``propagate``: whether unmatched extensions are passed on to the result."""
+    """``propagate``: whether unmatched extensions are passed on to the result.  ``title``: the parameter."""
 
-    def __init__(self, finder: AddressFinder, qualify: Qualifier, propagate: bool) -> None:
+    def __init__(self, finder: AddressFinder, qualify: Qualifier, propagate: bool, title: str = "") -> None:
         self._finder = finder
+        self._title = title
         self._qualify = qualify
         self._propagate = propagate
 
@@ -39,7 +43,11 @@ class AddressMap:
             user = plain.rpartition("@")[0] if "@" in plain else plain
             text = quote(user.removesuffix(found.extension) + text)
         results = self._addresses(text, found.extension if self._propagate else "")
-        return (results, found) if results else None
+        if results:
+            return results, found
+        if text.strip() == "<>":
+            return [""], found
+        raise TableError(f'{self._title} lookup of {address} returns non-address result "{found.value}"')
 
     def _addresses(self, text: str, extension: str) -> list[str]:
         if is_plain(text):

@@ -118,11 +118,12 @@ class Rewriting:
             steps.append(Masquerade(domains, exceptions, _places(settings, "masquerade_classes")))
         steps += map(Rewriter, configured(IAddressRewriter, "address_rewriters", settings))
         aliases = basis.address_map("virtual_alias_maps", PROGRAM, "virtual")
+        empty = basis.qualify(settings.text("empty_address_recipient"))
         return cls(
             basis.qualify,
             Qualifier(Rules.remote(settings)) if settings.text("remote_header_rewrite_domain") else None,
             steps,
-            VirtualAliases(aliases, Limits.of(settings)) if aliases else None,
+            VirtualAliases(aliases, Limits.of(settings), empty=empty) if aliases else None,
             token_limit=settings.number("header_address_token_limit"),
             empty_address=settings.text("empty_address_recipient"),
         )
@@ -142,7 +143,9 @@ class Rewriting:
 
     async def envelope_recipient(self, address: str) -> str:
         address = self._local(self._empty_address if address in ("", '""') else address)
-        return await self._through(address, _RECIPIENT) if self._further(_RECIPIENT) else address
+        if self._further(_RECIPIENT):
+            address = await self._through(address, _RECIPIENT) or self._local(self._empty_address)
+        return address
 
     async def expand(self, address: str) -> list[str]:
         """Recipients in the place of one (already rewritten).  Raises ExpansionError, a TableError."""

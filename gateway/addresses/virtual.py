@@ -38,7 +38,11 @@ class Limits:
 class VirtualAliases:
     """Expands recipients.  ``title``: the parameter, for messages."""
 
-    def __init__(self, aliases: AddressMap, limits: Limits, title: str = "virtual_alias_maps") -> None:
+    def __init__(
+        self, aliases: AddressMap, limits: Limits, title: str = "virtual_alias_maps", empty: str = "MAILER-DAEMON"
+    ) -> None:
+        """``empty``: who stands for the empty address."""
+        self._empty = empty
         self._aliases = aliases
         self._limits = limits
         self._title = title
@@ -68,6 +72,7 @@ class VirtualAliases:
             members = await self._aliases.map(alias)
             if members is None:
                 return
+            members = [member or self._empty for member in members]
             for member in members:
                 if len(member) > self._limits.length:
                     raise self._error(f"unreasonable {self._title} result {member[:300]}... for {first}")

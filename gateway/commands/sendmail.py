@@ -91,7 +91,7 @@ def _submit(options: Options, directory: Path | None) -> int:
     envelope = Submission(
         sender=sender,
         recipients=[one for text in options.recipients for one in addresses(text)],
-        full_name=options.full_name if options.full_name is not None else own_name(),
+        full_name=_one_line(options.full_name) if options.full_name is not None else own_name(),
         notify=options.notify,
         ret=options.ret,
         envid=options.envid,

@@ -157,6 +157,7 @@ class HeaderEditor:
                 self._id,
                 host=self._rules.host,
                 style=self._rules.from_format,
+                charset=self._rules.name_charset,
                 no_recipient=self._rules.no_recipient,
             )
             self._out += lines

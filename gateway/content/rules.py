@@ -24,6 +24,7 @@ class ContentRules:
     remote_context: bool
     """Headers from remote clients are rewritten, too (remote_header_rewrite_domain)."""
     from_format: str
+    name_charset: str
     no_recipient: str
     strip: bytes
     reject: re.Pattern[bytes] | None
@@ -50,6 +51,7 @@ class ContentRules:
             always_add=settings.flag("always_add_missing_headers"),
             remote_context=bool(settings.text("remote_header_rewrite_domain")),
             from_format=settings.text("header_from_format"),
+            name_charset=settings.text("full_name_encoding_charset"),
             no_recipient=no_recipient if is_field(no_recipient.encode()) else "",
             strip=_characters(settings.text("message_strip_characters")),
             reject=re.compile(b"[" + re.escape(rejected) + b"]") if rejected else None,

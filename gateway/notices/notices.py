@@ -50,7 +50,7 @@ from gateway.interfaces import (
 )
 from gateway.notices import report
 from gateway.notices.report import Fact, Notice
-from gateway.notices.templates import load_templates
+from gateway.notices.templates import BUILT_IN, load_templates
 from gateway.scheduler.report import delivery_line
 from spool.envelope import (
     NOTIFY_DELAY,
@@ -181,13 +181,13 @@ class Notices:
             return
         to = self._recipients["error"]
         lines = [
-            f"From: {self._from_field(self._templates['failure'].sender)}",
+            f"From: {self._from_field(BUILT_IN['failure'].sender)}",
             f"To: Postmaster <{to}>" if not self._obsolete_from else f"To: {to} (Postmaster)",
             f"Subject: {self._mail_name} SMTP server: errors from {peer}",
             "",
             "Transcript of session follows.",
             "",
-            *transcript,
+            *[part for line in transcript for part in report.wrapped(line)],
             "",
             "",
             "For other details, see the local mail logfile",
@@ -382,8 +382,10 @@ def _traced_action(state: RecipientState) -> str:
 
 
 def _via(fact: Fact, state: RecipientState) -> Fact:
-    """As a report on deliveries has it: with the way that the message went."""
-    fact.reason = f"delivery via {state.relay or 'none'}: {fact.reason}"
+    """As a report on deliveries has it: with the way that the message went, if it went any."""
+    if state.relay in ("", "none"):
+        return fact
+    fact.reason = f"delivery via {state.relay}: {fact.reason}"
     if fact.diagnostic.startswith("X-") and not state.details.get("diagnostic_type"):
         fact.diagnostic = f"{fact.diagnostic.partition('; ')[0]}; {fact.reason}"
     return fact

@@ -75,10 +75,9 @@ def header(notice: Notice, boundary: str) -> bytes:
     if notice.threaded and notice.envelope.message_id:
         answered = _line(notice.envelope.message_id)
         lines += [f"In-Reply-To: {answered}", f"References: {answered}"]
-    kind = "global-delivery-status" if notice.envelope.smtputf8 else "delivery-status"
     lines += [
         "MIME-Version: 1.0",
-        f'Content-Type: multipart/report; report-type={kind};\n\tboundary="{boundary}"',
+        f'Content-Type: multipart/report; report-type=delivery-status;\n\tboundary="{boundary}"',
         "Content-Transfer-Encoding: 8bit",
         "",
         "This is a MIME-encapsulated message.",
@@ -101,7 +100,7 @@ def text_part(notice: Notice, boundary: str) -> bytes:
     for fact in notice.facts:
         address, original = fact.recipient.address, fact.recipient.original
         expanded = f" (expanded from <{original}>)" if original and original.lower() != address.lower() else ""
-        lines += [*_wrapped(f"<{address}>{expanded}: {fact.reason}"), ""]
+        lines += [*wrapped(f"<{address}>{expanded}: {fact.reason}"), ""]
     for one in notice.attached:
         lines += [
             f"--{inner}", f'Content-Type: {one.type}; name="{one.name}"', "Content-Transfer-Encoding: base64",
@@ -141,7 +140,7 @@ def _recipient_fields(notice: Notice, fact: Fact) -> Iterator[str]:
     yield f"Status: {fact.status}"
     if fact.remote:
         yield f"Remote-MTA: {_line(fact.remote)}"
-    yield "\n".join(_wrapped(f"Diagnostic-Code: {_line(fact.diagnostic)}"))
+    yield "\n".join(wrapped(f"Diagnostic-Code: {_line(fact.diagnostic)}"))
     if notice.retry_until:
         yield f"Will-Retry-Until: {mail_date(notice.retry_until)}"
 
@@ -178,7 +177,7 @@ def _line(text: str) -> str:
     return printable(_BREAKS.sub(" ", text))
 
 
-def _wrapped(text: str) -> list[str]:
+def wrapped(text: str) -> list[str]:
     """A paragraph in lines of 78 characters where it has blanks, all but the first indented."""
     return textwrap.wrap(
         _line(text), WIDTH, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False

@@ -65,5 +65,5 @@ def delivery_line(
     return (
         f"{queue_id}: to=<{address}>,{orig_to} relay={result.relay},{conn_use} "
         f"delay={format_delay(max(0.0, ended - arrival))}, delays={delays}, dsn={result.dsn}, "
-        f"status={result.status} ({result.reason})"
+        f"status={'SOFTBOUNCE' if result.soft else result.status} ({result.reason})"
     )

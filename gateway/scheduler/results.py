@@ -25,6 +25,18 @@ def _part(result: Result) -> RecipientState:
     )
 
 
+def softened(results: Sequence[Result]) -> list[Result]:
+    """As soft_bounce has them: what would be returned is tried again."""
+    return [
+        replace(
+            result, status=DEFERRED, dsn=f"4{result.dsn[1:]}", soft=True, others=tuple(softened(result.others)),
+            details={**result.details, "action": "delayed"},
+        )
+        if result.status == BOUNCED else result
+        for result in results
+    ]
+
+
 def answers(results: Sequence[Result]) -> list[Result]:
     """As results of a question (sendmail -bv): deliverable or not, and nothing is left to be tried."""
     return [

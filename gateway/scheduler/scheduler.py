@@ -25,22 +25,26 @@ from gateway.clock import time_of_day
 from gateway.interfaces import (
     BOUNCED,
     DEFERRED,
+    SENT,
+    AddressClass,
     Entry,
     Envelope,
     IRouter,
     Log,
     Result,
+    Route,
     TableError,
 )
 from gateway.scheduler.ages import Ages
 from gateway.scheduler.backoff import RetryTimes, is_expired, next_attempt, warning_is_due
 from gateway.scheduler.message import ActiveMessage, Group
 from gateway.scheduler.report import delivery_lines
-from gateway.scheduler.results import answers, keep
+from gateway.scheduler.results import answers, keep, softened
 from gateway.scheduler.transport_queue import TransportQueue
 from spool.envelope import NOTIFY_DELAY, NOTIFY_SUCCESS
 from spool.interfaces import ISpool, Progress, SpoolError
 
+_LOCAL = AddressClass.LOCAL
 CLAIM_AT_ONCE = 100
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds between two looks into the spool
 ADMINISTRATION_PAUSE = 10.0  # seconds
@@ -71,6 +75,9 @@ class Policy:
     queue_run_delay: float
     defer_transports: frozenset[str] = frozenset()
     confirm_delay_cleared: bool = False
+    soft_bounce: bool = False
+    double_bounce: str = ""
+    """Local part of double_bounce_sender: mail for it is thrown away."""
 
 
 class Scheduler:
@@ -369,6 +376,7 @@ class Scheduler:
         entry = message.entry
         groups: dict[tuple[str, str], Group] = {}
         failed: list[int] = []
+        dropped: list[int] = []
         if len(todo) > 1:  # one order for all next hops, as qmgr(8) has it: that of the addresses without quotes
             todo.sort(key=lambda index: unquote(entry.envelope.recipients[index].address))
         for index in todo:
@@ -378,31 +386,44 @@ class Scheduler:
                 continue
             recipient = entry.envelope.recipients[index].address
             try:
-                transport, nexthop, address = await self._way(entry.envelope, recipient)
+                route = await self._way(entry.envelope, recipient)
             except TableError as error:
                 self._log.warning("trivial-rewrite", f"{entry.id}: {error}")
                 failed.append(index)
                 continue
-            group = groups.get((transport, nexthop))
+            if self._is_double_bounce(route):
+                dropped.append(index)
+                continue
+            group = groups.get((route.transport, route.nexthop))
             if group is None:
-                group = groups[transport, nexthop] = Group(message, nexthop)
+                group = groups[route.transport, route.nexthop] = Group(message, route.nexthop)
             group.indexes.append(index)
-            group.addresses.append(address)
+            group.addresses.append(route.recipient)
         if self._active.get(entry.id) is not message:
             return  # removed, held or let go meanwhile
         if failed:
             self._refuse(message, failed, Result(DEFERRED, "4.3.0", "address resolver failure"))
+        if dropped:
+            text = "undeliverable postmaster notification discarded"
+            self._log.warning("qmgr", f"{entry.id}: {text}")
+            self._settle("qmgr", message, dropped, Result(SENT, "2.0.0", text))
         for (transport, _), group in groups.items():
             self._hand_over(message, transport, group)
-        if not groups and not failed:
+        if not groups and not failed and not dropped:
             self._work_on(message, self._end_attempt(message))
 
-    async def _way(self, envelope: Envelope, recipient: str) -> tuple[str, str, str]:
+    async def _way(self, envelope: Envelope, recipient: str) -> Route:
         if envelope.content_filter:
             transport, _, nexthop = envelope.content_filter.partition(":")
-            return transport, nexthop or recipient.rpartition("@")[2], recipient
-        route = await self._router.resolve(envelope.sender, recipient)
-        return route.transport, route.nexthop, route.recipient
+            return Route(transport, nexthop or recipient.rpartition("@")[2], recipient, AddressClass.DEFAULT)
+        route: Route = await self._router.resolve(envelope.sender, recipient)
+        return route
+
+    def _is_double_bounce(self, route: Route) -> bool:
+        """So that this machine can do without local delivery."""
+        local = self._policy.double_bounce
+        return bool(local) and route.address_class is _LOCAL \
+            and route.recipient[: len(local) + 1].lower() == f"{local}@"
 
     def _hand_over(self, message: ActiveMessage, transport: str, group: Group) -> None:
         queue = self._queues.get(transport)
@@ -415,9 +436,12 @@ class Scheduler:
             queue.add(group, forced=message.forced)
 
     def _refuse(self, message: ActiveMessage, indexes: list[int], result: Result) -> None:
+        self._settle("error", message, indexes, result)
+
+    def _settle(self, program: str, message: ActiveMessage, indexes: list[int], result: Result) -> None:
         """Give recipients a result without an attempt to deliver."""
         group = Group(message, "", indexes)
-        self._delivered("error", group, [result] * len(indexes), self._clock.seconds())
+        self._delivered(program, group, [result] * len(indexes), self._clock.seconds())
 
     # --- results -------------------------------------------------------------------------------------------------
 
@@ -431,6 +455,8 @@ class Scheduler:
         ended = self._clock.seconds()
         if entry.envelope.trace == "verify":
             results = answers(results)
+        elif self._policy.soft_bounce:
+            results = softened(results)
         for index, result in zip(group.indexes, results, strict=True):
             keep(entry.states[index], result)
         message.pending -= len(results)

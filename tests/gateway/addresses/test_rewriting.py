@@ -276,3 +276,23 @@ def test_blind_copies() -> None:
     assert now(look_up("ann+x@gw.my.domain")) == "copy+of@gw.my.domain"
     assert now(look_up("joe@gw.my.domain")) is None
     assert blind_copies("sender_bcc_maps", bench.settings, bench.tables) is None
+
+
+def test_results_that_are_no_addresses() -> None:
+    bad = "{nil@far.tld=<>} {comma@far.tld=,} {comment@far.tld=(nobody)} {list@far.tld=<>, a@b.tld}"
+    made = rewriting(sender_canonical_maps=f"inline:{{ {bad} }}", recipient_canonical_maps=f"inline:{{ {bad} }}")
+    assert now(made.envelope_sender("nil@far.tld")) == ""
+    assert now(made.envelope_recipient("nil@far.tld")) == "MAILER-DAEMON@my.domain"
+    assert now(made.envelope_recipient("list@far.tld")) == "a@b.tld"
+    assert header(made, "From", "nil@far.tld") == '""'
+    for address in ("comma@far.tld", "comment@far.tld"):
+        with pytest.raises(TableError, match=f"recipient_canonical_maps lookup of {address} returns non-addr"):
+            now(made.envelope_recipient(address))
+
+
+def test_virtual_aliases_of_nobody() -> None:
+    made = rewriting(virtual_alias_maps="inline:{ {nil@far.tld=<>} {both@far.tld=<>, a@b.tld} {comma@far.tld=,} }")
+    assert now(made.expand("nil@far.tld")) == ["MAILER-DAEMON@my.domain"]
+    assert now(made.expand("both@far.tld")) == ["a@b.tld"]
+    with pytest.raises(TableError, match='virtual_alias_maps lookup of comma@far.tld returns non-address result ","'):
+        now(made.expand("comma@far.tld"))

@@ -137,13 +137,41 @@ def test_resent_mail_gets_resent_fields():
         ('The "List"', "standard", '"The \\"List\\"" <joe@gw.my.domain>'),
         ("Joe", "standard", "Joe <joe@gw.my.domain>"),
         ("", "standard", "joe@gw.my.domain"),
-        ("Joe (x)", "obsolete", "joe@gw.my.domain (Joe \\(x\\))"),
+        ("Joe (x)", "obsolete", "joe@gw.my.domain (Joe (x))"),
+        ("Joe )x(", "obsolete", "joe@gw.my.domain (Joe \\)x\\()"),
+        ("Joe \\", "obsolete", "joe@gw.my.domain (Joe \\\\)"),
+        ("Jöe", "standard", "Jöe <joe@gw.my.domain>"),
         ("a\nBcc: x", "standard", '"a Bcc: x" <joe@gw.my.domain>'),
     ],
 )
 def test_a_missing_from(name, style, value):
     draft = Way(header_from_format=style).receive(b"\n", full_name=name)
     assert f"\nFrom: {value}\n".encode() in draft.data
+
+
+@pytest.mark.parametrize(
+    ("name", "style", "value"),
+    [
+        ("J. Jöe", "standard", "=?utf8?Q?J=2E_J=C3=B6e?= <joe@gw.my.domain>"),
+        ("Jöe", "obsolete", "joe@gw.my.domain (=?utf8?Q?J=C3=B6e?=)"),
+        ("Дмитрий", "standard", "=?utf8?B?0JTQvNC40YLRgNC40Lk=?= <joe@gw.my.domain>"),
+        ("Joe", "standard", "Joe <joe@gw.my.domain>"),
+    ],
+)
+def test_a_name_of_other_letters_in_a_missing_from(name, style, value):
+    draft = Way(header_from_format=style, compatibility_level="3.10").receive(b"\n", full_name=name)
+    assert f"\nFrom: {value}\n".encode() in draft.data
+
+
+def test_a_long_name_is_several_words():
+    from email.header import decode_header, make_header
+
+    name = "Дмитрий " * 20
+    draft = Way(compatibility_level="3.10").receive(b"\n", full_name=name)
+    (line,) = [line for line in draft.data.splitlines() if line.startswith(b"From: ")]
+    words = line.decode().removeprefix("From: ").split(" ")[:-1]
+    assert len(words) > 3 and max(map(len, words)) <= 75
+    assert str(make_header(decode_header(" ".join(words)))) == name.strip()
 
 
 def test_a_missing_from_without_a_sender():

@@ -341,7 +341,7 @@ def test_smtputf8():
     (message,) = bounces.send("bounce", entry)
     (draft,) = bounces.drafts
     assert draft.envelope.smtputf8
-    assert message.get_param("report-type") == "global-delivery-status"
+    assert message.get_param("report-type") == "delivery-status"
     assert re.findall(rb"\nContent-Type: (message/\S+)", draft.data) == [
         b"message/global-delivery-status", b"message/global",
     ]
@@ -455,3 +455,21 @@ def test_the_end_of_a_delay_is_told_to_who_was_told_of_the_delay(confirm, told):
 def test_without_a_delay_nobody_hears_of_its_end():
     bounces = Bounces(confirm_delay_cleared="yes")
     assert bounces.send("success", bounces.entry(states=[arrived("delivered")])) == []
+
+
+def test_a_long_line_of_a_session_is_folded_and_templates_do_not_sign_it(tmp_path):
+    (tmp_path / "templates").write_text("failure_template = <<EOF\nFrom: Me <me@x>\nSubject: s\n\nx\nEOF\n")
+    bounces = Bounces(notify_classes="policy", bounce_template_file=str(tmp_path / "templates"))
+    now(bounces.notices.session({"policy"}, "c[192.0.2.7]", [" In:  " + "word " * 20]))
+    (message,) = bounces.messages
+    assert message["From"] == "Mail Delivery System <MAILER-DAEMON@gw.my.domain>"
+    lines = message.get_payload().splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith(" In:"))
+    assert len(lines[at]) <= 78 and lines[at + 1].startswith("    word")
+
+
+def test_what_went_no_way_is_reported_without_one():
+    bounces = Bounces()
+    nowhere = failed("User unknown in virtual alias table", {}, "5.1.1", "undeliverable", "none")
+    (message,) = bounces.send("verify", bounces.entry(states=[nowhere]))
+    assert fields(message)[1]["Diagnostic-Code"] == "X-Postfix; User unknown in virtual alias table"

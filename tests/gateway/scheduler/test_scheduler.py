@@ -23,6 +23,8 @@ class FakeRouter:
         if recipient in self.broken:
             raise TableError("table away")
         local, _, domain = recipient.partition("@")
+        if domain == "here":
+            return Route("local", domain, recipient, AddressClass.LOCAL)
         transport = "fax" if domain == "fax" else "nosuch" if domain == "nosuch" else "smtp"
         return Route(transport, domain, recipient, AddressClass.DEFAULT)
 
@@ -74,7 +76,7 @@ def limits(**changes):
 
 
 class World:
-    def __init__(self, process_limit=100, active_limit=100, defer=(), confirm=False, **changes):
+    def __init__(self, process_limit=100, active_limit=100, defer=(), confirm=False, soft=False, **changes):
         self.clock, self.log = Clock(), MemoryLog()
         self.clock.advance(1_000_000)
         self.spool = MemorySpool(reactor=self.clock)
@@ -89,7 +91,7 @@ class World:
             }
 
         times = RetryTimes(300, 4000, 5000, 5000, 1000)
-        policy = Policy(times, active_limit, 300, frozenset(defer), confirm)
+        policy = Policy(times, active_limit, 300, frozenset(defer), confirm, soft, "double-bounce")
         self.resubmitted = []
         self.scheduler = Scheduler(
             self.spool, self.router, self.notices, policy, self.clock, self.log, queues, self.resubmit
@@ -137,6 +139,35 @@ def test_recipients_of_one_next_hop_go_together_up_to_the_limit():
     world.send("a@there", "b@there", "c@there", "d@there", "e@elsewhere")
     sizes = sorted((request.nexthop, len(request.indexes)) for request, _ in world.smtp.requests)
     assert sizes == [("elsewhere", 1), ("there", 1), ("there", 3)]
+
+
+def test_with_soft_bounce_nothing_is_returned():
+    world = World(soft=True)
+    queue_id = world.send("a@there", "b@nosuch")
+    world.smtp.answer("bounced", "5.1.1", "no such user", others=(Result("bounced", "5.2.2", "full"),))
+    assert world.notices.sent == []
+    assert [(one.dsn, one.reason) for one in world.queue()[queue_id].states] == [
+        ("4.1.1", "no such user"), ("4.3.0", "mail transport unavailable"),
+    ]
+    assert "dsn=4.1.1, status=SOFTBOUNCE (no such user)" in world.log.text
+    assert "dsn=4.2.2, status=SOFTBOUNCE (full)" in world.log.text
+    assert "status=deferred (mail transport unavailable)" in world.log.text
+
+
+def test_a_question_is_answered_without_softness():
+    world = World(soft=True)
+    world.send("a@there", trace="verify")
+    world.smtp.answer("bounced", "5.1.1", "no such user")
+    assert "status=undeliverable (no such user)" in world.log.text
+
+
+def test_mail_to_the_sender_of_notices_is_thrown_away():
+    world = World()
+    world.send("Double-Bounce@here")
+    assert "relay=none, delay=0, delays=0/0/0/0, dsn=2.0.0, status=sent (undeliverable postmaster" in world.log.text
+    assert world.queue() == {} and world.smtp.requests == []
+    world.send("double-bounce@there", "double-bounce2@there")
+    assert len(world.smtp.requests) == 1
 
 
 def test_with_verp_each_recipient_gets_the_mail_from_a_sender_of_his_own():
