@@ -3,8 +3,8 @@
     modem.py DEVICE LOG COMMAND …
 
 DEVICE becomes a link to the terminal.  ATZ, ATH and the like are answered with OK; ATDT0 is busy; ATDT and any other
-number starts the command on a terminal of its own, says CONNECT and carries bytes, until one side hangs up or the caller
-says +++.  What it was told is written to LOG.  Runs by itself, with nothing but the standard library.
+number starts the command on a terminal of its own, says CONNECT and carries bytes, until one side hangs up or the
+caller says +++.  What it was told is written to LOG.  Runs by itself, with nothing but the standard library.
 """
 
 from __future__ import annotations

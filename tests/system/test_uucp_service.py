@@ -138,6 +138,11 @@ def send_and_ask_for_success(gateway):
 
 def test_a_job_is_listed_until_it_has_left_and_success_is_told(world):
     gateway, sites, sink = world("follow=1s")
+    with (sites.folder / "near" / "sys").open("a") as file:
+        file.write("alias far-2.b_c\n")
+    gateway.replace("transport", "some.domain     uucp:far", "some.domain     uucp:far-2.b_c")
+    gateway.run("reload", check=True)
+    gateway.wait_for("reload finished")
     send_and_ask_for_success(gateway)
     (relayed,) = sink.wait(1)
     assert "Action: relayed" in relayed.data.decode()
@@ -146,16 +151,16 @@ def test_a_job_is_listed_until_it_has_left_and_success_is_told(world):
     assert item["queue_name"] == "uucp" and item["sender"] == "ann@b.example"
     (recipient,) = item["recipients"]
     assert recipient["address"] == "u1@some.domain"
-    assert "waits for UUCP neighbour far since 20" in recipient["delay_reason"] and job in recipient["delay_reason"]
+    assert "waits for UUCP neighbour far-2.b_c since 20" in recipient["delay_reason"] and job in recipient["delay_reason"]
     listed = gateway.run("mailq").stdout
-    assert item["queue_id"] in listed and "waits for UUCP neighbour far" in listed
+    assert item["queue_id"] in listed and "waits for UUCP neighbour far-2.b_c" in listed
     told = gateway.run("explain", "u1@some.domain").stdout
-    assert "-gN - 'far!rmail' '(u1@some.domain)'" in told and "1 messages" in told
+    assert "-gN - 'far-2.b_c!rmail' '(u1@some.domain)'" in told and "1 messages" in told
     sites.call("near", "far")
-    gateway.wait_for(rf"{item['queue_id']}: job {job} was sent to far at 20")
+    gateway.wait_for(rf"{item['queue_id']}: job {job} was sent to far-2.b_c at 20")
     assert gateway.queue() == []
     sent = " ".join(sink.wait(2)[1].data.decode().split())
-    assert "Action: relayed" in sent and "was sent to far at 20" in sent
+    assert "Action: relayed" in sent and "was sent to far-2.b_c at 20" in sent
 
 
 def test_a_message_is_deleted_from_uucps_queue(world):

@@ -118,9 +118,10 @@ class UucpKeeper(Keeper):
                 job, site, data = found or job, where or site, what or data
                 recipients.append(recipient)
         if job:
-            now = time_of_day(self.clock)
-            record = Record.of(self._service.name, site, job, data, request.entry.id, now, envelope, recipients)
+            now, peer = time_of_day(self.clock), request.nexthop.partition("!")[0]
+            record = Record.of(self._service.name, peer, job, data, request.entry.id, now, envelope, recipients)
             record.size = size
+            record.facts["site"] = site
             await self.remember(record, request)
 
     # --- what became of jobs -------------------------------------------------------------------------------------
@@ -129,12 +130,12 @@ class UucpKeeper(Keeper):
         """See Keeper."""
         told = await self._ask({"do": "list"})
         jobs, self._busy, self._states = told["jobs"], frozenset(told["busy"]), told["states"]
-        quiet = [record for record in records if record.peer not in self._busy]
+        quiet = [record for record in records if _site(record) not in self._busy]
         found: dict[str, Fate] = {record.key: Waiting() for record in quiet if record.job in jobs}
         gone = [record for record in quiet if record.job not in jobs]
         for at in range(0, len(gone), AT_ONCE):
             part = gone[at : at + AT_ONCE]
-            question = [[record.peer, record.mark, record.queued] for record in part]
+            question = [[_site(record), record.mark, record.queued] for record in part]
             traced = (await self._ask({"do": "trace", "jobs": question}))["found"]
             for record, (sent, covered) in zip(part, traced, strict=True):
                 found[record.key] = _fate(record, float(sent), bool(covered))
@@ -146,7 +147,7 @@ class UucpKeeper(Keeper):
 
     def state(self, record: Record) -> str:
         """See Keeper."""
-        return self._states.get(record.peer, "")
+        return self._states.get(_site(record), "")
 
     # --- limits and calls ----------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class UucpKeeper(Keeper):
 
     async def _call_again(self) -> None:
         """Whoever has waited for the right time, or for the end of a pause, is called then."""
-        for site in sorted({record.peer for record in self.own()} - self._busy):
+        for site in sorted({_site(record) for record in self.own()} - self._busy):
             try:
                 await self._ask({"do": "call", "site": site})
             except Exception as error:
@@ -180,6 +181,11 @@ class UucpKeeper(Keeper):
     def published(self) -> Mapping[str, Any] | None:
         """See Keeper."""
         return self._limits.published(time_of_day(self.clock)) if self._limits.any else None
+
+
+def _site(record: Record) -> str:
+    """What UUCP calls a neighbour, who may have other names (alias in the sys file)."""
+    return record.facts.get("site") or record.peer
 
 
 def _fate(record: Record, sent: float, covered: bool) -> Fate:

@@ -180,8 +180,9 @@ class UucpTransport:
             name, sent=f"delivered via {name} service ({told})", action="relayed", connected=outcome.started
         )
         if verdict.status == SENT:
-            data = await self.jobs.data_of(hop.site, job) if job else ""
-            result.details |= {"uucp_job": job, "uucp_site": hop.site, "uucp_data": data}
+            site = job.rpartition(".")[0] or hop.site  # its own name, not an alias
+            data = await self.jobs.data_of(site, job) if job else ""
+            result.details |= {"uucp_job": job, "uucp_site": site, "uucp_data": data}
             self._call_soon(hop.site)
         return result
 
