@@ -151,7 +151,8 @@ def test_a_job_is_listed_until_it_has_left_and_success_is_told(world):
     assert item["queue_name"] == "uucp" and item["sender"] == "ann@b.example"
     (recipient,) = item["recipients"]
     assert recipient["address"] == "u1@some.domain"
-    assert "waits for UUCP neighbour far-2.b_c since 20" in recipient["delay_reason"] and job in recipient["delay_reason"]
+    reason = recipient["delay_reason"]
+    assert "waits for UUCP neighbour far-2.b_c since 20" in reason and job in reason
     listed = gateway.run("mailq").stdout
     assert item["queue_id"] in listed and "waits for UUCP neighbour far-2.b_c" in listed
     told = gateway.run("explain", "u1@some.domain").stdout
