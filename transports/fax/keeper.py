@@ -6,9 +6,10 @@
     2. has it sent with that tag
     3. writes the fax server's job into the record
 
-Whatever happens in between: when the message is tried again, a record with a job is done with, and for one without the
-line is asked whether it has that tag.  So an interruption costs a question, and never a second fax.  If the record is
-older than the line remembers, nobody can tell; then the fax is not sent again, and the sender is told.
+Whatever happens in between: when the message is tried again, a record with a job is done with (and so is a fax that has
+ended, see transports.fax.sent), and for one without it the line is asked whether it has that tag.  So an interruption
+costs a question, and never a second fax.  If the record is older than the line remembers, nobody can tell; then the fax
+is not sent again, and the sender is told.  While the records cannot be read, nothing is sent.
 
 Afterwards the jobs are followed (see transports.following.keeper).  What the mail says in its header decides nothing:
 numbers come from the envelope, and the document is all that the line gets of the message.
@@ -18,8 +19,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from zope.interface import implementer
@@ -44,13 +46,17 @@ from spool.interfaces import SpoolError
 from transports.fax.address import BadAddress, moment_of
 from transports.fax.budget import Spent, Use
 from transports.fax.line import DONE, FAILED, Job
+from transports.fax.numbers import Number
 from transports.fax.rules import Allowed, Call, Caller, Rules
+from transports.fax.sent import Sent, digest
 from transports.fax.service import FaxService
 from transports.following import Ask, Ended, Fate, Keeper, Lost, Record, Register, Tell, Waiting
 from transports.guard import Refusal
 
 REMEMBERED = 600.0
 """Seconds for which a line is sure to know a fax that it has finished."""
+MESSAGES_STAY = 864_000.0
+"""Seconds that a message stays in the queue, at most, by sane configurations."""
 ORPHANED = 3600.0
 """Seconds after which a fax that was not handed over is looked for, whatever became of its message."""
 
@@ -78,6 +84,7 @@ class FaxKeeper(Keeper):
         self._rules = rules
         self._ask = ask
         self._use = Use()
+        self.sent = Sent(register.folder, max(service.lifetime, MESSAGES_STAY), in_thread)
         self._states: dict[str, str] = {}
         self._missing: set[str] = set()
 
@@ -85,11 +92,18 @@ class FaxKeeper(Keeper):
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport."""
+        if trouble := await self.ready():
+            self.log.warning(self.program, f"service {self._service.name}: {trouble}")
+            text = "the records of faxes cannot be read"
+            return [Result(DEFERRED, "4.3.0", text, self._service.name)] * len(request.indexes)
         caller, now = caller_of(request.entry.envelope), time_of_day(self.clock)
-        judged = [await self._judge(address, caller, now) for address in request.addresses]
+        faxes = _Faxes(self, request, caller)
+        judged = [
+            await self._judge(address, caller, now, partial(faxes.is_done, at))
+            for at, address in enumerate(request.addresses)
+        ]
         if request.entry.envelope.trace == "verify":
             return [self._would(one) if isinstance(one, Allowed) else one for one in judged]
-        faxes = _Faxes(self, request, caller)
         try:
             for at, one in enumerate(judged):
                 if isinstance(one, Allowed):
@@ -120,9 +134,11 @@ class FaxKeeper(Keeper):
             lines += [f"the fax of {record.id} waits for {record.peer} as job {record.job}" for record in waiting]
         return lines
 
-    async def _judge(self, address: str, caller: Caller, now: float) -> Allowed | Result:
+    async def _judge(
+        self, address: str, caller: Caller, now: float, done: Callable[[Number], bool] = lambda number: False
+    ) -> Allowed | Result:
         try:
-            found = await self._rules.judge(split_domain(unquote(address))[0], caller, self._use, now)
+            found = await self._rules.judge(split_domain(unquote(address))[0], caller, self._use, now, done)
         except TableError as error:
             self.log.warning(self.program, f"service {self._service.name}: {error}")
             return Result(DEFERRED, "4.3.0", "the rules for faxes cannot be looked up", self._service.name)
@@ -219,6 +235,19 @@ class FaxKeeper(Keeper):
 
     # --- budgets ---------------------------------------------------------------------------------------------------
 
+    async def load(self) -> None:
+        """See Keeper."""
+        await self.sent.load(time_of_day(self.clock))
+        await super().load()
+
+    async def forget(self, record: Record) -> None:
+        """See Keeper."""
+        try:
+            await self.sent.add(_digest_of(record), time_of_day(self.clock))
+        except OSError as error:
+            self.log.warning(self.program, f"{record.id}: cannot write down that it was faxed: {error}")
+        await super().forget(record)
+
     def restore(self, published: Mapping[str, Any]) -> None:
         """See Keeper."""
         self._use = Use.of(published)
@@ -278,30 +307,34 @@ class _Faxes:
         self._keeper = keeper
         self._request = request
         self._caller = caller
-        self._known = {
-            (record.facts.get("call", ""), record.recipients[0]["address"]): record for record in keeper.own()
-            if _is_of(record, request.entry.envelope)
-        }
+        self._known = {_digest_of(record): record for record in keeper.own()}
         self._allowed: dict[int, Allowed] = {}
         """By place in the request: the numbers that are left to be sent to."""
-        self._queued: dict[int, list[str]] = {}
+        self._queued: dict[int, dict[str, str]] = {}
+        """By place and line: what the line has."""
         self._drafts: dict[int, _Draft] = {}
         self._ends: dict[int, Result] = {}
 
     async def take_up(self, at: int, allowed: Allowed) -> None:
         """What an earlier attempt has left behind."""
         left: list[Call] = []
-        self._queued[at] = []
         for call in allowed.calls:
-            record = self._record(at, call)
-            if record is not None and not record.job:
+            record = self._record(at, call.number)
+            if record is not None:
                 await self._resolve(at, call, record)
-                record = self._record(at, call)
-            if record is None:
+            if not self.is_done(at, call.number):
                 left.append(call)
-            elif record.job:
-                self._queued[at].append(f"{record.peer} as job {record.job}")
         self._allowed[at] = replace(allowed, calls=tuple(left))
+
+    def is_done(self, at: int, number: Number) -> bool:
+        """Whether nothing is to be done for that number any more."""
+        record = self._record(at, number)
+        queued = self._queued.setdefault(at, {})
+        if record is not None and record.job:
+            queued[number.line] = f"{record.peer} as job {record.job}"
+        elif self._digest(at, number) in self._keeper.sent:
+            queued[number.line] = f"{number.name}, and has ended there"
+        return number.line in queued
 
     async def _resolve(self, at: int, call: Call, record: Record) -> None:
         """Ask whether the line has it."""
@@ -360,7 +393,7 @@ class _Faxes:
                     failures.append(failure)
             if failures:
                 return min(failures, key=lambda one: one.status != BOUNCED)
-        reason = f"queued for {', '.join(self._queued[at])}"
+        reason = f"queued for {', '.join(self._queued[at].values())}"
         if draft is not None:
             reason += f", {draft.pages} page{'s' * (draft.pages != 1)}"
         return Result(SENT, "2.0.0", reason, keeper.terms.name, details={"action": "passed"})
@@ -396,7 +429,7 @@ class _Faxes:
             await keeper.register.change(record)
         except OSError as error:
             keeper.log.warning(keeper.program, f"{record.id}: cannot write down job {record.job}: {error}")
-        self._queued[at].append(f"{number.name} as job {record.job}")
+        self._queued[at][number.line] = f"{number.name} as job {record.job}"
         return None
 
     async def drop(self) -> None:
@@ -407,8 +440,12 @@ class _Faxes:
             except Exception as error:  # it drops them by itself, later
                 self._keeper.log.warning(self._keeper.program, f"drafts are left behind: {error}")
 
-    def _record(self, at: int, call: Call) -> Record | None:
-        record = self._known.get((call.number.line, self._request.recipients[at].address))
+    def _digest(self, at: int, number: Number) -> str:
+        envelope = self._request.entry.envelope
+        return digest(envelope.arrival, envelope.message_id, self._request.recipients[at].address, number.line)
+
+    def _record(self, at: int, number: Number) -> Record | None:
+        record = self._known.get(self._digest(at, number))
         return record if record is not None and record.key in self._keeper.register.records else None
 
 
@@ -418,9 +455,6 @@ def caller_of(envelope: Envelope) -> Caller:
     return Caller(unquote(envelope.sender), client.sasl_username, client.address, local)
 
 
-def _is_of(record: Record, envelope: Envelope) -> bool:
-    """Whether the record is about that message, under whatever queue ID."""
-    return (record.arrival, record.sender, record.size, record.message_id) == (
-        envelope.arrival, envelope.sender, envelope.size, envelope.message_id,
-    )
+def _digest_of(record: Record) -> str:
+    return digest(record.arrival, record.message_id, record.recipients[0]["address"], record.facts.get("call", ""))
 

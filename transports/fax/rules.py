@@ -103,18 +103,24 @@ class Rules:
         self._zones = zones
         self._in_networks = in_networks
 
-    async def judge(self, local: str, caller: Caller, use: Use, now: float) -> Allowed | Refusal:
-        """``local``: the recipient's local part, unquoted.  How many pages there will be is not known yet."""
+    async def judge(
+        self, local: str, caller: Caller, use: Use, now: float, done: Callable[[Number], bool] = lambda number: False
+    ) -> Allowed | Refusal:
+        """``local``: the recipient's local part, unquoted.  How many pages there will be is not known yet.  ``done``:
+        for which numbers nothing has to be asked any more."""
+        try:
+            address = parse(local)
+            read = {number.line: number for number in map(self._service.plan.read, address.numbers)}
+        except BadAddress as error:
+            return Refusal(BAD_NUMBER, str(error))
+        left = [number for number in read.values() if not done(number)]
+        if not left:
+            return Allowed(address, (), Terms(self._service.each))
         terms = await self._terms(caller)
         if isinstance(terms, Refusal):
             return terms
-        try:
-            address = parse(local)
-            read = [self._service.plan.read(called) for called in address.numbers]
-        except BadAddress as error:
-            return Refusal(BAD_NUMBER, str(error))
         calls = []
-        for number in {number.line: number for number in read}.values():
+        for number in left:
             call = await self._call(number, terms)
             if isinstance(call, Refusal):
                 return call

@@ -121,6 +121,7 @@ class Keeper:
         self._trouble = ""
         self._publishing = self._unpublished = False
         self._loaded: Deferred[None] | None = None
+        self._unreadable = ""
 
     # --- what a medium says --------------------------------------------------------------------------------------
 
@@ -144,6 +145,10 @@ class Keeper:
         """What goes along with the notice of its end."""
         return ()
 
+    async def forget(self, record: Record) -> None:
+        """Its job has ended, and everybody was told."""
+        await self.register.remove(record)
+
     def restore(self, published: Mapping[str, Any]) -> None:
         """What was published before a restart.  May raise ValueError, TypeError, KeyError."""
 
@@ -162,13 +167,26 @@ class Keeper:
             self._loaded = Deferred.fromCoroutine(self._load())
         self._timer.start(self.terms.follow, now=False)
 
+    async def load(self) -> None:
+        """Raises OSError, and what restore() does."""
+        for what in await self.register.load():
+            self.log.warning(self.program, f"a job's record cannot be read: {what}")
+        self.restore(await self.in_thread(read_part, self.register.folder, self.terms.name))
+
+    async def ready(self) -> str:
+        """Come back when what is registered is known; why it is not."""
+        if self._loaded is None or (self._loaded.called and self._unreadable):
+            self._loaded = Deferred.fromCoroutine(self._load())
+        await self._loaded
+        return self._unreadable
+
     async def _load(self) -> None:
+        self._unreadable = ""
         try:
-            for what in await self.register.load():
-                self.log.warning(self.program, f"a job's record cannot be read: {what}")
-            self.restore(await self.in_thread(read_part, self.register.folder, self.terms.name))
+            await self.load()
         except (OSError, ValueError, TypeError, KeyError) as error:
-            self.log.warning(self.program, f"cannot read the records of jobs: {error}")
+            self._unreadable = f"cannot read the records of jobs: {error}"
+            self.log.warning(self.program, self._unreadable)
         self.recount()
 
     def pause(self) -> None:
@@ -261,14 +279,14 @@ class Keeper:
             self.log.info(self.program, f"{record.id}: {fate.text}, relay={record.service}, delay={took:.0f}")
         else:
             self.log.warning(self.program, f"{record.id}: {fate.text}")
-        await self.register.remove(record)
+        await self.forget(record)
 
     async def _failed(self, record: Record, fate: Ended) -> None:
         await self._tell.bounce(*_entry(record, fate, "failed"), self.attached(record))
         for recipient in record.recipients:
             about = f"{record.id}: to=<{recipient['address']}>, relay={record.service}"
             self.log.info(self.program, f"{about}, dsn={fate.dsn}, status=bounced ({fate.text})")
-        await self.register.remove(record)
+        await self.forget(record)
 
     # --- for administrators ----------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from pytest_twisted import ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -199,6 +200,59 @@ async def test_an_answer_that_was_lost_costs_a_question(tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_a_fax_that_has_ended_meanwhile_is_not_sent_again(tmp_path: Path) -> None:
+    """The queue's copy did not go: the gateway died before it could be."""
+    world = World(tmp_path, "sender_faxes=2")
+    await world.deliver('"/FAX=200/FAX=300/"@fax')
+    world.line.end("1", DONE, pages_sent=2, pages=2)
+    world.line.end("2", FAILED, reason="busy")
+    await world.keeper.look()
+    assert world.register.records == {}
+    other = World(tmp_path, "sender_faxes=2", line=world.line)
+    (result,) = await other.deliver('"/FAX=200/FAX=300/"@fax', id="NEW")
+    assert (result.status, len(world.line.faxes), len(world.line.drawn)) == (SENT, 2, 1)
+    assert result.reason == "queued for 200, and has ended there, 300, and has ended there"
+    (result,) = await other.deliver('"/FAX=200/FAX=300/"@fax', arrival=NOON + 1)
+    assert result.status == DEFERRED  # that is another message, and the budget is used up
+    assert (tmp_path / "fax" / "sent").stat().st_mode & 0o777 == 0o600
+    other.clock.advance(11 * 86400)
+    other = World(tmp_path, line=world.line)
+    other.clock.advance(11 * 86400)
+    await other.keeper.ready()
+    assert (tmp_path / "fax" / "sent").read_text() == ""
+
+
+@ensureDeferred
+async def test_nothing_is_sent_before_the_records_are_read(tmp_path: Path) -> None:
+    await World(tmp_path).deliver()
+    world, reading = World(tmp_path), Deferred[None]()
+
+    async def slowly(function: Any, *arguments: Any) -> Any:
+        await reading
+        return function(*arguments)
+
+    world.register._in_thread = slowly
+    world.keeper.start()
+    pending = Deferred.fromCoroutine(world.deliver())
+    assert world.line.faxes == [] and not pending.called
+    reading.callback(None)
+    (result,) = await pending
+    assert result.status == SENT and world.line.faxes == []
+    await world.keeper.stop()
+
+
+@ensureDeferred
+async def test_nor_while_they_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "fax" / "sent").mkdir(parents=True)
+    world = World(tmp_path)
+    (result,) = await world.deliver()
+    assert (result.status, result.reason) == (DEFERRED, "the records of faxes cannot be read")
+    (tmp_path / "fax" / "sent").rmdir()
+    (result,) = await world.deliver()
+    assert result.status == SENT
+
+
+@ensureDeferred
 async def test_what_never_came_there_is_sent_again(world: World) -> None:
     world.line.lost = True
     await world.deliver()
@@ -256,8 +310,9 @@ async def test_what_cannot_be_drawn(world: World) -> None:
 
 @ensureDeferred
 async def test_nothing_goes_unrecorded(tmp_path: Path) -> None:
-    (tmp_path / "fax").write_text("no folder")
     world = World(tmp_path)
+    await world.keeper.ready()
+    (tmp_path / "fax").write_text("no folder")
     (result,) = await world.deliver()
     assert (result.status, result.reason) == (DEFERRED, "the fax cannot be put on record now")
     assert world.line.faxes == []
