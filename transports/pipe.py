@@ -203,18 +203,12 @@ class PipeTransport:
     def _arguments(
         self, request: Request, addresses: list[str], originals: list[str], sender: str
     ) -> list[str] | Refusal:
-        flags, envelope, client = self._service.flags, request.entry.envelope, request.entry.envelope.client
+        flags = self._service.flags
         nexthop = request.nexthop.lower() if "h" in flags else request.nexthop
         refusal = self._guard.refuse_delivery(sender, nexthop)
         if refusal:
             return refusal
-        values = {
-            "client_address": client.address, "client_helo": client.helo, "client_hostname": client.name,
-            "client_port": client.port, "client_protocol": client.protocol, "envid": envelope.envid, "nexthop": nexthop,
-            "queue_id": request.entry.id, "sasl_method": client.sasl_method, "sasl_sender": client.sasl_sender,
-            "sasl_username": client.sasl_username, "size": str(envelope.size),
-            "sender": quote(sender) if "q" in flags and sender else sender,
-        }
+        values = of_message(request, nexthop, sender, flags)
         recipients = [self._of_recipient(*pair) for pair in zip(addresses, originals, strict=True)]
         return self._guard.arguments(expand(self._service.templates, values, recipients))
 
@@ -250,6 +244,19 @@ class PipeTransport:
 
 def _own(status: str, dsn: str, reason: str, relay: str) -> Result:
     return Result(status, dsn, reason, relay)
+
+
+def of_message(request: Request, nexthop: str, sender: str, flags: frozenset[str]) -> dict[str, str]:
+    """The macros that speak of the message.  ``sender``: internal form."""
+    envelope = request.entry.envelope
+    client = envelope.client
+    return {
+        "client_address": client.address, "client_helo": client.helo, "client_hostname": client.name,
+        "client_port": client.port, "client_protocol": client.protocol, "envid": envelope.envid, "nexthop": nexthop,
+        "queue_id": request.entry.id, "sasl_method": client.sasl_method, "sasl_sender": client.sasl_sender,
+        "sasl_username": client.sasl_username, "sender": quote(sender) if "q" in flags and sender else sender,
+        "size": str(envelope.size),
+    }
 
 
 def folded(address: str, flags: frozenset[str]) -> str:

@@ -21,6 +21,7 @@ from gateway.compression import KINDS, unpacked
 from gateway.config import ConfigError, Service, Settings
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, IDescribes, ITransport
 from gateway.log import MemoryLog
+from spool.envelope import Client, Recipient
 from tests.transports.support import Bytes, Contents, request
 from tests.transports.test_uucp_attachments import message
 from transports.process import Runner
@@ -202,6 +203,22 @@ async def test_what_cannot_go_is_refused_and_the_others_go(runner: Runner, anybo
         (result,) = await world.deliver("u@b", nexthop=nexthop)
         assert (result.status, result.dsn) == (DEFERRED, "4.3.5")
     assert not (anybodys / "2").exists()
+
+
+@pytest.mark.parametrize("nexthop, client, original, status", [
+    ("beta", "beta", "", BOUNCED), ("beta", "beta", "U@b", BOUNCED),
+    ("beta", "gamma", "", SENT), ("beta", "beta", "list@here.example", SENT), ("beta!leaf", "beta", "", SENT),
+])
+@ensureDeferred
+async def test_what_the_neighbour_has_sent_does_not_go_back_to_it(
+    nexthop: str, client: str, original: str, status: str, runner: Runner, anybodys: Path
+) -> None:
+    world = World(runner, anybodys)
+    asked = request(Recipient("u@b", original=original), nexthop=nexthop, client=Client(name=client, protocol="UUCP"))
+    (result,) = await world.transport.deliver(asked)
+    assert result.status == status
+    if status == BOUNCED:
+        assert (result.dsn, result.reason) == ("5.4.6", "mail loops: beta has sent it here")
 
 
 @pytest.mark.parametrize("says, status", [

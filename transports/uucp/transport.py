@@ -24,11 +24,22 @@ from zope.interface import implementer
 
 from gateway.addresses.forms import quote, unquote
 from gateway.clock import time_of_day
-from gateway.interfaces import BOUNCED, DEFERRED, SENT, IContentSource, IDescribes, ITransport, Log, Request, Result
+from gateway.interfaces import (
+    BOUNCED,
+    DEFERRED,
+    SENT,
+    IContentSource,
+    IDescribes,
+    ITransport,
+    Log,
+    Recipient,
+    Request,
+    Result,
+)
 from spool.interfaces import Content
 from transports.guard import Refusal
 from transports.macros import expand
-from transports.pipe import folded
+from transports.pipe import folded, of_message
 from transports.process import Command, Outcome, Runner
 from transports.uucp.addressing import Hop
 from transports.uucp.attachments import Notes, Reduced, reduce_content
@@ -108,7 +119,11 @@ class UucpTransport:
         if hop.site == self._service.taylor.node:
             text = f"mail system configuration error: {hop.site} is this site's own name in UUCP"
             return [Result(DEFERRED, "4.3.5", text, name)] * count
-        words = [self._form(address, hop) for address in request.addresses]
+        words = [
+            Refusal("5.4.6", f"mail loops: {hop.site} has sent it here") if _goes_back(request, recipient, hop)
+            else self._form(address, hop)
+            for address, recipient in zip(request.addresses, request.recipients, strict=True)
+        ]
         going = [word for word in words if isinstance(word, str)]
         sent = Result(BOUNCED, "5.3.0", "nobody is left")
         if going:
@@ -202,17 +217,9 @@ class UucpTransport:
             )
 
     def _argv(self, letters: Sequence[Letter], hop: Hop, grade: str) -> list[str] | Refusal:
-        service, first = self._service, letters[0].request
-        client = first.entry.envelope.client
+        service = self._service
         sender = letters[0].sender if len(letters) == 1 else ""
-        sender = quote(sender) if sender and "q" in service.pipe.flags else sender
-        values = {
-            "client_address": client.address, "client_helo": client.helo, "client_hostname": client.name,
-            "client_port": client.port, "client_protocol": client.protocol, "envid": first.entry.envelope.envid,
-            "nexthop": hop.site, "queue_id": first.entry.id, "sasl_method": client.sasl_method,
-            "sasl_sender": client.sasl_sender, "sasl_username": client.sasl_username,
-            "sender": sender or service.pipe.null_sender, "size": str(first.entry.envelope.size),
-        }
+        values = of_message(letters[0].request, hop.site, sender or service.pipe.null_sender, service.pipe.flags)
         recipients = [] if service.batched else [f"({word})" for word in letters[0].recipients]
         options = expand(service.options, values, [])
         far = f"{hop.site}!{service.command}"
@@ -238,6 +245,14 @@ class UucpTransport:
         Deferred.fromCoroutine(self.jobs.call(site, at_once=self._service.call == "yes")).addErrback(
             lambda failure: self._log.warning(self.program, f"cannot call {site}: {failure.value}")
         )
+
+
+def _goes_back(request: Request, recipient: Recipient, hop: Hop) -> bool:
+    """Whether the neighbour has sent the mail here, for the same recipient: it would send it here again."""
+    client = request.entry.envelope.client
+    came_from_there = client.protocol == "UUCP" and client.name == hop.site and not hop.path
+    return came_from_there and unquote(recipient.original or recipient.address).lower() == \
+        unquote(recipient.address).lower()
 
 
 class _Batches:
