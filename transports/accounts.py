@@ -100,6 +100,11 @@ class Accounts:
         found: os.stat_result | None = await self._once(path, lambda: _stat(path))
         return found
 
+    async def trouble_with(self, path: str) -> str:
+        """Why nothing can be seen there; "" = something can."""
+        found: str = await self._in_thread(lambda: _trouble(path))
+        return found
+
     async def first_present(self, paths: Sequence[str]) -> str | None:
         """The first path at which something is, as far as can be seen (what cannot be looked at may be there)."""
         found: str | None = await self._shared(tuple(paths), lambda: next(filter(_may_exist, paths), None))
@@ -127,6 +132,14 @@ def _stat(path: str) -> os.stat_result | None:
         return os.stat(path)
     except OSError:
         return None
+
+
+def _trouble(path: str) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def _may_exist(path: str) -> bool:

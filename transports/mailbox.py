@@ -30,10 +30,10 @@ class Locked(Exception):
 
 
 def append(tasks: Sequence[Task], *, last: bool) -> bool:
-    """All tasks have the same spec: path; locks (fcntl, flock, dotlock), stale; limit (bytes of the
-    mailbox, 0 = none); devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not
-    be made); unusable: the code for a file that cannot be opened as it is; owner: uid that the file must have, or None;
-    user: (uid, gid) that owns a new file and writes, when run as root.
+    """All tasks have the same spec: path; locks (fcntl, flock, dotlock), stale; limit (bytes of the mailbox, 0 = none);
+    devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made; but take no
+    executable file); unusable: the code for a file that cannot be opened as it is; owner: uid that the file must have,
+    or None; user: (uid, gid) that owns a new file and writes, when run as root.
 
     False if the mailbox is locked and this is not the ``last`` attempt: then nothing was done, and nothing taken from
     the messages."""
@@ -62,6 +62,8 @@ def _append_locked(spec: Spec, tasks: Sequence[Task]) -> None:
             raise Refused("5.2.0", f"destination {path} is not a regular file")
         if spec["owner"] is not None and found.st_uid != spec["owner"]:
             raise Refused("4.2.0", f"destination {path} is not owned by recipient")
+        if regular and spec["lenient"] and found.st_mode & 0o111:
+            raise Refused("5.7.1", "file is executable")
         if regular:
             _kernel_lock(descriptor, spec)
         with _writing_as(spec):
@@ -120,7 +122,9 @@ def _open(spec: Spec) -> int:
                 raise _not_opened("cannot create file exclusively", error, spec) from None
         except OSError as error:
             raise _not_opened("cannot open file", error, spec) from None
-        trusted_link = stat.S_ISLNK(found.st_mode) and found.st_uid == 0
+        trusted_link = stat.S_ISLNK(found.st_mode) and _is_roots(path, found)
+        if stat.S_ISLNK(found.st_mode) and not trusted_link:
+            raise Refused(spec["unusable"], "file is a symbolic link")
         flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
         try:
             descriptor = os.open(path, flags)
@@ -136,6 +140,12 @@ def _open(spec: Spec) -> int:
         if same:
             raise Refused(spec["unusable"], f"file has {opened.st_nlink} hard links")
     raise Refused("4.2.0", f"file {path} keeps changing")
+
+
+def _is_roots(path: str, link: os.stat_result) -> bool:
+    """Whether nobody but root can have made that link."""
+    folder = os.stat(os.path.dirname(path) or ".")
+    return link.st_uid == folder.st_uid == 0 and not folder.st_mode & 0o022
 
 
 def _create(spec: Spec) -> int:
@@ -181,7 +191,7 @@ def _dot_lock(spec: Spec) -> Iterator[None]:
         raise Locked(f"unable to create lock file {lock}: {error.strerror}") from None
     except OSError as error:
         if not spec["lenient"]:
-            raise trouble(f"unable to create lock file {lock}", error) from None
+            raise _not_opened(f"unable to create lock file {lock}", error, spec) from None
         yield
         return
     try:

@@ -248,7 +248,8 @@ async def test_a_home_that_is_required(local: LocalMaker) -> None:
     here = local(require_home_directory="yes")
     (here.folder / "jane").rmdir()
     assert await here.said("joe", "jane") == [
-        SENT_TO_MAILBOX, (DEFERRED, "4.3.0", "cannot access home directory of user jane")]
+        SENT_TO_MAILBOX,
+        (DEFERRED, "4.3.0", f"cannot access home directory {here.folder}/jane: No such file or directory")]
 
 
 @ensureDeferred

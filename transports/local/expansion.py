@@ -106,8 +106,9 @@ async def _include(delivery: Delivery, place: Place, path: str) -> None:
             _misconfigured(delivery, place, f":include: file {path}: cannot find username for uid {file.uid}", "4.3.5")
             return
         rights = Rights.of(owner)
-    owner = place.owner or place.recipient
-    inner = replace(place, within="include", level=place.level + 1, rights=rights, owner=owner)
+    inner = replace(
+        place, within="include", level=place.level + 1, rights=rights, owner=place.owner or place.recipient
+    )
     if "include" not in delivery.config.propagated:
         inner = replace(inner, unmatched="")
     await lines(delivery, inner, file.text)

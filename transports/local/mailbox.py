@@ -28,8 +28,8 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     if user is None:
         return False
     place = replace(place, rights=Rights.of(user))
-    if config.require_home and not await _is_folder(delivery, user.home):
-        delivery.failed(place, "4.3.0", f"cannot access home directory of user {user.name}")
+    if config.require_home and (trouble := await tools.accounts.trouble_with(user.home)):
+        delivery.failed(place, "4.3.0", f"cannot access home directory {user.home}: {trouble}")
         return True
     line = await ask(tools.command_maps, place.user) or config.mailbox_command
     if line:
@@ -37,11 +37,6 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     else:
         await files.keep(delivery, place, await _box(delivery, user), files.MAILBOX)
     return True
-
-
-async def _is_folder(delivery: Delivery, path: str) -> bool:
-    found = await delivery.tools.accounts.look_at(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 async def _box(delivery: Delivery, user: User) -> Box:
