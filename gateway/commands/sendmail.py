@@ -227,27 +227,24 @@ def _one_line(text: str) -> str:
 # --- content ---------------------------------------------------------------------------------------------------------
 
 
-def read_content(
-    stream: BinaryIO, *, dot_ends: bool, line_ends: str = "always", keep_mailbox_lines: bool = False
-) -> Iterator[bytes]:
+def read_content(stream: BinaryIO, *, dot_ends: bool, line_ends: str = "always") -> Iterator[bytes]:
     """A message from a stream, in blocks of whole lines with LF.
 
     ``dot_ends``: a line that is only a dot ends it.  ``line_ends``: sendmail_fix_line_endings (CRLF becomes LF always,
-    never, or "strict": only if the first line has one).  "From " lines of a mailbox at the beginning are left out
-    unless ``keep_mailbox_lines``.
+    never, or "strict": only if the first line has one).  "From " lines of a mailbox at the beginning are left out.
     """
-    carry = b""
-    first = True
-    mailbox = not keep_mailbox_lines
+    carry: list[bytes] = []
+    first = mailbox = True
     while True:
         block = stream.read1(BLOCK)  # type: ignore[attr-defined]
-        carry += block
-        cut = carry.rfind(b"\n") + 1 if block else len(carry)
-        data, carry = carry[:cut], carry[cut:]
-        if not data:
-            if not block:
-                return
+        cut = block.rfind(b"\n") + 1
+        if block and not cut:  # within a line, however long it is
+            carry.append(block)
             continue
+        data = b"".join([*carry, block[:cut]])
+        carry = [block[cut:]]
+        if not data:
+            return
         if not block:
             data += b"\n"
         if first and line_ends == "strict":

@@ -26,6 +26,7 @@ from tests.transports.support import Bytes, Contents, request
 from tests.transports.test_uucp_attachments import message
 from transports.process import Runner
 from transports.programs import Guards
+from transports.uucp import jobs
 from transports.uucp.addressing import Hop, bang_sender
 from transports.uucp.jobs import Jobs, trace
 from transports.uucp.service import UucpService
@@ -298,10 +299,10 @@ async def test_a_message_that_cannot_be_read(command: str, runner: Runner, anybo
 
 @ensureDeferred
 async def test_batches_of_bounded_size_and_packed(runner: Runner, anybodys: Path) -> None:
-    world = World(runner, anybodys, "command=crsmtp", "batch_size=2k")
-    sent = [Deferred.fromCoroutine(world.deliver(f"u{number}@b", size=900)) for number in range(5)]
-    jobs = [(await each)[0].details["uucp_job"][-1] for each in sent]
-    assert jobs == ["1", "2", "2", "3", "3"]
+    world = World(runner, anybodys, "command=crsmtp", f"batch_size={2 * len(MESSAGE)}")
+    sent = [Deferred.fromCoroutine(world.deliver(f"u{number}@b")) for number in range(5)]
+    found = [(await each)[0].details["uucp_job"][-1] for each in sent]
+    assert found == ["1", "2", "2", "3", "3"]
     assert world.input(1).startswith(b"\x1f\x9d")
 
 
@@ -317,10 +318,28 @@ def test_what_the_log_says(tmp_path: Path) -> None:
     ((sent, _),) = trace(str(log), [("far", "D.0001", 0.0)])
     began = sent - 600
     assert trace(str(log), [
-        ("far", "D.0001", began), ("far", "D.0001", began + 700), ("far", "D.0002", began),
+        ("far", "D.0001", began), ("far", "D.0001", began + 4400), ("far", "D.0002", began),
         ("far", "D.0001", began - 60), ("far", "", began),
     ]) == [(sent, True), (0.0, True), (0.0, True), (sent, False), (0.0, False)]
     assert trace(str(tmp_path / "none"), [("far", "D.0001", began)]) == [(0.0, False)]
+
+
+@ensureDeferred
+async def test_a_list_that_is_cut_off_says_nothing(
+    runner: Runner, anybodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "LONGEST_LIST", 50)
+    world = World(runner, anybodys)
+    uustat = anybodys / "uustat"
+    for count in (1, 2):
+        line = "beta.N01234567890 beta u 11-24 10:08 Executing"
+        uustat.write_text("#!/bin/sh\n" + f"echo {line}\n" * count)
+        uustat.chmod(0o755)
+        if count == 1:
+            assert (await world.transport.jobs.answer({"do": "list"}))["jobs"] == {"beta.N01234567890": "beta"}
+        else:
+            with pytest.raises(jobs.Unknown, match="more jobs than"):
+                await world.transport.jobs.answer({"do": "list"})
 
 
 @pytest.mark.parametrize("value", [

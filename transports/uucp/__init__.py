@@ -3,9 +3,11 @@
     guard, sync     what must never reach uux; its files brought to disk
     taylor          where UUCP's files are
     service         a line of master.cf
-    addressing, letters, transport      a message becomes a job
+    addressing, letters, transport          a message becomes a job
+    attachments, shelf, retrieval           large attachments stay here, are kept, and are sent when asked for
     jobs            what UUCP says of its jobs (run where the rights are)
     limits, keeper  jobs counted, and followed until they have left (beside the queue; see transports.following)
+    acceptance      what a link does not take, said to SMTP clients
 """
 
 from transports.uucp.guard import UuxGuard, guard_for

@@ -29,6 +29,8 @@ _STATE = re.compile(r"(\S+) +(?:\d\d-\d\d \d\d:\d\d +)?(.+)")
 _MOMENT = re.compile(rb"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 _SENDING = re.compile(rb"uucico (\S+) .*\) Sending .*\((D\.\w+)\)")
 _LOG_TAIL = 16 * 1024 * 1024
+LEEWAY = 3700.0
+"""Seconds that the Log may seem to be behind: its times are local ones, and an hour comes twice a year."""
 LONGEST_LIST = 16 * 1024 * 1024
 
 InThread = Callable[..., Awaitable[Any]]
@@ -74,6 +76,8 @@ class Jobs:
         listed = await self._run("uustat", ["-a"])
         if listed.ending is not Ending.EXITED or listed.code != 0:
             raise Unknown(f"uustat: {listed.text or listed.output.decode('utf-8', 'replace').strip()[:200]}")
+        if len(listed.output) >= LONGEST_LIST:
+            raise Unknown("uustat lists more jobs than can be followed")
         text = listed.output.decode("utf-8", "replace")
         jobs = {match[1]: match[2] for line in text.splitlines() if (match := _LISTED.match(line))}
         told = await self._run("uustat", ["-m"])
@@ -148,7 +152,7 @@ def trace(log: str, asked: Sequence[tuple[str, str, float]]) -> list[tuple[float
     found = []
     for site, data, since in asked:
         moment = sent.get((site.encode(), data.encode()), 0.0) if data else 0.0
-        found.append((moment if moment >= since - 2 else 0.0, bool(data) and 0 < first <= since))
+        found.append((moment if moment >= since - LEEWAY else 0.0, bool(data) and 0 < first <= since))
     return found
 
 

@@ -287,7 +287,7 @@ class _Batches:
         taken: list[tuple[Letter, Deferred[Result]]] = []
         size = 0
         while self._waiting and len(taken) < MOST_IN_BATCH:
-            size += self._waiting[0][0].request.entry.envelope.size
+            size += self._waiting[0][0].content.size
             if taken and size > limit:
                 break
             taken.append(self._waiting.popleft())
