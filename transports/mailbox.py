@@ -31,9 +31,9 @@ class Locked(Exception):
 
 def append(tasks: Sequence[Task], *, last: bool) -> bool:
     """All tasks have the same spec: path; locks (fcntl, flock, dotlock), stale; limit (bytes of the mailbox, 0 = none);
-    devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made; but take no
-    executable file); unusable: the code for a file that cannot be opened as it is; owner: uid that the file must have,
-    or None; user: (uid, gid) that owns a new file and writes, when run as root.
+    devices (anything but a regular file is allowed), lenient (go on without a dot lock that may not be made; but take
+    no executable file); unusable: the code for a file that cannot be opened as it is; owner: uid that the file must
+    have, or None; user: (uid, gid) that owns a new file and writes, when run as root.
 
     False if the mailbox is locked and this is not the ``last`` attempt: then nothing was done, and nothing taken from
     the messages."""
