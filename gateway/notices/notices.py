@@ -50,7 +50,7 @@ from gateway.interfaces import (
 )
 from gateway.notices import report
 from gateway.notices.report import Fact, Notice
-from gateway.notices.templates import BUILT_IN, load_templates
+from gateway.notices.templates import load_templates
 from gateway.scheduler.report import delivery_line
 from spool.envelope import (
     NOTIFY_DELAY,
@@ -103,6 +103,9 @@ class Notices:
         """Told of a message that only asks; True: nobody else needs to be."""
         self._threaded = settings.flag("enable_threaded_bounces")
         self._obsolete_from = settings.text("header_from_format") == "obsolete"
+        self._sender = "Mail Delivery System <MAILER-DAEMON>"
+        if self._obsolete_from:
+            self._sender = "MAILER-DAEMON (Mail Delivery System)"
         self._recipients = {
             name: settings.text(f"{name}_notice_recipient") for name in ("bounce", "2bounce", "delay", "error")
         }
@@ -181,13 +184,13 @@ class Notices:
             return
         to = self._recipients["error"]
         lines = [
-            f"From: {self._from_field(BUILT_IN['failure'].sender)}",
+            f"From: {self._sender}",
             f"To: Postmaster <{to}>" if not self._obsolete_from else f"To: {to} (Postmaster)",
             f"Subject: {self._mail_name} SMTP server: errors from {peer}",
             "",
             "Transcript of session follows.",
             "",
-            *[part for line in transcript for part in report.wrapped(line)],
+            *[part for line in transcript for part in report.wrapped(line, " " * 5)],
             "",
             "",
             "For other details, see the local mail logfile",
@@ -286,7 +289,7 @@ class Notices:
             self._host,
             self._label,
             subject=chosen.subject,
-            sender=self._from_field(chosen.sender),
+            sender=chosen.sender or self._sender,
             recipient=recipient or envelope.sender,
             null_address=self._null_address,
             text=chosen.text,
@@ -299,13 +302,6 @@ class Notices:
         notice = self._notice(template, queue_id, envelope, facts)
         subject = self._templates[template].postmaster_subject
         return replace(notice, subject=subject, recipient=recipient, text="", automatic="auto-generated")
-
-    def _from_field(self, value: str) -> str:
-        """A template's "address (name)" in the form that header_from_format wants."""
-        address, blank, name = value.partition(" (")
-        if self._obsolete_from or not blank or not name.endswith(")"):
-            return value
-        return f"{name[:-1]} <{address}>"
 
     async def _send(
         self, notice: Notice, sender: str, content: Original, what: str, *, full: bool

@@ -177,10 +177,10 @@ def _line(text: str) -> str:
     return printable(_BREAKS.sub(" ", text))
 
 
-def wrapped(text: str) -> list[str]:
+def wrapped(text: str, indent: str = INDENT) -> list[str]:
     """A paragraph in lines of 78 characters where it has blanks, all but the first indented."""
     return textwrap.wrap(
-        _line(text), WIDTH, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+        _line(text), WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     ) or [""]
 
 

@@ -21,7 +21,7 @@ _TIME_NAME = re.compile(rf"\$[{{(]?({'|'.join(_TIMES)})_({'|'.join(_UNITS)})[)}}
 _START = re.compile(r"(\w+)\s*=\s*<<\s*(\S+)\s*\Z")
 _HEADER = re.compile(r"(Charset|From|Subject|Postmaster-Subject)\s*:\s*(.*)\Z", re.IGNORECASE)
 
-_SENDER = "MAILER-DAEMON (Mail Delivery System)"
+_SENDER = ""
 
 _HELP = """\
 If you need help, write to postmaster and send this report along.
@@ -35,6 +35,7 @@ The part of it that is a copy of your own message may be left out.
 class Template:
     charset: str
     sender: str
+    """"" = ours, in the form that header_from_format wants."""
     subject: str
     postmaster_subject: str
     text: str

@@ -463,6 +463,9 @@ def test_a_long_line_of_a_session_is_folded_and_templates_do_not_sign_it(tmp_pat
     now(bounces.notices.session({"policy"}, "c[192.0.2.7]", [" In:  " + "word " * 20]))
     (message,) = bounces.messages
     assert message["From"] == "Mail Delivery System <MAILER-DAEMON@gw.my.domain>"
+    (tmp_path / "templates").write_text("failure_template = <<EOF\nFrom: MAILER-DAEMON (Me)\nSubject: s\n\nx\nEOF\n")
+    again = Bounces(notify_classes="", bounce_template_file=str(tmp_path / "templates"))
+    assert again.send("bounce", again.entry())[0]["From"] == "MAILER-DAEMON@gw.my.domain (Me)"
     lines = message.get_payload().splitlines()
     at = next(at for at, line in enumerate(lines) if line.startswith(" In:"))
     assert len(lines[at]) <= 78 and lines[at + 1].startswith("    word")
