@@ -306,9 +306,9 @@ async def test_the_bytes_of_a_day(tmp_path: Path) -> None:
     assert published(world)["left"] == {"beta": 300, "gamma": 600}
     again = World(tmp_path, "daily=1k")
     again.keeper.start()
-    assert (await again.deliver(size=400))[0].status == DEFERRED
+    assert (await again.deliver(id="LARGE", size=400))[0].status == DEFERRED
     again.clock.advance(86400)
-    assert (await again.deliver(size=400))[0].status == SENT
+    assert (await again.deliver(id="LARGE", size=400))[0].status == SENT
 
 
 @ensureDeferred
@@ -389,6 +389,30 @@ async def test_whoever_waits_is_called_again(call: str, tmp_path: Path) -> None:
     world.trouble = OSError("no rights")
     await world.keeper.look()
     assert "cannot call beta: no rights" in world.log.text
+
+
+@ensureDeferred
+async def test_what_was_registered_before_a_crash_is_not_queued_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    await world.deliver("u@b", "v@b")
+    other = World(tmp_path)
+    (first, second, third) = await other.deliver("w@b", "u@b", "v@b")
+    assert other.queues.count == 1 and first.reason == "text"
+    assert second.status == third.status == SENT and second.reason == "has been queued as beta.N1 before"
+    assert second.details == {"action": "relayed"}
+    (only,) = await other.deliver("u@b")
+    assert other.queues.count == 1 and only.status == SENT
+    (another,) = await other.deliver("u@b", id="LARGE")
+    assert other.queues.count == 2 and another.reason == "text"
+
+
+@ensureDeferred
+async def test_a_message_that_was_not_taken_uses_up_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path, "attachments=1k", "daily=10k")
+    world.queues.result = DEFERRED
+    for _ in range(3):
+        await world.deliver(size=9000)
+    assert published(world)["left"].get("beta", 10_000) == 10_000
 
 
 @ensureDeferred

@@ -96,6 +96,8 @@ class Register:
     def __init__(self, folder: Path, in_thread: InThread) -> None:
         self.folder = folder
         self.records: dict[str, Record] = {}
+        self.inherited: dict[str, list[Record]] = {}
+        """By queue ID: what somebody before us had registered, whatever has become of it since."""
         self._in_thread = in_thread
 
     async def load(self) -> list[str]:
@@ -108,7 +110,9 @@ class Register:
 
     def _know(self, read: tuple[list[Record], list[str]]) -> list[str]:
         for record in read[0]:
-            self.records.setdefault(record.key, record)
+            if record.key not in self.records:
+                self.records[record.key] = record
+                self.inherited.setdefault(record.id, []).append(record)
         return read[1]
 
     async def add(self, record: Record, content: bytes) -> None:

@@ -1,6 +1,7 @@
 """Stands before a uucp service, beside the queue: limits before, and afterwards what became of the jobs.
 
-``deliver`` asks the limits, lets the service queue the mail, and registers the job before the queue's own copy goes.
+``deliver`` asks the limits, lets the service queue the mail, and registers the job before the queue's own copy goes;
+what is registered already, by a gateway that died at that point, is not queued again.
 Every ``follow`` seconds UUCP is asked what it still has (see transports.following.keeper):
 
     listed                  it waits
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from zope.interface import implementer
@@ -29,6 +31,7 @@ from gateway.interfaces import (
     IDescribes,
     ITransport,
     Log,
+    Recipient,
     Request,
     Result,
 )
@@ -64,10 +67,34 @@ class UucpKeeper(Keeper):
 
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See ITransport."""
+        if request.entry.envelope.trace == "verify":
+            return list(await self.inner.deliver(request))
+        await self.ready()
+        jobs = [self._job_of(request, recipient) for recipient in request.recipients]
+        left = [at for at, job in enumerate(jobs) if not job]
+        going = replace(
+            request, indexes=[request.indexes[at] for at in left], addresses=[request.addresses[at] for at in left]
+        )
+        results = iter(await self._deliver(going) if left else ())
+        name = self._service.name
+        return [
+            next(results) if not job
+            else Result(SENT, "2.0.0", f"has been queued as {job} before", name, details={"action": "relayed"})
+            for job in jobs
+        ]
+
+    def _job_of(self, request: Request, recipient: Recipient) -> str:
+        """The job that has a recipient already: a gateway that dies between registering a job and saying so finds the
+        message in its queue again."""
+        for record in self.register.inherited.get(request.entry.id, ()):
+            known = [one["address"] for one in record.recipients]
+            if record.service == self._service.name and recipient.address in known:
+                return record.job
+        return ""
+
+    async def _deliver(self, request: Request) -> Sequence[Result]:
         service, envelope, count = self._service, request.entry.envelope, len(request.indexes)
         site, now = request.nexthop.partition("!")[0], time_of_day(self.clock)
-        if envelope.trace == "verify":
-            return list(await self.inner.deliver(request))
         may_shrink = 0 < service.attachments < envelope.size
         size = 0 if may_shrink else envelope.size
         if refusal := self._limits.take(site, size, now):
@@ -83,13 +110,14 @@ class UucpKeeper(Keeper):
                     return [Result(DEFERRED, "4.3.0", text, service.name)] * count
             results = list(await self.inner.deliver(request))
         finally:
-            if not any(result.status == SENT for result in results):
+            sent = any(result.status == SENT for result in results)
+            if not sent:
                 self._limits.give_back(site, size, now)
         shrunk = next((result.details["uucp_size"] for result in results if "uucp_size" in result.details), "")
-        if may_shrink:
+        if may_shrink and sent:
             self._limits.count(site, int(shrunk or envelope.size), now)
-            if not shrunk:
-                await self._shelf.forget(request)
+        if may_shrink and not shrunk:
+            await self._shelf.forget(request)
         await self._remember(request, results, int(shrunk or envelope.size))
         await self.publish()
         return results
