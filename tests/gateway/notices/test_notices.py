@@ -468,7 +468,7 @@ def test_a_long_line_of_a_session_is_folded_and_templates_do_not_sign_it(tmp_pat
     assert again.send("bounce", again.entry())[0]["From"] == "MAILER-DAEMON@gw.my.domain (Me)"
     lines = message.get_payload().splitlines()
     at = next(at for at, line in enumerate(lines) if line.startswith(" In:"))
-    assert len(lines[at]) <= 78 and lines[at + 1].startswith("    word")
+    assert len(lines[at]) <= 78 and lines[at + 1].startswith("     word")
 
 
 def test_what_went_no_way_is_reported_without_one():
