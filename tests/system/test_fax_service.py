@@ -169,5 +169,5 @@ def test_a_fax_server_that_is_down_and_a_gateway_that_dies(gateway, server):
     gateway.kill()
     gateway.start()
     gateway.run("postqueue", "-f", check=True)
-    poll(lambda: [item["queue_name"] for item in gateway.queue()] == ["fax"] * len(numbers), gateway.last_words)
+    poll(lambda: [item["queue_name"] for item in gateway.queue()] == ["fax"] * len(numbers), gateway.last_words, 90)
     assert sorted(job["external"] for job in server.jobs().values()) == numbers

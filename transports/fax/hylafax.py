@@ -75,6 +75,12 @@ class HylaFax:
 
     # --- IFaxLine ------------------------------------------------------------------------------------------------
 
+    async def ready(self) -> None:
+        """See IFaxLine."""
+        session = await self._open()
+        session.leave()
+        session.drop()
+
     async def submit(self, fax: Fax) -> str:
         """See IFaxLine."""
         try:

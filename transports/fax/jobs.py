@@ -51,7 +51,7 @@ class Draft:
 
 class Jobs:
     def __init__(self, line: IFaxLine, in_thread: InThread) -> None:
-        self._line = line
+        self.line = line
         self.in_thread = in_thread
         self.drafts: dict[str, Draft] = {}
 
@@ -61,10 +61,10 @@ class Jobs:
         if what == "submit":
             return await self._submit(value)
         if what == "look":
-            found = await self._line.look([_pair(one) for one in _listed(value, "jobs")])
+            found = await self.line.look([_pair(one) for one in _listed(value, "jobs")])
             return {"jobs": [asdict(job) for job in found]}
         if what == "kill":
-            return {"killed": await self._line.kill(_text(value, "job", _JOB))}
+            return {"killed": await self.line.kill(_text(value, "job", _JOB))}
         if what == "picture":
             picture = await self.in_thread(read_picture, self._draft(value).document.thumbnail)
             return {"picture": base64.b64encode(picture).decode("ascii")}
@@ -90,7 +90,7 @@ class Jobs:
             lines=LINES[draft.resolution], priority=_text(said, "priority", _PRIORITY), when=float(said["when"]),
         )
         try:
-            return {"job": await self._line.submit(fax)}
+            return {"job": await self.line.submit(fax)}
         except NotTaken as error:
             return {"refused": str(error), "permanent": error.permanent}
 

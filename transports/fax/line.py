@@ -68,6 +68,9 @@ class Uncertain(Exception):
 class IFaxLine(Interface):
     """A way to send faxes.  All methods may raise OSError and Uncertain for a line that is away."""
 
+    def ready() -> Awaitable[None]:
+        """Come back if something could be handed over now: asked before a document is drawn for nothing."""
+
     def submit(fax: Fax) -> Awaitable[str]:
         """Its job.  Raises NotTaken."""
 

@@ -52,6 +52,10 @@ class Phaxio:
         self._in_thread = in_thread
         self._agent = Agent(reactor, connectTimeout=30.0)
 
+    async def ready(self) -> None:
+        """See IFaxLine."""
+        await self._headers()
+
     async def submit(self, fax: Fax) -> str:
         """See IFaxLine."""
         if fax.when or fax.subaddress:

@@ -32,6 +32,7 @@ from transports.fax.address import Address, BadAddress, parse
 from transports.fax.document import Cover, Document, NotNow, Run, Unrenderable, Wish, assemble
 from transports.fax.document.charset import decode_words
 from transports.fax.jobs import Draft, Jobs
+from transports.fax.line import Uncertain
 from transports.fax.service import FaxService
 from transports.process import Identity
 
@@ -83,6 +84,12 @@ class FaxTransport:
     async def deliver(self, request: Request) -> Sequence[Result]:
         """See the module."""
         await self._clear()
+        try:
+            await self.jobs.line.ready()
+        except (OSError, Uncertain) as error:
+            text = f"fax server cannot be reached: {error}"
+            away = Result(DEFERRED, "4.4.1", text, self._service.name, destination_down=True)
+            return [replace(away, details={}) for _ in request.indexes]
         wishes: list[Wish | str] = []
         content = await self._contents.content(request.entry.id, request.entry.where)
         base = Path(tempfile.mkdtemp(prefix=PREFIX))

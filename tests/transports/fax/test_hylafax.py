@@ -257,6 +257,17 @@ async def test_half_a_list_says_nothing_of_what_is_missing(world: World, monkeyp
         await world.line.look([("1", "A"), ("2", "B")])
 
 
+@ensureDeferred
+async def test_whether_it_is_ready(world: World) -> None:
+    await world.line.ready()
+    world.server.replies = {"": "421 Service not available"}
+    with pytest.raises(Uncertain):
+        await world.line.ready()
+    world.words[0] = "host=127.0.0.1:1"
+    with pytest.raises(OSError):
+        await world.line.ready()
+
+
 @pytest.mark.parametrize("replies", [{"LIST": "550 no"}, {"": None}, {"JOBFMT": None}, {"USER": "530 no"}])
 @ensureDeferred
 async def test_who_cannot_be_asked(world: World, replies: dict[str, str | None]) -> None:

@@ -35,6 +35,10 @@ class Line:
         self.faxes: list[Fax] = []
         self.trouble: Exception | None = None
 
+    async def ready(self) -> None:
+        if isinstance(self.trouble, OSError):
+            raise self.trouble
+
     async def submit(self, fax: Fax) -> str:
         if self.trouble:
             raise self.trouble
@@ -168,6 +172,14 @@ async def test_what_cannot_be_drawn(world: World, trouble: Exception, status: st
     (result,) = await world.deliver("200@fax")
     assert (result.status, result.dsn, result.reason) == (status, dsn, reason)
     assert world.left() == [] and world.jobs.drafts == {}
+
+
+@ensureDeferred
+async def test_nothing_is_drawn_for_a_line_that_is_away(world: World) -> None:
+    world.line.trouble = OSError("connection refused")
+    (result,) = await world.deliver("200@fax")
+    assert (result.status, result.dsn, result.destination_down) == (DEFERRED, "4.4.1", True)
+    assert result.reason == "fax server cannot be reached: connection refused" and world.wishes == []
 
 
 @pytest.mark.parametrize("trick", ["link", "hard link", "folder", "large", "fifo"])
