@@ -18,7 +18,9 @@ import sys
 from dataclasses import dataclass
 
 # Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
-_FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n)*)")
+_FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n){0,1000})")
+_LINES_END = re.compile(rb"\n(?![ \t])")
+_BLANKS = (b" ", b"\t")
 _MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
 
 
@@ -60,8 +62,10 @@ def scan_some(data: bytes, at: int, complete: bool, most: int = AT_ONCE) -> tupl
     last = at
     match = _FIELD.match(data, at)
     while match is not None:
-        fields.append(_field(match))
         last, at = at, match.end()
+        if data.startswith(_BLANKS, at):
+            at = _end_of_long(data, at)
+        fields.append(_field(match, data, at))
         match = _FIELD.match(data, at) if len(fields) < most else None
     state = MORE if len(fields) >= most else OVER
     if not complete and _open_ended(data, at, state):
@@ -75,12 +79,23 @@ def scan_some(data: bytes, at: int, complete: bool, most: int = AT_ONCE) -> tupl
 def first_field(data: bytes, at: int) -> tuple[Field | None, int]:
     """The field that begins at this place, and the place of the first byte behind it, as far as ``data`` goes."""
     match = _FIELD.match(data, at)
-    return (_field(match), match.end()) if match is not None else (None, at)
+    if match is None:
+        return None, at
+    end = match.end()
+    if data.startswith(_BLANKS, end):
+        end = _end_of_long(data, end)
+    return _field(match, data, end), end
 
 
-def _field(match: re.Match[bytes]) -> Field:
+def _end_of_long(data: bytes, at: int) -> int:
+    """Of a field with more lines than the pattern takes, as each of them costs it memory."""
+    match = _LINES_END.search(data, at)
+    return match.end() if match is not None else max(at, data.rfind(b"\n", at) + 1)
+
+
+def _field(match: re.Match[bytes], data: bytes, end: int) -> Field:
     name, blanks = match.groups()
-    raw = match[0]
+    raw = match[0] if end == match.end() else data[match.start() : end]
     return Field(name.lower(), name + raw[len(name) + len(blanks) :] if blanks else raw)
 
 

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from gateway.addresses.virtual import ExpansionError
 from gateway.content.checks import Checker, Checks, about
 from gateway.content.header_edit import HeaderEditor
-from gateway.content.header_scan import MORE, OPEN, Field, mailbox_lines, scan_some
+from gateway.content.header_scan import AT_ONCE, MORE, OPEN, Field, mailbox_lines, scan_some
 from gateway.content.milter.filters import Filters
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
@@ -36,6 +36,9 @@ SHOWN = 100
 
 WAITING = 2 * IN_MEMORY
 """Bytes that may wait while there is work on those before them."""
+
+CHECKED_AT_ONCE = 32 * 1024
+"""Bytes of a body after which others have a turn: they may be thousands of parts."""
 
 
 class Way(NamedTuple):
@@ -224,7 +227,12 @@ class Intake:
                 ours = b"\n".join([line.removesuffix(b"\n") for line in self._received])
                 await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode()) + b"\n"))
             if lines and self._service == "smtpd":
-                await editor.take(_fields(b"".join(b"X-Mailbox-Line: " + line for line in lines)))
+                for start in range(0, len(lines), AT_ONCE):
+                    self._put_header(editor.taken())
+                    if start:
+                        await self._owner.next_turn()
+                    some = lines[start : start + AT_ONCE]
+                    await editor.take(_fields(b"".join([b"X-Mailbox-Line: " + line for line in some])))
         await self._edit(editor, fields)
         while state is MORE:
             self._put_header(editor.taken())
@@ -273,7 +281,13 @@ class Intake:
             self._look_for_8_bits(data)
             if self._strict is not None:
                 self._strict.body(data, complete=False)
-            self._put(data if self._checker is None else await self._checker.body(data, complete=False))
+            if self._checker is None:
+                self._put(data)
+                return
+            for at in range(0, len(data), CHECKED_AT_ONCE):
+                if at:
+                    await self._owner.next_turn()
+                self._put(await self._checker.body(data[at : at + CHECKED_AT_ONCE], complete=False))
 
     def _look_for_8_bits(self, data: bytes) -> None:
         """A part of 8 bits makes the message one, whatever its own header says (RFC 2045 6.4)."""

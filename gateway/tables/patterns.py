@@ -68,11 +68,12 @@ class PatternRules(Rules[re.Pattern[str]]):
     def is_safe(self, key: str) -> bool:
         if len(key) <= self.safe_length:
             return True
-        left = BUDGET
-        for one in self.efforts:
-            left -= one.steps(key)
-            if left < 0:
-                return False
+        left, lower, odd = BUDGET, key.lower(), not key.isascii()
+        for one, (needle, folds) in zip(self.efforts, self.needles, strict=True):
+            if odd or needle in (lower if folds else key):
+                left -= one.steps(key)
+                if left < 0:
+                    return False
         return True
 
 

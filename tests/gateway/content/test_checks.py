@@ -184,6 +184,21 @@ def test_no_checks_where_they_are_not_wanted():
     receive(one, b"S: x\n\n", options=INTERNAL)
 
 
+@pytest.mark.parametrize(
+    ("content", "turns"),
+    [
+        (b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n" * 25_000, 3), (b"From x\n" * 5000 + b"\nx\n", 4),
+        (b"Subject: x\n\n" + b"short\n" * 100, 0),
+    ],
+)  # fmt: skip
+def test_others_have_a_turn_while_a_large_message_is_looked_at(content, turns):
+    one = Way(header_checks="inline:{x=OK}", body_checks="inline:{x=OK}", mime_header_checks="inline:{x=OK}")
+    taken, next_turn = [], one.cleanup.next_turn
+    one.cleanup.next_turn = lambda: (taken.append(1), next_turn())[1]
+    one.receive(content, service="smtpd")
+    assert len(taken) == turns
+
+
 def test_a_table_that_is_away():
     one = Way(header_checks="fail:away")
     with pytest.raises(Rejected, match="451 4.3.0"):

@@ -35,6 +35,18 @@ def test_fields_and_the_end(data, found, rest):
     assert names(data) == (found, rest)
 
 
+@pytest.mark.parametrize("lines", [999, 1000, 1001, 5000])
+@pytest.mark.parametrize("rest", [b"", b"To: y\n", b"\nbody\n", b"body\n", b" begun", b"To: beg"])
+def test_a_field_of_many_lines(lines, rest):
+    field = b"X: a\n" + b" b\n" * lines
+    whole = rest in (b"", b" begun", b"To: beg")
+    fields, end, _ = scan_some(field + rest, 0, complete=True)
+    assert fields[0].raw == field and end == len(field) + (len(rest) if rest == b"To: y\n" else 0)
+    fields, end, state = scan_some(field + rest, 0, complete=False)
+    assert (state is OPEN) == (whole or rest == b"To: y\n")
+    assert [one.raw for one in fields] == ([] if whole else [field])
+
+
 def test_more_is_needed_until_a_line_ends_the_header():
     assert scan(b"A: b\n", False) is None
     assert scan(b"A: b\nno head", False) is None
