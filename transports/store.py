@@ -13,6 +13,7 @@ from typing import Any
 from gateway.config import Settings
 from transports.process import Command, Ending, Identity, Runner
 
+NOT_OWNED = "is not owned by recipient"
 _TIME_FOR_WRITING = 600.0
 
 
@@ -43,6 +44,13 @@ class Box:
 class Failure:
     dsn: str
     text: str
+
+    @property
+    def hint(self) -> str:
+        """For the postmaster; "" = none."""
+        if self.text.endswith(NOT_OWNED):
+            return 'specify "strict_mailbox_ownership = no" to ignore mailbox ownership mismatch'
+        return ""
 
 
 @dataclass(slots=True, frozen=True)

@@ -112,6 +112,8 @@ class VirtualTransport:
             failure = await self._store.keep(found, self._stored_form(request, at, recipient, content, found))
             if not isinstance(failure, Failure):
                 return _sent(f"delivered to {what}", started)
+            if failure.hint:
+                self._log.warning("virtual", failure.hint)
             before = "maildir delivery failed" if found.is_maildir else f"delivery failed to mailbox {found.path}"
             found = Failure(failure.dsn, f"{before}: {failure.text}")
         status = DEFERRED if found.dsn.startswith("4") else BOUNCED

@@ -5,6 +5,7 @@ Local addresses are delivered at once, one level deeper; others get a message of
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 
@@ -97,7 +98,9 @@ async def _include(delivery: Delivery, place: Place, path: str) -> None:
     file = await read_as(delivery.tools.runner, reader, path, instead=default)
     if file.text is None:
         dsn = "4.3.5" if file.may_pass else "5.3.5"
-        _misconfigured(delivery, place, f":include: file {path} {file.trouble}", dsn)
+        what = f":include: file {path}"
+        what = f"unable to lookup {what}: {os.strerror(errno.ENOENT)}" if file.missing else f"{what} {file.trouble}"
+        _misconfigured(delivery, place, what, dsn)
         return
     rights = place.rights
     if file.uid and not (rights and rights.identity.uid):

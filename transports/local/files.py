@@ -33,6 +33,8 @@ async def keep(delivery: Delivery, place: Place, box: Box, what: str) -> None:
         if what == MAILBOX and delivery.tools.tell_user is not None:
             delivery.tools.tell_user(place.user, kept)
         return
+    if kept.hint:
+        delivery.tools.log.warning("local", kept.hint)
     if box.is_maildir:
         before = "maildir delivery failed: "
     elif what == MAILBOX:
