@@ -37,7 +37,7 @@ SHOWN = 100
 WAITING = 2 * IN_MEMORY
 """Bytes that may wait while there is work on those before them."""
 
-CHECKED_AT_ONCE = 32 * 1024
+CHECKED_AT_ONCE = 8 * 1024
 """Bytes of a body after which others have a turn: they may be thousands of parts."""
 
 

@@ -230,6 +230,7 @@ class Structure:
 
     def _at_boundary(self, boundary: bytes, closing: bool) -> None:
         self.encoding = SEVEN_BIT
+        before = len(self._levels)
         while self._levels[-1].boundary != boundary:
             self._levels.pop()
         if closing:
@@ -238,7 +239,8 @@ class Structure:
             self._header = Kind.PART_HEADER
             self._kind = b"message/rfc822" if self._levels[-1].digest else b""
             self._message_follows = self._levels[-1].digest
-        self._compile()
+        if len(self._levels) != before:
+            self._compile()
 
     def _compile(self) -> None:
         known = b"|".join(re.escape(level.boundary) for level in reversed(self._levels))
