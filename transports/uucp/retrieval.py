@@ -118,11 +118,10 @@ def _recipient(facts: Facts, request: Request) -> str:
 
 
 def _tokens(addresses: Sequence[str], content: Content) -> list[str]:
-    found = []
+    found: list[str] = []
     for address in addresses:
-        _, _, extension = re.split(r"([-+=])", split_domain(unquote(address))[0].lower() + "+", maxsplit=1)
-        if TOKEN.match(token := extension.rstrip("+")):
-            found.append(token)
+        _, *extension = re.split("[-+=]", split_domain(unquote(address))[0].lower(), maxsplit=1)
+        found += filter(TOKEN.match, extension)
     content.seek(0)
     found += [match[1].decode("ascii").lower() for match in _ASKED.finditer(content.read(_LOOKED_AT))]
     return list(dict.fromkeys(found))[:MOST_TOKENS]
