@@ -3,7 +3,7 @@
     guard, sync     what must never reach uux; its files brought to disk
     taylor          where UUCP's files are
     service         a line of master.cf
-    addressing, letters, transport          a message becomes a job
+    addressing, letters, bundle, transport  messages become jobs
     attachments, shelf, retrieval           large attachments stay here, are kept, and are sent when asked for
     jobs            what UUCP says of its jobs (run where the rights are)
     limits, keeper  jobs counted, and followed until they have left (beside the queue; see transports.following)

@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from gateway.addresses.forms import quote, unquote
@@ -43,6 +41,7 @@ from transports.pipe import folded, of_message
 from transports.process import Command, Outcome, Runner
 from transports.uucp.addressing import Hop
 from transports.uucp.attachments import Notes, Reduced, reduce_content
+from transports.uucp.bundle import Bundle
 from transports.uucp.guard import UuxGuard
 from transports.uucp.jobs import Jobs
 from transports.uucp.letters import Letter, batch_input, grade_of, input_file, rmail_input
@@ -53,7 +52,6 @@ from transports.verdict import Verdict, judge
 
 SMALL = 1_000_000
 """Bytes of a job's data that are held in memory."""
-MOST_IN_BATCH = 200
 CALL_AFTER = 3.0
 """Seconds between queueing and a call, in which more may be queued."""
 
@@ -85,7 +83,7 @@ class UucpTransport:
         self._log = log
         self._clock = clock
         self.jobs = jobs
-        self._batches: dict[str, _Batches] = {}
+        self._bundles: dict[str, Bundle] = {}
         self._calls: dict[str, Any] = {}
 
     async def stop(self) -> None:
@@ -169,8 +167,10 @@ class UucpTransport:
     async def _queue(self, letter: Letter, hop: Hop) -> Result:
         if not self._service.batched:
             return await self._job([letter], hop)
-        batches = self._batches.setdefault(hop.site, _Batches(self, hop))
-        return await batches.add(letter)
+        if hop.site not in self._bundles:
+            queue = partial(self._job, hop=hop)
+            self._bundles[hop.site] = Bundle(queue, self._service.batch_wait, self._service.batch_size, self._clock)
+        return await self._bundles[hop.site].add(letter)
 
     async def _job(self, letters: Sequence[Letter], hop: Hop) -> Result:
         """One run of uux for these letters."""
@@ -253,49 +253,3 @@ def _goes_back(request: Request, recipient: Recipient, hop: Hop) -> bool:
     came_from_there = client.protocol == "UUCP" and client.name == hop.site and not hop.path
     return came_from_there and unquote(recipient.original or recipient.address).lower() == \
         unquote(recipient.address).lower()
-
-
-class _Batches:
-    """Letters for one neighbour: while one job is being queued, those for the next gather."""
-
-    def __init__(self, transport: UucpTransport, hop: Hop) -> None:
-        self._transport = transport
-        self._hop = hop
-        self._waiting: deque[tuple[Letter, Deferred[Result]]] = deque()
-        self._running = False
-
-    async def add(self, letter: Letter) -> Result:
-        turn: Deferred[Result] = Deferred()
-        self._waiting.append((letter, turn))
-        if not self._running:
-            self._running = True
-            Deferred.fromCoroutine(self._work())
-        return await turn
-
-    async def _work(self) -> None:
-        service, clock = self._transport._service, self._transport._clock
-        try:
-            while self._waiting:
-                if service.batch_wait:
-                    await deferLater(clock, service.batch_wait)
-                await self._next(service.batch_size)
-        finally:
-            self._running = False
-
-    async def _next(self, limit: int) -> None:
-        """A job of as many as there are, but not larger than the limit unless one alone is."""
-        taken: list[tuple[Letter, Deferred[Result]]] = []
-        size = 0
-        while self._waiting and len(taken) < MOST_IN_BATCH:
-            size += self._waiting[0][0].content.size
-            if taken and size > limit:
-                break
-            taken.append(self._waiting.popleft())
-        try:
-            result = await self._transport._job([letter for letter, _ in taken], self._hop)
-        except Exception as error:
-            for _, turn in taken:
-                turn.errback(error)
-            return
-        for _, turn in taken:
-            turn.callback(replace(result, details=dict(result.details)))
