@@ -12,8 +12,8 @@ ORDER = ["config", "tables", "addresses", "policy", "content", "smtpd", "uucp", 
 # Modules beside them that know none of them.
 FREE = {
     "reactor",
-    "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_filter", "dns_files", "control",
-    "control_server", "sending", "plugins", "credentials", "unix_port", "capacity", "clock", "succession",
+    "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_filter", "dns_files",
+    "control", "control_server", "sending", "plugins", "credentials", "unix_port", "capacity", "clock", "succession",
     "compression", "certificates", "tls_words",
 }
 # The composition: the only modules that know everyone.

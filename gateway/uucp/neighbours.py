@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -48,8 +48,10 @@ class Neighbours:
     def __init__(self, tools: Toolbox, clock: IReactorTime) -> None:
         settings = tools.settings
         words = settings.words(PARAMETER)
+        # UUCP has asked for the neighbour's name and password, whether or not SMTP does so.
+        logged_in = replace(tools, settings=settings.with_overrides({"smtpd_sasl_auth_enable": "yes"}))
         try:
-            items = compile_list(tools, words, PARAMETER, "check_client_access")
+            items = compile_list(logged_in, words, PARAMETER, "check_client_access")
         except RestrictionError as error:
             raise ConfigError(str(error)) from None
         self._evaluator = Evaluator(Lists(recipient=items), tools.log, program=PROGRAM) if items else None
