@@ -132,6 +132,12 @@ def _name(uid: int) -> str:
 
 # --- tables ----------------------------------------------------------------------------------------------------
 
+CACHES = frozenset((
+    "address_verify_map", "postscreen_cache_map", "smtp_tls_session_cache_database", "lmtp_tls_session_cache_database",
+    "smtpd_tls_session_cache_database", "smtp_sasl_auth_cache_name", "lmtp_sasl_auth_cache_name",
+))  # fmt: skip
+"""What is kept by the gateway itself, be it in a file of that name or not at all in one: nobody has to make it."""
+
 
 def _tables(configuration: Configuration, table_types: Collection[str] | None) -> Iterator[Finding]:
     """Tables that main.cf or an -o names: is there such a type, is the file there?"""
@@ -145,7 +151,7 @@ def _tables_of(
 ) -> Iterator[Finding]:
     for name in names:
         parameter = parameters.find(name)
-        if parameter is not None and parameter.effect == parameters.NEVER:
+        if name in CACHES or (parameter is not None and parameter.effect == parameters.NEVER):
             continue
         try:
             text = settings.text(name)

@@ -81,7 +81,7 @@ class ClientTLS:
         self._default_authorities = settings.flag("tls_append_default_CA")
         self._log, self._program, self._seconds = log, program, seconds
         self._lifetime = settings.seconds(prefix + "tls_session_cache_timeout")
-        self._resumes = bool(settings.words(prefix + "tls_session_cache_database")) and self._lifetime > 0
+        self._resumes = bool(settings.text(prefix + "tls_session_cache_database").strip()) and self._lifetime > 0
         self._files = [*self._own, *([self._base / self._ca_file] if self._ca_file else [])]
         self._state = _state(self._files)
         self._looked = seconds()
@@ -240,6 +240,9 @@ class Handshake:
 
     def clientConnectionForTLS(self, tlsProtocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self._context, None)
+        if self._owner.log_level > 1:
+            self._owner.tell(f"setting up TLS connection to {self._peer.relay}")
+            self._owner.tell(f'{self._peer.relay}: TLS cipher list "{self.policy.ciphers}"')
         if self._looks:
             connection.set_verify(SSL.VERIFY_PEER, self._found)
         name = self._server_name()

@@ -124,6 +124,13 @@ def test_tables_that_are_there(directory: Path) -> None:
     assert findings(directory, main) == []
 
 
+def test_caches_need_not_be_made(directory: Path) -> None:
+    """As Debian's main.cf has them."""
+    names = ("address_verify_map", "smtp_tls_session_cache_database", "smtp_sasl_auth_cache_name")
+    main = "".join(f"{name} = btree:/nowhere/cache\n" for name in names)
+    assert findings(directory, main) == []
+
+
 def test_a_missing_table_within_restrictions_and_overrides(directory: Path) -> None:
     main = "smtpd_recipient_restrictions = check_sender_access hash:/nowhere/a, reject\n"
     assert one(directory, main).what == "hash:/nowhere/a: no such file"

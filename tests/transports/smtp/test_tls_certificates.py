@@ -147,6 +147,8 @@ async def test_a_trust_anchor_that_is_not_there(site: Site) -> None:
 async def test_the_log_says_more_at_level_2(site: Site) -> None:
     result = await site.send("secure", smtp_tls_loglevel="2", smtp_tls_fingerprint_digest="sha256")
     server = result.relay
+    assert f"setting up TLS connection to {server}" in site.log.text
+    assert f'{server}: TLS cipher list "aNULL:-aNULL:HIGH:MEDIUM:' in site.log.text
     assert f"{server}: depth=0 verify=1 subject=/CN=mx.test" in site.log.text
     assert f"{server}: matched peername: mx.test" in site.log.text
     assert f"{server}: subject_CN=mx.test, issuer_CN=Test Root, fingerprint=" in site.log.text
