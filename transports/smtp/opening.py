@@ -48,7 +48,7 @@ class Hello:
     nexthop: str
     """For texts."""
     handshake: Handshake | None = None
-    """The TLS of the connection; None where the policy wants none."""
+    """The TLS of the connection; None where the policy wants none, or there can be none."""
     workarounds: tuple[str, ...] = ()
     """PIX work-arounds that may be switched on."""
     old: bool = False
@@ -99,10 +99,12 @@ class Opening(Channel):
     # --- greetings
 
     def _begin(self) -> None:
-        if self.hello.policy.wrapped:
-            self._start_tls("")
-        else:
+        if not self.hello.policy.wrapped:
             self._expect(self._greeted, stages.GREETING)
+        elif self.hello.handshake is None:
+            self._end(self._no_engine())
+        else:
+            self._start_tls("")
 
     def _greeted(self, reply: Reply) -> None:
         options, peer = self._options, self.peer
@@ -170,16 +172,22 @@ class Opening(Channel):
         if self.secure is not None:
             self.secure.remember(self.tls_connection)
             self._after_tls()
-        elif self.hello.policy.wanted and self.features.starttls:
+        elif self.hello.handshake is not None and self.features.starttls:
             name = words[0] if words else ""
             self._command(b"STARTTLS\r\n", lambda answer: self._starttls_answered(answer, name), stages.STARTTLS)
+        elif self.hello.policy.required and self.features.starttls:
+            self._leave(self._no_engine())
         elif self.hello.policy.required:
             text = f"TLS is required, but was not offered by host {self.peer.named}"
             self._leave(Verdict("4.7.4", text, site=True))
         else:
-            if self.features.starttls and self._options.note_starttls:
+            if self.features.starttls and self._options.note_starttls and not self.hello.policy.wanted:
                 self._log.info(self._program, f"Host offered STARTTLS: [{self.peer.host}]")
             self._after_tls()
+
+    @staticmethod
+    def _no_engine() -> Verdict:
+        return Verdict("4.7.5", "TLS is required, but our TLS engine is unavailable", site=True)
 
     def _after_tls(self) -> None:
         if self.hello.login is not None and "AUTH" in self.features.keywords:

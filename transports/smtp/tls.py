@@ -1,7 +1,7 @@
 """TLS for the client: contexts, handshakes, sessions that are resumed; TLS_README.
 
     tls = ClientTLS(settings, "smtp_", policies, log, "smtp", reactor.seconds)
-    handshake = tls.handshake(policy, peer, "[mx.example.com]:25")      raises PolicyError
+    handshake = tls.handshake(policy, peer, "[mx.example.com]:25")      raises PolicyError; None: there is no TLS
     transport.startTLS(handshake)
     problem = handshake.judge(transport.getHandle())                    "" = it is whom we want to talk to
 
@@ -14,7 +14,8 @@ signed by one, is believed.
 Sessions (smtp_tls_session_cache_database, whatever type and name it has) are kept in memory: one for each policy, next
 hop, host, address, port, and name that the server gave itself.
 
-``ClientTLS`` raises OSError, ValueError, OpenSSL's or cryptography's errors for files that cannot be used.
+Own certificates or authorities that cannot be used are no reason not to start, as with Postfix: the log says so, and
+until they can be used there is no TLS, so that mail which may go without it does, and other mail waits.
 """
 
 from __future__ import annotations
@@ -88,21 +89,17 @@ class ClientTLS:
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
         self._anchors: dict[str, tuple[object, list[Any]]] = {}
         self._sessions: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
-        if policies.standard.wanted:
-            self._context(policies.standard)
-            self._anchor_keys(policies.standard)
+        self._broken = False
+        """The files cannot be used as they are."""
+        if policies.standard.wanted or not policies.constant:
+            self._probe()
 
-    def handshake(self, policy: Policy, peer: Peer, nexthop: str) -> Handshake:
-        """For a new connection.  Raises PolicyError."""
+    def handshake(self, policy: Policy, peer: Peer, nexthop: str) -> Handshake | None:
+        """For a new connection.  None: there can be none.  Raises PolicyError."""
         self._look()
-        try:
-            return Handshake(self, policy, self._context(policy), self._anchor_keys(policy), peer, nexthop)
-        except UNUSABLE as error:
-            text = f"TLS for {nexthop}: {_words(error)}"
-            if isinstance(error, OSError) and error.filename in policy.anchors:
-                text = f"error opening trust anchor file: {error.filename}: {error.strerror}"
-            self.warn(text)
-            raise PolicyError(PROBLEM) from None
+        if self._broken:
+            return None
+        return Handshake(self, policy, self._context(policy), self._anchor_keys(policy), peer, nexthop)
 
     def looks(self, policy: Policy) -> bool:
         """Whether it matters what the certificate says."""
@@ -160,14 +157,19 @@ class ClientTLS:
             context.load_verify_locations(file, str(self._base / self._ca_path) if self._ca_path else None)
 
     def _anchor_keys(self, policy: Policy) -> list[Any]:
-        """Raises OSError, ValueError."""
+        """Raises PolicyError."""
         keys: list[Any] = []
         for name in policy.anchors:
             path = self._base / name
             state = _state([path])
             kept = self._anchors.get(name)
             if kept is None or kept[0] != state:
-                kept = self._anchors[name] = (state, _keys_in(name, path))
+                try:
+                    kept = self._anchors[name] = (state, _keys_in(path))
+                except UNUSABLE as error:
+                    words = error.strerror if isinstance(error, OSError) else _words(error)
+                    self.warn(f"error opening trust anchor file: {name}: {words}")
+                    raise PolicyError(PROBLEM) from None
             keys += kept[1]
         return keys
 
@@ -177,21 +179,27 @@ class ClientTLS:
             return
         self._looked = now
         state = _state(self._files)
-        if state == self._state:
-            return
-        self._state = state
-        old, self._contexts = self._contexts, {}
+        if state != self._state:
+            self._state = state
+            self._probe()
+
+    def _probe(self) -> None:
+        """Can the files be used?"""
         try:
             probe = SSL.Context(SSL.TLS_CLIENT_METHOD)
             if self._own:
                 load(probe, self._own)
             self._trust(probe)
         except UNUSABLE as error:
-            self._contexts = old
-            self.warn(f"new TLS files in {', '.join(map(str, self._files))} cannot be used, the old ones stay: "
-                      f"{_words(error)}")
+            names = ", ".join(map(str, self._files))
+            if self._contexts:
+                self.warn(f"new TLS files cannot be used, the old ones stay: {_words(error)} ({names})")
+            else:
+                self._broken = True
+                self.warn(f"cannot use the TLS files {names}: {_words(error)}: disabling TLS support")
         else:
-            self._sessions.clear()
+            self._broken = False
+            self._forget_all()
 
     def _forget_all(self) -> None:
         self._contexts.clear()
@@ -376,7 +384,7 @@ def _own_files(settings: Settings, prefix: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _keys_in(name: str, path: Path) -> list[Any]:
+def _keys_in(path: Path) -> list[Any]:
     keys: list[Any] = []
     for match in _BLOCK.finditer(path.read_bytes()):
         if match[1] == b"CERTIFICATE":
@@ -384,7 +392,7 @@ def _keys_in(name: str, path: Path) -> list[Any]:
         else:
             keys.append(load_pem_public_key(match[0]))
     if not keys:
-        raise ValueError(f"no certificate and no public key in trust anchor file {name}")
+        raise ValueError("no certificate and no public key in it")
     return keys
 
 
@@ -393,11 +401,13 @@ def _state(files: list[Path]) -> list[tuple[int, int, int] | None]:
     for file in files:
         try:
             status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+            found.append((status.st_ctime_ns, status.st_size, status.st_ino))
         except OSError:
             found.append(None)
     return found
 
 
 def _words(error: Exception) -> str:
+    if isinstance(error, (SSL.Error, crypto.Error)) and error.args and isinstance(error.args[0], list):
+        return ", ".join([str(each[-1]) for each in error.args[0] if each[-1]]) or "TLS library problem"
     return " ".join(str(error).split()) or type(error).__name__

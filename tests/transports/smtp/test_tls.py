@@ -7,6 +7,7 @@ from pytest_twisted import ensureDeferred
 
 from gateway.config import ConfigError
 from gateway.interfaces import BOUNCED, DEFERRED, SENT
+from tests.transports.smtp.certificates import Certificate
 from tests.transports.smtp.tls_site import Site
 from tests.transports.smtp.world import World
 
@@ -162,7 +163,20 @@ def test_mistakes_in_main_cf_are_told_at_start(values: dict[str, str], problem: 
         World(**values)
 
 
-def test_files_that_are_not_there_are_told_at_start() -> None:
-    for parameter in ("smtp_tls_cert_file", "smtp_tls_chain_files"):
-        with pytest.raises(OSError, match="No such file"):
-            World(smtp_tls_security_level="may", **{parameter: "/nonexistent"})
+@ensureDeferred
+async def test_files_that_cannot_be_used(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with Postfix: where mail may go without TLS it does, elsewhere it waits until they can be used."""
+    monkeypatch.setattr("transports.smtp.tls.LOOK_EVERY", 0)
+    file = site.folder / "own.pem"
+    for parameter in ("smtp_tls_cert_file", "smtp_tls_chain_files", "smtp_tls_CAfile"):
+        values = {parameter: str(file)}
+        assert (await site.send("may", **values)).status == SENT
+        assert not site.lines(True) and "disabling TLS support" in site.log.text
+        result = await site.send("none", policy="verify", **values)
+        assert (result.status, result.dsn) == (DEFERRED, "4.7.5")
+        assert result.reason == "TLS is required, but our TLS engine is unavailable"
+        result = await site.send("encrypt", smtp_tls_wrappermode="yes", **values)
+        assert result.reason == "TLS is required, but our TLS engine is unavailable"
+    assert (await site.send("may", smtp_tls_chain_files=str(file))).status == SENT
+    Certificate("gw.test").write(file)
+    assert (await site.send(again=True)).status == SENT and site.lines(True)
