@@ -259,6 +259,9 @@ class Parts:
         made.start()
         return made
 
+    def _is_probe(self, envelope: Envelope) -> bool:
+        return "verifier" in vars(self) and self.verifier.is_probe(envelope)
+
     def _probed(self, entry: Entry) -> bool:
         return "verifier" in vars(self) and self.verifier.report(entry.envelope, entry.states)
 
@@ -416,10 +419,13 @@ class Parts:
             settings.flag("confirm_delay_cleared"),
             settings.flag("soft_bounce"),
             settings.text("double_bounce_sender").lower(),
+            settings.text("default_filter_nexthop"),
         )
         router = PatientRouter(self.router, self.reactor)
+        probes = Router.from_settings(settings, self.tables, self.own_addresses, self.log, "address_verify_")
         return Scheduler(
-            self.spool, router, self.notices, policy, self.reactor, self.log, self._queues, self._resubmit
+            self.spool, router, self.notices, policy, self.reactor, self.log, self._queues, self._resubmit, probes,
+            self._is_probe,
         )
 
     async def _resubmit(self, entry: Entry) -> str:

@@ -25,7 +25,7 @@ from gateway.content.options import INTERNAL
 from gateway.content.received import local_received
 from gateway.interfaces import DELIVERABLE, EXPANDED, ICleanup, Log
 from gateway.policy.verification import BOUNCED, DEFERRED, OK, WAITING
-from spool.envelope import NOTIFY_NEVER, Envelope, Recipient
+from spool.envelope import Envelope, Recipient
 from spool.interfaces import RecipientState
 
 PROGRAM = "verify"
@@ -113,7 +113,7 @@ class Verifier:
         return now - known.updated > (self._good if known.status == OK else self._bad)[1] or known.status == WAITING
 
     async def _probe(self, address: str) -> None:
-        envelope = Envelope(self._sender, [Recipient(address, notify=NOTIFY_NEVER)], trace="verify")
+        envelope = Envelope(self._sender, [Recipient(address)], trace="verify")
         try:
             received = local_received(self._host, self._mail_name, time_of_day(self._clock))
             intake = await self._cleanup.begin(PROGRAM, envelope, received, INTERNAL)
@@ -125,13 +125,15 @@ class Verifier:
 
     # --- answers -------------------------------------------------------------------------------------------------
 
+    def is_probe(self, envelope: Envelope) -> bool:
+        """Whether a message that only asks is one of ours."""
+        return bool(envelope.recipients) and _asked(envelope) in self._pending
+
     def report(self, envelope: Envelope, states: Sequence[RecipientState]) -> bool:
         """What came of a message that only asks.  False: it is none of ours."""
-        if not states or not envelope.recipients:
+        if not states or not self.is_probe(envelope):
             return False
-        address = envelope.recipients[0].original or envelope.recipients[0].address
-        if address not in self._pending:
-            return False
+        address = _asked(envelope)
         self._pending.discard(address)
         self._record(address, *_result(states))
         return True
@@ -165,6 +167,10 @@ class Verifier:
             else:
                 kept += 1
         self._cleaning = self._clock.callLater(0, self._sweep, keys, kept, dropped)
+
+
+def _asked(envelope: Envelope) -> str:
+    return envelope.recipients[0].original or envelope.recipients[0].address
 
 
 def _key(address: str) -> bytes:

@@ -78,6 +78,8 @@ class Policy:
     soft_bounce: bool = False
     double_bounce: str = ""
     """Local part of double_bounce_sender: mail for it is thrown away."""
+    filter_nexthop: str = ""
+    """default_filter_nexthop; "" = the recipient's domain."""
 
 
 class Scheduler:
@@ -93,9 +95,14 @@ class Scheduler:
         log: Log,
         make_queues: Callable[[Callable[..., None]], Mapping[str, TransportQueue]],
         resubmit: Callable[[Entry], Awaitable[str]] | None = None,
+        probe_router: IRouter | None = None,
+        is_probe: Callable[[Envelope], bool] = lambda envelope: False,
     ) -> None:
+        """``probe_router``: for the probes of address verification, which may go other ways."""
         self._spool = spool
         self._router = router
+        self._probe_router = probe_router or router
+        self._is_probe = is_probe
         self._notices = notices
         self._policy = policy
         self._clock = clock
@@ -415,8 +422,12 @@ class Scheduler:
     async def _way(self, envelope: Envelope, recipient: str) -> Route:
         if envelope.content_filter:
             transport, _, nexthop = envelope.content_filter.partition(":")
-            return Route(transport, nexthop or recipient.rpartition("@")[2], recipient, AddressClass.DEFAULT)
-        route: Route = await self._router.resolve(envelope.sender, recipient)
+            nexthop = nexthop or self._policy.filter_nexthop or recipient.rpartition("@")[2]
+            return Route(transport, nexthop, recipient, AddressClass.DEFAULT)
+        router = self._router
+        if envelope.trace == "verify" and self._is_probe(envelope):  # and not something that sendmail -bv asks about
+            router = self._probe_router
+        route: Route = await router.resolve(envelope.sender, recipient)
         return route
 
     def _is_double_bounce(self, route: Route) -> bool:

@@ -43,7 +43,9 @@ def test_a_probe():
     assert probe.envelope.trace == "verify" and probe.envelope.sender == "probe@gw.my.domain"
     assert [one.address for one in probe.envelope.recipients] == [ADDRESS]
     assert rig.ask()[0] == "waiting" and len(rig.probes) == 1
+    assert rig.verifier.is_probe(probe.envelope) and probe.envelope.recipients[0].notify == 0
     assert rig.report(DELIVERABLE) and rig.ask() == ("ok", "fine")
+    assert not rig.verifier.is_probe(probe.envelope)
 
 
 @pytest.mark.parametrize("dsn, status", [("5.1.1", "bounced"), ("4.4.1", "deferred")])

@@ -29,6 +29,11 @@ class FakeRouter:
         return Route(transport, domain, recipient, AddressClass.DEFAULT)
 
 
+class ProbeRouter(FakeRouter):
+    async def resolve(self, sender, recipient):
+        return Route("fax", "probes", recipient, AddressClass.DEFAULT)
+
+
 class FakeTransport:
     """Keeps requests until the test answers them."""
 
@@ -76,7 +81,9 @@ def limits(**changes):
 
 
 class World:
-    def __init__(self, process_limit=100, active_limit=100, defer=(), confirm=False, soft=False, **changes):
+    def __init__(
+        self, process_limit=100, active_limit=100, defer=(), confirm=False, soft=False, filter_nexthop="", **changes
+    ):
         self.clock, self.log = Clock(), MemoryLog()
         self.clock.advance(1_000_000)
         self.spool = MemorySpool(reactor=self.clock)
@@ -91,10 +98,11 @@ class World:
             }
 
         times = RetryTimes(300, 4000, 5000, 5000, 1000)
-        policy = Policy(times, active_limit, 300, frozenset(defer), confirm, soft, "double-bounce")
+        policy = Policy(times, active_limit, 300, frozenset(defer), confirm, soft, "double-bounce", filter_nexthop)
         self.resubmitted = []
         self.scheduler = Scheduler(
-            self.spool, self.router, self.notices, policy, self.clock, self.log, queues, self.resubmit
+            self.spool, self.router, self.notices, policy, self.clock, self.log, queues, self.resubmit,
+            ProbeRouter(), lambda envelope: envelope.sender == "probe@here",
         )
 
     async def resubmit(self, entry):
@@ -414,6 +422,22 @@ def test_the_content_filter_comes_before_routing():
     world.send("ann@there", "bob@elsewhere", content_filter="fax:scanner")
     assert world.fax.answer().nexthop == "scanner"
     assert world.smtp.requests == []
+
+
+@pytest.mark.parametrize(("nexthop", "expected"), [("", "there"), ("scanner", "scanner")])
+def test_a_content_filter_without_a_next_hop(nexthop, expected):
+    world = World(filter_nexthop=nexthop)
+    world.send("ann@there", content_filter="fax:")
+    assert world.fax.answer().nexthop == expected
+
+
+def test_probes_may_go_other_ways_than_mail():
+    world = World()
+    world.send("ann@there", sender="probe@here", trace="verify")
+    assert world.fax.answer().nexthop == "probes"
+    world.send("ann@there", sender="joe@here", trace="verify")
+    world.send("ann@there", sender="probe@here")
+    assert [world.smtp.answer().nexthop for _ in range(2)] == ["there", "there"]
 
 
 @pytest.mark.parametrize(("status", "dsn"), [("bounced", "5.1.1"), ("deferred", "4.4.1")])
