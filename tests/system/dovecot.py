@@ -81,6 +81,7 @@ class Dovecot:
     """Runs while used as a context."""
 
     def __init__(self, folder: Path) -> None:
+        """``folder``: made here."""
         self.folder = folder
         self.port = free_port()
         self.socket = folder / "lmtp"
@@ -110,6 +111,18 @@ class Dovecot:
             as_user(USER, [program, "-F", "-c", self.folder / "dovecot.conf"]), stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
         poll(self._answers, lambda: f"Dovecot answers\n{self.log}")
+
+    def set(self, name: str, value: str) -> None:
+        """For the next start."""
+        with open(self.folder / "dovecot.conf", "a") as file:
+            file.write(f"{name} = {value}\n")
+
+    def kill(self) -> None:
+        """All at once, in the middle of whatever it does.  Locks that it has left would hold it up for minutes."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for lock in (self.folder / "mail").rglob("*.lock"):
+            lock.unlink()
 
     def stop(self) -> None:
         self._process.terminate()

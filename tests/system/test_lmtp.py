@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 
 import pytest
 
@@ -83,6 +84,39 @@ def test_a_server_that_is_away(gateway, dovecot):
     gateway.run("flush", check=True)
     gateway.wait_until_empty()
     assert len(dovecot.messages("joe")) == 1
+
+
+def test_a_server_that_is_killed_in_the_middle(gateway, dovecot):
+    """What it has not answered for is tried again; nothing is lost, and what it has answered for is not sent twice."""
+    gateway.set(minimal_backoff_time="1s", queue_run_delay="1s")
+    gateway.start()
+    for number in range(60):
+        gateway.send([f"joe@{DOMAIN}", f"ann@{DOMAIN}"], f"Subject: number {number}\n\nx\n")
+        if number == 30:
+            gateway.wait_for(r"to=<joe@.*status=sent")
+            dovecot.kill()
+    gateway.wait_for(r"status=deferred")
+    told = set(re.findall(r" (\S+): to=<joe@.*status=sent", gateway.log))
+    dovecot.start()
+    gateway.run("flush", check=True)
+    gateway.wait_until_empty()
+    for name in ("joe", "ann"):
+        found = Counter(re.search(r"Subject: number (\d+)", text)[1] for text in dovecot.messages(name))
+        assert set(found) == set(map(str, range(60)))
+    ids = Counter(re.findall(r" (\S+): to=<joe@.*status=sent", gateway.log))
+    assert set(told) <= set(ids) and max(ids.values()) == 1
+
+
+def test_a_full_mailbox_may_be_emptied(gateway, dovecot):
+    dovecot.stop()
+    dovecot.set("quota_full_tempfail", "yes")
+    dovecot.start()
+    gateway.start()
+    gateway.send([f"full@{DOMAIN}", f"joe@{DOMAIN}"], "Subject: x\n\n" + "x" * 2000 + "\n")
+    gateway.wait_for(r"to=<full@.* dsn=4\.2\.2, status=deferred \(host .* said: 45. 4\.2\.2 ")
+    gateway.wait_for(r"to=<joe@.*status=sent")
+    (entry,) = gateway.queue()
+    assert [one["address"] for one in entry["recipients"]] == [f"full@{DOMAIN}"]
 
 
 def test_as_the_mailbox_of_local_users(either, dovecot):
