@@ -32,7 +32,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 NO_PARAMETERS = re.compile(
     r"(?:permit|reject|defer|check|warn)_\w+|\w+_template|[0-9a-z]+_(?:table|cf)|queue_(?:name|id)|"
     r"(?:arrival_time|message_size|forced_expire|delay_reason|process_limit|folds_case|whole_keys|holiday_table)|"
-    r"(?:client|sasl|original|null)_\w+|(?:batch|bulk|urgent)_(?:wait|size|grade)|(?:delay_warning_time|maximal_queue_lifetime)_\w+|fax_numbers|"
+    r"(?:client|sasl|original|null)_\w+|connection_reuse|(?:batch|bulk|urgent)_(?:wait|size|grade)|(?:delay_warning_time|maximal_queue_lifetime)_\w+|fax_numbers|"
     rf"{'|'.join(fax_service.ATTRIBUTES)}|fax_mailboxes|"
     r"(?:reverse_client_hostname|header_checks|master_cf|main_cf)|\w*_test_?\w*"
 )
