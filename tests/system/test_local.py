@@ -52,7 +52,7 @@ for path in sorted(gateway.rglob("*")):
         attempt(f"write in {path}", lambda: (path / "mine").touch())
 family = {os.getpid()}
 for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-    if pid in family or pid == os.getppid():
+    if pid in family:  # but not who has started it, whose uid is the same
         continue
     for name in ("environ", "mem", "maps"):
         attempt(f"read {name} of {pid}", lambda: open(f"/proc/{pid}/{name}", "rb").read(1)[0])
