@@ -10,7 +10,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from gateway.config import Settings
 
@@ -52,6 +52,25 @@ def load(context: SSL.Context, files: Iterable[Path]) -> None:
 
 def _public(key: object) -> bytes:
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined]
+
+
+def states(files: Iterable[Path]) -> list[tuple[int, int, int] | None]:
+    """What tells a file from one that takes its place, or that may be read now; None = it is not there."""
+    found: list[tuple[int, int, int] | None] = []
+    for file in files:
+        try:
+            status = file.stat()
+            found.append((status.st_ctime_ns, status.st_size, status.st_ino))
+        except OSError:
+            found.append(None)
+    return found
+
+
+def reason(error: Exception) -> str:
+    """Why files cannot be used, in one line."""
+    if isinstance(error, (SSL.Error, crypto.Error)) and error.args and isinstance(error.args[0], list):
+        return ", ".join([str(each[-1]) for each in error.args[0] if each[-1]]) or "TLS library problem"
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def digest_of(settings: Settings, parameter: str) -> str:

@@ -23,7 +23,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from zope.interface import implementer
 
-from gateway.certificates import certificate_hash, describe, digest_of, load
+from gateway.certificates import certificate_hash, describe, digest_of, load, reason, states
 from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Tls
@@ -200,7 +200,7 @@ class ServerTLS:
                 kept = self._by_files[files] = _Kept(self, files)
             connection.set_context(kept.context())
         except (OSError, ValueError, crypto.Error, SSL.Error) as error:
-            self.warning(f"cannot load server certificate and key of {name}: {_reason(error)}")
+            self.warning(f"cannot load server certificate and key of {name}: {reason(error)}")
 
     def _files_of(self, name: str) -> tuple[Path, ...]:
         """By the name itself, then by each ".parent.domain"."""
@@ -236,7 +236,7 @@ class _Kept:
     def __init__(self, owner: ServerTLS, files: tuple[Path, ...]) -> None:
         self._owner = owner
         self._files = files
-        self._state = _state(files)
+        self._state = states(files)
         self._looked = owner.now()
         self._context = owner.build(files)
 
@@ -248,7 +248,7 @@ class _Kept:
         return self._context
 
     def _look(self) -> None:
-        state = _state(self._files)
+        state = states(self._files)
         if state == self._state:
             return
         self._state = state
@@ -256,22 +256,7 @@ class _Kept:
             self._context = self._owner.build(self._files)
         except (OSError, ValueError, crypto.Error, SSL.Error) as error:
             names = ", ".join(map(str, self._files))
-            self._owner.warning(f"new certificate in {names} cannot be used, the old one stays: {_reason(error)}")
-
-
-def _state(files: tuple[Path, ...]) -> list[tuple[int, int, int] | None]:
-    found: list[tuple[int, int, int] | None] = []
-    for file in files:
-        try:
-            status = file.stat()
-            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        except OSError:
-            found.append(None)
-    return found
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+            self._owner.warning(f"new certificate in {names} cannot be used, the old one stays: {reason(error)}")
 
 
 def server_tls(
@@ -292,7 +277,7 @@ def server_tls(
         return ServerTLS(rules, files, names, base, log, program, seconds)
     except (OSError, ValueError, crypto.Error, SSL.Error) as error:
         listed = ", ".join(map(str, files))
-        log.warning(program, f"cannot load server certificate and key from {listed}: {_reason(error)}")
+        log.warning(program, f"cannot load server certificate and key from {listed}: {reason(error)}")
         return None
 
 

@@ -32,7 +32,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from gateway.certificates import describe, load
+from gateway.certificates import describe, load, reason, states
 from gateway.config.settings import Settings
 from gateway.interfaces import Log
 from transports.smtp import tls_report as report
@@ -84,7 +84,7 @@ class ClientTLS:
         self._lifetime = settings.seconds(prefix + "tls_session_cache_timeout")
         self._resumes = bool(settings.text(prefix + "tls_session_cache_database").strip()) and self._lifetime > 0
         self._files = [*self._own, *([self._base / self._ca_file] if self._ca_file else [])]
-        self._state = _state(self._files)
+        self._state = states(self._files)
         self._looked = seconds()
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
         self._anchors: dict[str, tuple[object, list[Any]]] = {}
@@ -161,13 +161,13 @@ class ClientTLS:
         keys: list[Any] = []
         for name in policy.anchors:
             path = self._base / name
-            state = _state([path])
+            state = states([path])
             kept = self._anchors.get(name)
             if kept is None or kept[0] != state:
                 try:
                     kept = self._anchors[name] = (state, _keys_in(path))
                 except UNUSABLE as error:
-                    words = error.strerror if isinstance(error, OSError) else _words(error)
+                    words = error.strerror if isinstance(error, OSError) else reason(error)
                     self.warn(f"error opening trust anchor file: {name}: {words}")
                     raise PolicyError(PROBLEM) from None
             keys += kept[1]
@@ -178,7 +178,7 @@ class ClientTLS:
         if now - self._looked < LOOK_EVERY:
             return
         self._looked = now
-        state = _state(self._files)
+        state = states(self._files)
         if state != self._state:
             self._state = state
             self._probe()
@@ -193,10 +193,10 @@ class ClientTLS:
         except UNUSABLE as error:
             names = ", ".join(map(str, self._files))
             if self._contexts:
-                self.warn(f"new TLS files cannot be used, the old ones stay: {_words(error)} ({names})")
+                self.warn(f"new TLS files cannot be used, the old ones stay: {reason(error)} ({names})")
             else:
                 self._broken = True
-                self.warn(f"cannot use the TLS files {names}: {_words(error)}: disabling TLS support")
+                self.warn(f"cannot use the TLS files {names}: {reason(error)}: disabling TLS support")
         else:
             self._broken = False
             self._forget_all()
@@ -396,18 +396,3 @@ def _keys_in(path: Path) -> list[Any]:
     return keys
 
 
-def _state(files: list[Path]) -> list[tuple[int, int, int] | None]:
-    found: list[tuple[int, int, int] | None] = []
-    for file in files:
-        try:
-            status = file.stat()
-            found.append((status.st_ctime_ns, status.st_size, status.st_ino))
-        except OSError:
-            found.append(None)
-    return found
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, (SSL.Error, crypto.Error)) and error.args and isinstance(error.args[0], list):
-        return ", ".join([str(each[-1]) for each in error.args[0] if each[-1]]) or "TLS library problem"
-    return " ".join(str(error).split()) or type(error).__name__
