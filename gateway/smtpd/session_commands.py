@@ -29,31 +29,15 @@ def _name(tokens: list[Token]) -> str:
 
 
 async def helo(self: Conversation, tokens: list[Token]) -> str:
-    if len(tokens) < 2:
-        return "501 Syntax: HELO hostname"
-    name = _name(tokens)
-    refusal = await _hello(self, name)
-    if refusal is not None:
-        return refusal
-    unwelcome = await milters.helo(self, name)
-    if unwelcome is not None and unwelcome.startswith("421"):
-        return unwelcome
-    self.session.protocol = "SMTP"
-    return f"250 {self.options.hostname}"
+    refusal, _ = await _hello(self, "HELO", "SMTP", tokens)
+    return refusal or f"250 {self.options.hostname}"
 
 
 async def ehlo(self: Conversation, tokens: list[Token]) -> str:
-    if len(tokens) < 2:
-        return "501 Syntax: EHLO hostname"
-    name = _name(tokens)
-    refusal = await _hello(self, name)
-    if refusal is not None:
+    refusal, unwelcome = await _hello(self, "EHLO", "ESMTP", tokens)
+    if refusal:
         return refusal
-    unwelcome = await milters.helo(self, name)
-    if unwelcome is not None and unwelcome.startswith("421"):
-        return unwelcome
-    self.session.protocol = "ESMTP"
-    if unwelcome is not None and unwelcome[0] == "5":
+    if unwelcome:
         return f"250-{self.options.hostname}\n250 ENHANCEDSTATUSCODES"
     if self.discarded and self.discarded.isdisjoint(_SILENT):
         words = " ".join(word for word in _DISCARDED if word.lower().removeprefix("ehlo_mask_") in self.discarded)
@@ -63,16 +47,24 @@ async def ehlo(self: Conversation, tokens: list[Token]) -> str:
     return "\n".join([f"250-{line}" for line in lines[:-1]] + [f"250 {lines[-1]}"])
 
 
-async def _hello(self: Conversation, name: str) -> str | None:
-    """``name`` is looked at as it was given; for headers and the log it is made harmless."""
+async def _hello(self: Conversation, verb: str, protocol: str, tokens: list[Token]) -> tuple[str, bool]:
+    """A client introduces itself: the reply that refuses it, or ""; and whether a milter wants none of its mail.  The
+    name is looked at as it was given; for headers and the log it is made harmless."""
+    if len(tokens) < 2:
+        return f"501 Syntax: {verb} hostname", False
+    name = _name(tokens)
     if not self.service.stand_alone:
         refusal = await self.service.evaluator.helo(self.session, name)
         if refusal is not None:
-            return refusal
+            return refusal, False
     self.forget()
     self.fresh_start()
     self.session.helo = _NEUTERED.sub("?", name)
-    return None
+    answer = await milters.helo(self, name) or ""
+    if answer.startswith("421"):
+        return answer, False
+    self.session.protocol = protocol
+    return "", answer.startswith("5")
 
 
 def _keywords(self: Conversation) -> list[str]:
