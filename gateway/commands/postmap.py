@@ -29,6 +29,7 @@ from gateway.commands.message_keys import message_keys
 from gateway.commands.table_changes import Change, Fatal, add, build, delete
 from gateway.config import Settings, read
 from gateway.config.builtin import builtin
+from gateway.config.findings import Finding
 from gateway.interfaces import TableError
 from gateway.tables.base import Environment, Spec, Table, Unavailable, fold
 from gateway.tables.indexed import INDEXED_TYPES, IndexedTable
@@ -210,8 +211,16 @@ def _open(request: Request, tables: Tables, spec: str, settings: Settings) -> Ta
         if finding.severity == "error":
             raise Fatal(finding.what)
         if type not in INDEXED_TYPES:
-            _say(request.program, f"warning: {finding}")
+            _say(request.program, f"warning: {_as_in_the_log(finding)}")
     return table
+
+
+def _as_in_the_log(finding: Finding) -> str:
+    """"regexp map FILE, line N: what", where tables of rules are concerned."""
+    title, colon, what = finding.what.partition(" map: ")
+    if colon and finding.file:
+        return f"{title} map {finding.file}, line {finding.line}: {what}"
+    return str(finding)
 
 
 def _no_inner(spec: str) -> Table:

@@ -190,7 +190,8 @@ class Writer:
 
     def add(self, text: BinaryIO) -> None:
         """Take in a whole file: fast, and once more line by line if that meets an entry which is there already.
-        Raises IndexProblem; and what ``change`` raises, which makes the value of what stands in the text."""
+        Raises IndexProblem.  ``change`` makes the value of what stands in the text; entries for which it raises OSError
+        are left out."""
         try:
             self._transaction.commit()
             self._transaction = self._environment.begin(write=True)
@@ -219,7 +220,12 @@ class Writer:
         found = parse_block(block, self.problems, alias=self._alias, folding=self._folding, utf8=self._utf8)
         for line, key, value in found:
             if self._change is not None:
-                value = self._change(value)
+                try:
+                    value = self._change(value)
+                except OSError as error:
+                    what = f"open {error.filename}: {error.strerror}: skipping this entry"
+                    note(self.problems, line, what)
+                    continue
             if not self._put(key, value):
                 note(self.problems, line, duplicate(key))
 
