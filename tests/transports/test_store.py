@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -390,6 +391,30 @@ async def test_a_maildir_that_cannot_be_made(runner: Runner, anybodys: Path) -> 
     (anybodys / "file").touch()
     failure = await Store(runner, QUICK).keep(box(f"{anybodys}/file/dir/"), iter([b"x"]))
     assert failure is not None and failure.dsn == "4.2.0" and failure.text.endswith("Not a directory")
+
+
+@pytest.mark.root
+@pytest.mark.skipif(not ROOT, reason="takes root rights")
+@ensureDeferred
+async def test_a_disk_that_is_full(runner: Runner, anybodys: Path) -> None:
+    """Really: of what comes together, what has room is kept."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=1777", "none", anybodys]).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        store = Store(runner, QUICK)
+        full = Failure("4.3.0", "error writing message: No space left on device")
+        for path in (anybodys / "joe", f"{anybodys}/dir/"):
+            kept = await gatherResults([
+                Deferred.fromCoroutine(store.keep(box(path), iter([b"x" * count])))
+                for count in (4000, 100_000, 4000, 40_000, 1000)
+            ])
+            assert [one == full for one in kept] == [False, True, False, path == f"{anybodys}/dir/", False]
+            if isinstance(path, Path):
+                assert path.stat().st_size == 49_000
+                path.unlink()
+                (anybodys / "fill").write_bytes(b"x" * 30_000)
+    finally:
+        subprocess.run(["umount", "--lazy", anybodys], check=True)
 
 
 def test_lock_styles_are_checked() -> None:
