@@ -103,5 +103,6 @@ def test_tls_with_postfix(folder, make_gateway):
             gateway.wait_for(rf"{established}.*\n.*to=<x@{sent}\.test>, .*status=sent")
         postfix.wait_for(r"Trusted TLS connection established from .*: TLSv1\.3 with cipher ")
         postfix.wait_for(r"Anonymous TLS connection established from .*: TLSv1\.2 with cipher ")
-        gateway.wait_for(r"Verified TLS connection established to .* key-exchange \w+\n.*to=<x@secure\.test>")  # resumed
+        resumed = r"Verified TLS connection established to .* key-exchange \w+\n.*to=<x@secure\.test>"
+        gateway.wait_for(resumed)
     gateway.stop()
