@@ -185,6 +185,44 @@ class Slapd(Server):
         )
 
 
+class SecureSlapd(Slapd):
+    """Answers only "reader", who may come with a password, by SASL, by a certificate, or by the socket."""
+
+    def make(self) -> None:
+        super().make()
+        self.tls_port = free_port()
+        self.run(
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem",
+        )
+        reader, here = "cn=reader,dc=example", self.folder
+        conf = here / "slapd.conf"
+        conf.write_text(conf.read_text().replace("database mdb\n", (
+            f"TLSCertificateFile {here}/cert.pem\nTLSCertificateKeyFile {here}/key.pem\n"
+            f"TLSCACertificateFile {here}/cert.pem\nTLSVerifyClient try\nsasl-secprops none\nsasl-host localhost\n"
+            f'authz-regexp "uid=([^,]*),.*cn=auth" "cn=$1,dc=example"\n'
+            f'authz-regexp "gidNumber=.*cn=peercred,cn=external,cn=auth" "{reader}"\n'
+            f'authz-regexp "cn=localhost" "{reader}"\ndatabase mdb\n'
+        )) + (
+            "access to attrs=userPassword by anonymous auth by * none\n"
+            f'access to * by dn.exact="{reader}" read by anonymous auth by * none\n'
+        ))  # fmt: skip
+        self.run("slapadd", "-f", "slapd.conf", stdin=(
+            f"dn: {reader}\nobjectClass: inetOrgPerson\ncn: reader\nsn: x\nuserPassword: geheim\n"
+        ))  # fmt: skip
+
+    def command(self) -> list[str]:
+        urls = f"ldap://127.0.0.1:{self.port} ldaps://127.0.0.1:{self.tls_port} {self.socket}"
+        return [program("slapd") or "", "-f", "slapd.conf", "-h", urls, "-d", "0"]
+
+    @property
+    def socket(self) -> str:
+        return "ldapi://" + f"{self.folder}/socket".replace("/", "%2F")
+
+    def table(self) -> str:
+        return "search_base = dc=example\nquery_filter = (uid=%s)\nresult_attribute = mail\n"
+
+
 class Redis(Server):
     package, programs = "redis-server", ("redis-server",)
 

@@ -3,6 +3,10 @@
 An entry found gives the values of its result attributes; a terminal one gives only those, and where a special one (a DN
 or an LDAP URL) leads to other entries the leaf ones are left out.  LDAP version 3 is spoken unless ``version`` says
 otherwise.
+
+``bind = sasl``: EXTERNAL (the certificate of tls_cert, or the user at the end of an ldapi: socket), DIGEST-MD5, PLAIN
+and GSSAPI, the first of sasl_mechs that the server takes; bind_dn is the user's name then.  ldap3 has no security layers of
+SASL's own, so that sasl_minssf above 0 wants TLS.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from gateway.tables.databases.sql import driver
 from gateway.tables.databases.table import DatabaseTable
 from gateway.tables.databases.template import Template
 
-SUCCESS, NO_SUCH_OBJECT = 0, 32
+SUCCESS, UNKNOWN_METHOD, NO_SUCH_OBJECT = 0, 7, 32
 ANY_ENTRY = "(objectclass=*)"
 _SCOPES = {"sub": "SUBTREE", "one": "LEVEL", "base": "BASE"}
 _DEREFERENCE = ("NEVER", "SEARCH", "FINDING_BASE", "ALWAYS")
@@ -69,19 +73,27 @@ class Search:
 
 
 class LdapConnection:
-    """One connection of ldap3."""
+    """One connection of ldap3.  ``identities``: ways to say who we are, of which the first counts that the server
+    knows."""
 
-    def __init__(self, ldap3: Any, uri: str, options: dict[str, Any], tls: Any, start_tls: bool) -> None:
+    def __init__(
+        self, ldap3: Any, uri: str, options: dict[str, Any], identities: list[dict[str, Any]], tls: Any, start_tls: bool
+    ) -> None:
         self._ldap3 = ldap3
         timeout = options["receive_timeout"]
         server = ldap3.Server(uri, connect_timeout=timeout, get_info=ldap3.NONE, tls=tls)
         try:
-            self._connection = ldap3.Connection(server, **options)
-            self._connection.open()
-            if start_tls and not self._connection.start_tls():
-                raise Lost(f"STARTTLS: {self._connection.last_error}")
-            if not self._connection.bind():
-                raise Lost(f"bind: {self._connection.result['description']}")
+            for number, identity in enumerate(identities, 1):
+                self._connection = ldap3.Connection(server, **options, **identity)
+                self._connection.open()
+                if start_tls and not self._connection.start_tls():
+                    raise Lost(f"STARTTLS: {self._connection.last_error}")
+                if self._connection.bind():
+                    return
+                result = self._connection.result
+                self.close()
+                if result["result"] != UNKNOWN_METHOD or number == len(identities):
+                    raise Lost(f"bind: {result['description']} {result.get('message') or ''}".rstrip())
         except (ldap3.core.exceptions.LDAPException, OSError) as error:
             raise Lost(" ".join(str(error).split())) from None
 
@@ -147,27 +159,50 @@ class LdapTable(DatabaseTable):
 
     def _hosts(self, ldap3: Any) -> tuple[tuple[object, ...], list[Host]]:
         given = self.parameters
-        bind = given.text("bind", "yes").lower()
-        if bind not in ("yes", "simple", "no", "none"):
-            raise TableError(f"{given.place}: bind = {bind} is not supported: use yes or no")
         options: dict[str, Any] = {
-            "authentication": ldap3.ANONYMOUS, "version": given.number("version", 3), "read_only": True,
+            "version": given.number("version", 3), "read_only": True,
             "auto_referrals": given.flag("chase_referrals", False), "check_names": False,
             "receive_timeout": max(int(self.limits.timeout), 1),
         }  # fmt: skip
-        if bind in ("yes", "simple") and given.text("bind_dn"):
-            options |= {
-                "authentication": ldap3.SIMPLE, "user": given.text("bind_dn"), "password": given.text("bind_pw"),
-            }  # fmt: skip
         start_tls, tls = given.flag("start_tls", False), self._tls(ldap3)
         port = given.number("server_port", 389)
         uris = [_uri(word, port) for word in given.words("server_host", "localhost")]
 
-        def connecting(uri: str) -> Callable[[], LdapConnection]:
-            return lambda: LdapConnection(ldap3, uri, options, tls, start_tls)
+        safe = start_tls or all(uri.startswith(("ldaps:", "ldapi:")) for uri in uris)
+        identities = self._identities(ldap3, safe)
 
-        key = (*uris, *map(str, options.values()), start_tls, *map(given.text, _TLS))
+        def connecting(uri: str) -> Callable[[], LdapConnection]:
+            return lambda: LdapConnection(ldap3, uri, options, identities, tls, start_tls)
+
+        key = (*uris, *map(str, options.values()), str(identities), start_tls, *map(given.text, _TLS))
         return key, [Host(uri, connecting(uri)) for uri in uris]
+
+    def _identities(self, ldap3: Any, safe: bool) -> list[dict[str, Any]]:
+        """``safe``: nobody listens on the way."""
+        given = self.parameters
+        bind, user, password = given.text("bind", "yes").lower(), given.text("bind_dn"), given.text("bind_pw")
+        if bind in ("no", "none") or (bind in ("yes", "simple") and not user):
+            return [{"authentication": ldap3.ANONYMOUS}]
+        if bind in ("yes", "simple"):
+            return [{"authentication": ldap3.SIMPLE, "user": user, "password": password}]
+        if bind != "sasl":
+            raise TableError(f"{given.place}: bind = {bind} is not supported: use yes, no or sasl")
+        if given.number("sasl_minssf", 0) > 0 and not safe:
+            raise TableError(f"{given.place}: sasl_minssf wants start_tls = yes, ldaps: or ldapi: here")
+        asked = given.text("sasl_authz_id")
+        known = {
+            "EXTERNAL": asked, "GSSAPI": (None, asked or None),
+            "DIGEST-MD5": (given.text("sasl_realm") or None, user, password, asked or None),
+            "PLAIN": (asked or None, user, password),
+        }  # fmt: skip
+        usual = ["DIGEST-MD5", *(["PLAIN"] if safe else [])] if user else ["EXTERNAL"]
+        wanted = [name.upper() for name in given.words("sasl_mechs")] or usual
+        chosen = [name for name in wanted if name in known]
+        if not chosen:
+            raise TableError(f"{given.place}: sasl_mechs: choose from {', '.join(known)}")
+        return [
+            {"authentication": ldap3.SASL, "sasl_mechanism": name, "sasl_credentials": known[name]} for name in chosen
+        ]
 
     def _tls(self, ldap3: Any) -> Any:
         given = self.parameters
