@@ -192,8 +192,8 @@ class SecureSlapd(Slapd):
         super().make()
         self.tls_port = free_port()
         self.run(
-            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem",
+            *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem".split(),
+            *"-out cert.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost".split(),
         )
         reader, here = "cn=reader,dc=example", self.folder
         conf = here / "slapd.conf"
