@@ -192,9 +192,10 @@ class SecureSlapd(Slapd):
         super().make()
         self.tls_port = free_port()
         self.run(
-            *"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout key.pem".split(),
-            *"-out cert.pem -subj /CN=localhost -addext subjectAltName=DNS:localhost".split(),
-        )
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-keyout", "key.pem", "-out", "cert.pem", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost",
+        )  # fmt: skip
         reader, here = "cn=reader,dc=example", self.folder
         conf = here / "slapd.conf"
         conf.write_text(conf.read_text().replace("database mdb\n", (

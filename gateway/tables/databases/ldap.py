@@ -5,8 +5,8 @@ or an LDAP URL) leads to other entries the leaf ones are left out.  LDAP version
 otherwise.
 
 ``bind = sasl``: EXTERNAL (the certificate of tls_cert, or the user at the end of an ldapi: socket), DIGEST-MD5, PLAIN
-and GSSAPI, the first of sasl_mechs that the server takes; bind_dn is the user's name then.  ldap3 has no security layers
-of SASL's own, so that sasl_minssf above 0 wants TLS.
+and GSSAPI, the first of sasl_mechs that the server takes; bind_dn is the user's name then.  ldap3 has no security
+layers of SASL's own, so that sasl_minssf above 0 wants TLS.
 """
 
 from __future__ import annotations
