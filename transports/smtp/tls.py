@@ -45,6 +45,8 @@ LOOK_EVERY = 10.0
 """Seconds between looks whether a file has changed."""
 MOST_CONTEXTS = 100
 MOST_SESSIONS = 1000
+NO_RENEGOTIATION = getattr(SSL, "OP_NO_RENEGOTIATION", 0x40000000)
+"""A certificate that has been judged is not to be followed by another one."""
 UNUSABLE = (OSError, ValueError, crypto.Error, SSL.Error)
 
 _VERSIONS = {
@@ -129,7 +131,7 @@ class ClientTLS:
         numbers = [_VERSIONS[name][0] for name in policy.versions]
         context.set_min_proto_version(min(numbers))
         context.set_max_proto_version(max(numbers))
-        context.set_options(SSL.OP_NO_COMPRESSION)
+        context.set_options(SSL.OP_NO_COMPRESSION | NO_RENEGOTIATION)
         for name, (_, option) in _VERSIONS.items():
             if name not in policy.versions:
                 context.set_options(option)
@@ -279,21 +281,32 @@ class Handshake:
         if depth > owner.depth:
             good, number = 0, report.TOO_LONG
         if owner.log_level > 1 or self._anchors or not good:
-            parsed = certificate.to_cryptography()
-            self._chain[depth] = parsed
+            parsed = _parsed(certificate)
+            if parsed is not None:
+                self._chain[depth] = parsed
             if not good:
-                self._failures.append(Failure(number, depth, report.one_line(parsed.issuer)))
+                self._failures.append(Failure(number, depth, report.issuer_of(parsed)))
             if owner.log_level > 1:
-                subject = report.one_line(parsed.subject)
+                subject = report.subject_of(parsed)
                 owner.tell(f"{self._peer.relay}: depth={depth} verify={good} subject={subject}")
         return True
 
     def judge(self, connection: SSL.Connection) -> str:
         """After the handshake: why the server is not whom we want to talk to; "" = it is.  Tells the log."""
-        owner, policy, server = self._owner, self.policy, self._peer.relay
         if not self._looks:
             return ""
-        certificate = connection.get_peer_certificate(as_cryptography=True)
+        try:
+            good = self._believes(connection)
+        except Exception as error:  # whatever is wrong with what a stranger has sent
+            self._owner.warn(f"{self._peer.relay}: unreadable certificate: {type(error).__name__}")
+            good = False
+        self.matched = self.policy.checked and good
+        return "Server certificate not verified" if self.policy.checked and not good else ""
+
+    def _believes(self, connection: SSL.Connection) -> bool:
+        owner, policy, server = self._owner, self.policy, self._peer.relay
+        shown = connection.get_peer_certificate()
+        certificate = _parsed(shown)
         failures = self._failures
         if not self._full and self._resumed is not None:
             failures = self._failures = self._resumed.failures
@@ -302,15 +315,16 @@ class Handshake:
             failure, fitted = self._judge_certificate(certificate, failures)
             self._trust = "Untrusted" if failure is not None else "Verified" if policy.checked else "Trusted"
             self._describe(certificate, fitted)
-        self.matched = policy.checked and failure is None
-        if policy.checked and failure is not None and certificate is not None:
+        elif shown is not None:
+            self._trust = "Untrusted"
+        if policy.checked and failure is not None and shown is not None:
             if self._full:
                 owner.tell(report.reason(failure, server, owner.depth))
             else:
                 owner.tell(f"{server}: re-using session with untrusted peer credential, look for details earlier in "
                            "the log")
         self.summarize(connection, "established")
-        return "Server certificate not verified" if policy.checked and failure is not None else ""
+        return failure is None
 
     def summarize(self, connection: SSL.Connection, what: str) -> None:
         """``what``: "established", or "reused" for another message in the same connection."""
@@ -372,6 +386,14 @@ class Handshake:
         if fitted:
             owner.tell(f"{server}: matched peername: {fitted}")
         owner.tell(f"{server}: subject_CN={subject}, issuer_CN={issuer}, fingerprint={whole}, pkey_fingerprint={key}")
+
+
+def _parsed(certificate: crypto.X509 | None) -> x509.Certificate | None:
+    """None: there is none, or it is of a kind that nobody can read."""
+    try:
+        return None if certificate is None else certificate.to_cryptography()
+    except Exception:  # whatever is wrong with what a stranger has sent
+        return None
 
 
 def _own_files(settings: Settings, prefix: str) -> list[str]:

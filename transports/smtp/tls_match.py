@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
@@ -84,8 +84,10 @@ def _names_in(certificate: x509.Certificate) -> tuple[list[str], list[object]]:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         names = alternatives.get_values_for_type(x509.DNSName)
         addresses: list[object] = list(alternatives.get_values_for_type(x509.IPAddress))
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         names, addresses = [], []
+    except Exception:  # it has names, but nobody can read them
+        return [], []
     if not names:
         names = [str(each.value) for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     return names, addresses
@@ -103,7 +105,11 @@ def _address(name: str) -> object:
 
 def fingerprint_that_fits(certificate: x509.Certificate, digest: str, wanted: Sequence[str]) -> str:
     """``wanted``: in upper case, without colons; of the certificate or of its key."""
-    for data in (certificate.public_bytes(Encoding.DER), key_bytes(certificate.public_key())):
+    try:
+        forms = [certificate.public_bytes(Encoding.DER), key_bytes(certificate.public_key())]
+    except Exception:  # a key of a kind that nobody can read
+        forms = [certificate.public_bytes(Encoding.DER)]
+    for data in forms:
         found = hashlib.new(digest, data).hexdigest().upper()
         if found in wanted:
             return found
@@ -119,10 +125,9 @@ def key_bytes(key: object) -> bytes:
 
 def vouches(key: object, certificate: x509.Certificate) -> bool:
     """Whether a key has signed a certificate."""
-    signature, data, digest = certificate.signature, certificate.tbs_certificate_bytes, (
-        certificate.signature_hash_algorithm
-    )
     try:
+        signature, data = certificate.signature, certificate.tbs_certificate_bytes
+        digest = certificate.signature_hash_algorithm
         if isinstance(key, rsa.RSAPublicKey):
             parameters = certificate.signature_algorithm_parameters
             if not isinstance(parameters, (padding.PSS, padding.PKCS1v15)) or digest is None:
@@ -136,6 +141,6 @@ def vouches(key: object, certificate: x509.Certificate) -> bool:
             key.verify(signature, data)
         else:
             return False
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cryptography import x509
@@ -64,9 +65,20 @@ def reason(failure: Failure, server: str, limit: int) -> str:
     return f"{whose} certificate verification failed for {server}: num={number}:{text}"
 
 
-def one_line(name: x509.Name) -> str:
-    """A name of a certificate as "/CN=…/O=…"."""
-    parts = [f"/{each.rfc4514_attribute_name}={each.value!s}" for each in name]
+def issuer_of(certificate: x509.Certificate | None) -> str:
+    """Who has signed it, as it says, as "/CN=…/O=…"."""
+    return "<unknown>" if certificate is None else _one_line(lambda: certificate.issuer)
+
+
+def subject_of(certificate: x509.Certificate | None) -> str:
+    return "<unknown>" if certificate is None else _one_line(lambda: certificate.subject)
+
+
+def _one_line(name: Callable[[], x509.Name]) -> str:
+    try:
+        parts = [f"/{each.rfc4514_attribute_name}={each.value!s}" for each in name()]
+    except Exception:  # whatever is wrong with what a stranger has sent
+        return "<unknown>"
     return _UNSAFE.sub("?", "".join(parts))[:256]
 
 
@@ -80,9 +92,8 @@ def summary(connection: SSL.Connection, server: str, trust: str, what: str, *, f
         group = connection.get_group_name()
         if group:
             text += f" key-exchange {_exchange(group)}"
-        certificate = connection.get_peer_certificate(as_cryptography=True) if full else None
-        if certificate is not None:
-            text += _signature(certificate.public_key())
+        if full:
+            text += _signature(connection)
     return text
 
 
@@ -96,8 +107,13 @@ def _exchange(group: str) -> str:
     return f"ECDHE ({_CURVES.get(lower, group)})" if lower.startswith(("secp", "prime", "brainpool")) else group
 
 
-def _signature(key: object) -> str:
-    """As far as the key says how it signs."""
+def _signature(connection: SSL.Connection) -> str:
+    """How the server has signed, as far as its key tells."""
+    try:
+        certificate = connection.get_peer_certificate(as_cryptography=True)
+        key = None if certificate is None else certificate.public_key()
+    except Exception:  # of a kind that nobody can read
+        return ""
     if isinstance(key, ec.EllipticCurvePublicKey):
         name = key.curve.name
         digest = f" server-digest {_DIGESTS[name]}" if name in _DIGESTS else ""

@@ -23,7 +23,9 @@ class Certificate:
     def __init__(
         self, common_name: str = "", names: Sequence[str] = (), issuer: Certificate | None = None, *,
         authority: bool = False, days: tuple[int, int] = (-1, 2), kind: str = "ec", usage: Any = None,
+        broken: bool = False,
     ) -> None:
+        """``broken``: its names cannot be read."""
         self.key: Any = {
             "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
             "rsa": lambda: rsa.generate_private_key(65537, 2048),
@@ -41,6 +43,9 @@ class Certificate:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_name(each) for each in names]), False)
+        if broken:
+            rubbish = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"rubbish")
+            builder = builder.add_extension(rubbish, False)
         if usage is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), False)
         algorithm = None if isinstance(signer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()

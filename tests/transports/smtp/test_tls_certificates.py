@@ -84,6 +84,20 @@ async def test_trust(site: Site) -> None:
 
 
 @ensureDeferred
+async def test_certificates_that_nobody_can_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.shows(Certificate("mx.test", [], site.authority, broken=True))
+    for level in ("0", "1", "2"):
+        assert (await site.send("may", smtp_tls_loglevel=level)).status == SENT
+        assert (await site.send("secure", smtp_tls_loglevel=level)).reason == NOT_VERIFIED
+    for broken in ("OpenSSL.crypto.X509.to_cryptography", "transports.smtp.tls_report.summary"):
+        monkeypatch.setattr(broken, lambda *arguments, **options: 1 / 0)
+        for level in ("0", "1", "2"):
+            assert (await site.send("may", smtp_tls_loglevel=level, smtp_tls_CAfile="")).status == SENT
+            assert (await site.send("secure", smtp_tls_loglevel=level)).reason == NOT_VERIFIED
+    assert "Untrusted TLS connection established" in site.log.text
+
+
+@ensureDeferred
 async def test_how_long_a_chain_may_be(site: Site) -> None:
     middle = Certificate("Middle", issuer=site.authority, authority=True)
     site.shows(Certificate("mx.test", ["mx.test"], middle), middle)
