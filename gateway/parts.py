@@ -18,6 +18,7 @@ from twisted.python.threadpool import ThreadPool
 
 from gateway import fax_services, following, plugins, uucp_services
 from gateway.addresses.basis import Basis
+from gateway.addresses.login_senders import LoginSenders
 from gateway.addresses.patience import PatientRouter
 from gateway.addresses.recipients import Recipients
 from gateway.addresses.resolve import Router
@@ -273,6 +274,7 @@ class Parts:
             settings, self.queue_directory, self.cleanup_for(settings), self.log, self.reactor, self.in_thread,
             refused=self.notices.refused,
             authorized=authorized_users(self.settings, self.tables, self.in_thread),
+            senders=LoginSenders.of(self.settings, self.tables, "pickup"),
             neighbours=self.neighbours,
         )
 

@@ -25,6 +25,7 @@ from twisted.internet.task import LoopingCall
 from zope.interface import implementer
 
 from gateway.addresses.basis import Tables
+from gateway.addresses.login_senders import LoginSenders
 from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content import submission
@@ -74,7 +75,8 @@ class Taken:
 class Pickup:
     """``directory``: queue_directory.  ``in_thread(function, *arguments)``: runs what blocks elsewhere.
     ``refused``: returns to its sender what cleanup refuses (gateway.notices).  ``authorized``: whether a user may
-    submit mail (authorized_users), asked with the user ID.  ``neighbours``: which mail from UUCP is taken."""
+    submit mail (authorized_users), asked with the user ID.  ``senders``: whom a user may name.  ``neighbours``: which
+    mail from UUCP is taken."""
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class Pickup:
         *,
         refused: Refused | None = None,
         authorized: Callable[[int], Awaitable[bool]] | None = None,
+        senders: LoginSenders | None = None,
         neighbours: Neighbours | None = None,
     ) -> None:
         self._folder = directory / submission.MAILDROP
@@ -96,6 +99,7 @@ class Pickup:
         self._in_thread = in_thread
         self._refused = refused
         self._authorized = authorized
+        self._senders = senders
         self._neighbours = neighbours
         self._host = settings.text("myhostname")
         self._mail_name = settings.text("mail_name")
@@ -164,6 +168,10 @@ class Pickup:
         try:
             if self._authorized is not None and not await self._authorized(taken.uid):
                 raise SubmissionError(f"user ID {taken.uid} is not authorized to submit mail")
+            if self._senders is not None:
+                login = await self._in_thread(login_name, taken.uid, f"uid:{taken.uid}")
+                if not await self._senders.allow(login, taken.submission.sender):
+                    raise SubmissionError(f"{login} is not authorized to use sender='{taken.submission.sender}'")
             envelope = self._envelope(taken)
             judged = await self._judge(taken, envelope)
             received = [*map(_line, judged.decisions.prepend), *self._received(taken, envelope)]
@@ -292,12 +300,12 @@ class Pickup:
 # --- what blocks: for a thread ------------------------------------------------------------------------------------
 
 
-def login_name(uid: int) -> str:
-    """ "unknown" for a user ID without an account."""
+def login_name(uid: int, nobody: str = "unknown") -> str:
+    """``nobody`` for a user ID without an account."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
-        return "unknown"
+        return nobody
 
 
 def list_submissions(folder: Path, abandoned: float) -> list[str]:

@@ -16,9 +16,9 @@ import pwd
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from gateway.addresses import tokens
 from gateway.addresses.verp import Delimiters
@@ -125,7 +125,7 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
         submission.validate(envelope)
     except submission.SubmissionError as error:
         raise Fatal(str(error), EX_DATAERR) from None
-    refuse_unauthorized(settings)
+    refuse_unauthorized(settings, envelope.sender)
     queue = Path(settings.text("queue_directory"))
     if not (queue / submission.MAILDROP).is_dir():
         submission.prepare(queue)  # nobody has started the gateway here yet
@@ -133,11 +133,14 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
     submission.poke(queue)
 
 
-def refuse_unauthorized(settings: Settings) -> None:
-    """Tell users who may not submit mail at once (authorized_submit_users); the gateway itself asks again, for sure."""
-    if settings.text("authorized_submit_users") == "static:anyone":
+def refuse_unauthorized(settings: Settings, sender: str) -> None:
+    """Tell users at once who may not submit mail (authorized_submit_users) or not from that sender
+    (local_login_sender_maps); the gateway itself asks again, for sure."""
+    if settings.text("authorized_submit_users") == "static:anyone" \
+            and settings.text("local_login_sender_maps") == "static:*":
         return
     # Only here: most sites let everybody.
+    from gateway.addresses.login_senders import LoginSenders
     from gateway.interfaces import TableError
     from gateway.log import MailLog
     from gateway.tables.registry import Tables
@@ -146,14 +149,28 @@ def refuse_unauthorized(settings: Settings) -> None:
     try:
         name = pwd.getpwuid(uid).pw_name
     except KeyError:
-        name = "unknown"
+        name = ""
+    tables = Tables(clock=_Clock(), log=MailLog("", lambda data: None))
     try:
-        tables = Tables(clock=_Clock(), log=MailLog("", lambda data: None))
-        allowed = tables.string_list("authorized_submit_users", settings).match_now(name)
+        allowed = tables.string_list("authorized_submit_users", settings).match_now(name or "unknown")
+        senders = LoginSenders.of(settings, tables, "sendmail")
+        named = senders is None or _at_once(senders.allow(name or f"uid:{uid}", sender))
     except TableError:
         return
     if allowed is False:
-        raise Fatal(f"User {name}({uid}) is not allowed to submit mail", EX_NOPERM)
+        raise Fatal(f"User {name or 'unknown'}({uid}) is not allowed to submit mail", EX_NOPERM)
+    if not named:
+        raise Fatal(f"{name or 'unknown'}({uid}): not authorized to use sender='{sender}'")
+
+
+def _at_once(question: Coroutine[Any, Any, bool]) -> bool:
+    """The answer, or True where it takes a network."""
+    try:
+        question.send(None)
+    except StopIteration as answer:
+        return bool(answer.value)
+    question.close()
+    return True
 
 
 class _Clock:

@@ -1,11 +1,13 @@
 """From the maildrop folder into the spool."""
 
 import os
+import pwd
 import socket
 
 import pytest
 from twisted.internet.defer import Deferred
 
+from gateway.addresses.login_senders import LoginSenders
 from gateway.content import submission
 from gateway.content.submission import Submission, SubmissionError
 from gateway.interfaces import Rejected
@@ -246,6 +248,17 @@ def test_users_who_may_not_submit(tmp_path):
     name = place.drop("a@b.example")
     place.pickup.poke()
     assert not place.stored and place.names == [f"broken-{name}"]
+
+
+def test_senders_that_a_user_may_not_name(tmp_path):
+    login = pwd.getpwuid(os.getuid()).pw_name
+    way = Way(local_login_sender_maps=f"inline:{{{login} = me@b.example}}")
+    place = Place(tmp_path, options={"senders": LoginSenders.of(way.settings, way.tables, "pickup")})
+    bad = place.drop("a@b.example", sender="you@b.example")
+    place.drop("a@b.example", sender="Me@b.example")
+    place.pickup.poke()
+    assert len(place.stored) == 1 and place.names == [f"broken-{bad}"]
+    assert f"{login} is not authorized to use sender='you@b.example'" in place.way.log.text
 
 
 def test_authorized_submit_users(tmp_path):

@@ -248,6 +248,14 @@ def test_users_who_may_not_submit(site, capsys):
     assert not site.folder.exists()
 
 
+@pytest.mark.parametrize(("arguments", "status"), [(["-fme@x"], 0), (["-f", "me+1@x"], 75), ([], 75), (["-f<>"], 75)])
+def test_senders_that_a_user_may_not_name(site, capsys, arguments, status):
+    with (site.directory / "main.cf").open("a") as file:
+        file.write(f"local_login_sender_maps = inline:{{ {sendmail.login_name()} = me@x }}\n")
+    assert site(*arguments, "a@b") == status
+    assert ("not authorized to use sender=" in capsys.readouterr().err) == bool(status)
+
+
 def test_it_refuses_to_be_set_uid(site, monkeypatch, capsys):
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert site("a@b") == 75
