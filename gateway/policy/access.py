@@ -8,7 +8,9 @@ key of each kind only.  A table that does not answer gives 451 4.3.5, as with Po
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any
 
 from gateway.addresses.forms import quote
 from gateway.addresses.syntax import Extensions, is_numeric, unquote
@@ -19,6 +21,10 @@ from gateway.policy.evaluator import PROGRAM
 from gateway.policy.registry import Arguments, Asking, RestrictionError, Toolbox, restriction
 from gateway.policy.session import Session
 from gateway.policy.verdict import DUNNO, Outcome, Verdict, misconfigured
+
+Keys = tuple[tuple[str, str, bool], ...]
+"""Each in two forms, as it is and in lower case, with whether it is what is looked for, not only a part of it."""
+_LONG = 100
 
 
 class Access(Answers):
@@ -32,36 +38,40 @@ class Access(Answers):
         self._extensions = Extensions.of(settings)
         self._untrusted = settings.flag("allow_untrusted_routing")
         self._null_key = settings.text("smtpd_null_access_lookup_key")
+        self._folds, self._whole_keys = self.table.folds_case, self.table.whole_keys
 
     # --- what is asked for ---------------------------------------------------------------------------------------
 
     async def client(self, session: Session, name: str, address: str, subject: str, kind: str) -> Verdict:
-        found = await self._first(session, self._domains(name), subject, kind)
+        found = await self._first(session, _known(_domain_keys, name, self._dot), subject, kind)
         if found is None:
-            found = await self._first(session, self._networks(address), subject, kind)
+            found = await self._first(session, _network_keys(address), subject, kind)
         return found or DUNNO
 
     async def domain(self, session: Session, name: str, kind: str, subject: str | None = None) -> Verdict | None:
         """``subject``: what the reply names if it is not the domain.  None: the table does not know it."""
-        return await self._first(session, self._domains(name), name if subject is None else subject, kind)
+        keys = _known(_domain_keys, name, self._dot)
+        return await self._first(session, keys, name if subject is None else subject, kind)
 
     async def network(self, session: Session, address: str, kind: str, subject: str) -> Verdict | None:
-        return await self._first(session, self._networks(address), subject, kind)
+        return await self._first(session, _network_keys(address), subject, kind)
 
     async def word(self, session: Session, word: str, kind: str, subject: str | None = None) -> Verdict:
         """A key without parts."""
         subject = word if subject is None else subject
-        return await self._first(session, iter(((word, True),)), subject, kind) or DUNNO
+        return await self._first(session, ((word, word.lower(), True),), subject, kind) or DUNNO
 
     async def null_sender(self, session: Session) -> Verdict:
-        return await self._first(session, iter(((self._null_key, True),)), "", facts.SENDER) or DUNNO
+        key = self._null_key
+        return await self._first(session, ((key, key.lower(), True),), "", facts.SENDER) or DUNNO
 
     async def mail_address(self, session: Session, address: str, kind: str) -> Verdict:
         destination = await self.tools.destination(session, address)
         if "@" not in destination.address:
             return DUNNO
         subject = unquote(address)
-        found = await self._first(session, self._addresses(quote(destination.address)), subject, kind) or DUNNO
+        keys = _known(_address_keys, destination.address, self._dot, self._extensions)
+        found = await self._first(session, keys, subject, kind) or DUNNO
         permitted = found.outcome is Outcome.PERMIT
         if permitted and kind == facts.RECIPIENT and destination.routed and not self._untrusted:
             return DUNNO
@@ -76,57 +86,76 @@ class Access(Answers):
         self.tools.log.warning(PROGRAM, "use DUNNO instead of OK if you want to make an exception")
         return misconfigured()
 
-    def _domains(self, name: str) -> Iterator[tuple[str, bool]]:
-        yield name, True
-        yield from self._parents(name)
-
-    def _parents(self, name: str) -> Iterator[tuple[str, bool]]:
-        if is_numeric(name) or name.startswith("["):
-            return
-        while True:
-            _, more, name = name.partition(".")
-            if not more:
-                return
-            if name:
-                yield self._dot + name, False
-
-    @staticmethod
-    def _networks(address: str) -> Iterator[tuple[str, bool]]:
-        yield address, True
-        separator = ":" if ":" in address else "."
-        while separator in address:
-            address = address.rpartition(separator)[0]
-            if address.strip(separator):
-                yield address, False
-
-    def _addresses(self, address: str) -> Iterator[tuple[str, bool]]:
-        local, _, domain = address.rpartition("@")
-        user, extension = self._extensions.split(local)
-        yield address, True
-        if extension:
-            yield f"{user}@{domain}", False
-        yield domain, False
-        yield from self._parents(domain)
-        yield f"{local}@", False
-        if extension:
-            yield f"{user}@", False
-
-    async def _first(
-        self, session: Session, keys: Iterator[tuple[str, bool]], subject: str, kind: str
-    ) -> Verdict | None:
+    async def _first(self, session: Session, keys: Keys, subject: str, kind: str) -> Verdict | None:
         """The verdict on the first key that the table knows; None: it knows none."""
-        table = self.table
-        for key, whole in keys:
-            if not key or (table.whole_keys and not whole):
+        table, folds, whole_keys = self.table, self._folds, self._whole_keys
+        for key, folded, whole in keys:
+            if whole_keys and not whole or not key:
                 continue
             try:
-                value = await table.lookup(key.lower() if table.folds_case else key)
+                value = await table.lookup(folded if folds else key)
             except TableError as error:
                 self.tools.log.warning(PROGRAM, f"{self.spec}: table lookup problem: {error}")
                 value = "451 4.3.5 Server configuration error"
             if value is not None:
                 return self.verdict(session, value, key, subject, kind)
         return None
+
+
+# --- keys --------------------------------------------------------------------------------------------------------
+
+
+def _known(make: Callable[..., Keys], name: str, *more: Any) -> Keys:
+    """Several tables are asked about each name.  Long ones are not remembered: their keys might be long and many."""
+    if len(name) <= _LONG:
+        return make(name, *more)
+    long: Keys = make.__wrapped__(name, *more)  # type: ignore[attr-defined]
+    return long
+
+
+def _of(keys: Iterable[tuple[str, bool]]) -> Keys:
+    return tuple([(key, key.lower(), whole) for key, whole in keys])
+
+
+@lru_cache(maxsize=1024)
+def _domain_keys(name: str, dot: str) -> Keys:
+    return _of([(name, True), *_parents(name, dot)])
+
+
+def _parents(name: str, dot: str) -> Iterator[tuple[str, bool]]:
+    if is_numeric(name) or name.startswith("["):
+        return
+    while True:
+        _, more, name = name.partition(".")
+        if not more:
+            return
+        if name:
+            yield dot + name, False
+
+
+@lru_cache(maxsize=1024)
+def _network_keys(address: str) -> Keys:
+    keys = [(address, True)]
+    separator = ":" if ":" in address else "."
+    while separator in address:
+        address = address.rpartition(separator)[0]
+        if address.strip(separator):
+            keys.append((address, False))
+    return _of(keys)
+
+
+@lru_cache(maxsize=1024)
+def _address_keys(address: str, dot: str, extensions: Extensions) -> Keys:
+    """``address``: in internal form."""
+    local, _, domain = quote(address).rpartition("@")
+    user, extension = extensions.split(local)
+    keys = [(f"{local}@{domain}", True)]
+    if extension:
+        keys.append((f"{user}@{domain}", False))
+    keys += [(domain, False), *_parents(domain, dot), (f"{local}@", False)]
+    if extension:
+        keys.append((f"{user}@", False))
+    return _of(keys)
 
 
 # --- the restrictions ------------------------------------------------------------------------------------------

@@ -112,6 +112,7 @@ class Evaluator:
         if self.lists.delay:
             return None
         before, session.sender = session.sender, sender
+        session.resolved.clear()
         reply = await self._sender(session)
         session.sender = before
         return reply
@@ -122,7 +123,7 @@ class Evaluator:
             return None
         before, session.recipient = session.recipient, recipient
         session.recipient_checked = False
-        session.resolved = None
+        session.resolved.clear()
         try:
             return await self._recipient(session)
         finally:

@@ -55,11 +55,11 @@ class Toolbox:
 
     async def destination(self, session: Session, address: str) -> Destination:
         """Where an address leads; asked once for each address that a session is about."""
-        known = session.resolved
-        if known is None or known[0] != address:
+        known = session.resolved.get(address)
+        if known is None:
             sender = session.sender if address == session.recipient and session.sender else ""
-            known = session.resolved = address, await self.addresses.destination(address, sender)
-        return known[1]
+            known = session.resolved[address] = await self.addresses.destination(address, sender)
+        return known
 
 
 class Arguments:

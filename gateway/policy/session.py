@@ -105,8 +105,8 @@ class Session:
     """… and what it is: one of the constants above."""
     warning: bool = False
     """warn_if_reject: the restriction at work will not refuse."""
-    resolved: tuple[str, Destination] | None = None
-    """The address that was asked about last, and where it leads."""
+    resolved: dict[str, Destination] = field(default_factory=dict)
+    """Where addresses lead that have been asked about for this recipient."""
     recipient_checked: bool = False
     """That the recipient exists has been verified already (reject_unlisted_recipient)."""
     sender_checked: bool = False

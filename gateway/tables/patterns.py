@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from gateway.interfaces import TableError
@@ -25,7 +27,7 @@ from gateway.tables.effort import effort
 from gateway.tables.match_process import as_bytes, from_bytes
 from gateway.tables.perl import PerlFlags, compile_perl
 from gateway.tables.posix import compile_posix
-from gateway.tables.required import required
+from gateway.tables.required import HEAD, heads, required
 from gateway.tables.rules import Rule, RuleList, Rules, RuleTable, first_match
 from gateway.tables.text import Line, Problem
 
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
     from gateway.tables.matcher import Matcher
 
 Replacement = str | list[str | int]
+Part = tuple[list[Rule[re.Pattern[str]]], list[tuple[str, bool]]]
+"""Rules, and for each the text that it needs."""
 
 _LONG = 10_000
+_MOST_PARTS = 1000
 _SPACE = " \t\r\n\v\f"
 _MACRO = re.compile(r"\$(?:(\$)|([A-Za-z0-9_]+)|\{([^{}]*)\}|\(([^()]*)\))")
 
@@ -50,7 +55,7 @@ class _Skip(ValueError):
 class PatternRules(Rules[re.Pattern[str]]):
     """``safe_length``: keys up to this length are tried here, without a closer look."""
 
-    __slots__ = ("__weakref__", "efforts", "needles", "safe_length", "slow")
+    __slots__ = ("__weakref__", "_heads", "_parts", "efforts", "needles", "safe_length", "slow")
 
     def __init__(self, rules: list[Rule[re.Pattern[str]]], problems: list[Problem]) -> None:
         super().__init__(rules, problems)
@@ -58,12 +63,39 @@ class PatternRules(Rules[re.Pattern[str]]):
         share = BUDGET / max(len(rules), 1)
         self.safe_length = min((one.safe_length(share) for one in self.efforts), default=math.inf)
         self.needles = _needles(rules)
+        self._heads = [heads(rule.test) for rule in rules]
+        self._parts: dict[str, Part] = {}
         self.slow = {at for at, one in enumerate(self.efforts) if one.safe_length(share) < _LONG}
 
     def __eq__(self, other: object) -> bool:
         return self is other
 
     __hash__ = object.__hash__
+
+    def part(self, key: str) -> Part:
+        """The rules that count for keys of ASCII which begin as this one does."""
+        head = key[:HEAD].lower()
+        part = self._parts.get(head)
+        if part is None:
+            if len(self._parts) >= _MOST_PARTS:
+                self._parts.clear()
+            part = self._parts[head] = self._make_part(head)
+        return part
+
+    def _make_part(self, head: str) -> Part:
+        kept: list[int] = []
+        at = 0
+        while at < len(self.rules):
+            rule, possible = self.rules[at], self._heads[at]
+            if possible is None or rule.negated or any(map(head.startswith, possible)):
+                kept.append(at)
+                at += 1
+            else:
+                at = at + 1 if rule.end < 0 else rule.end
+        rules = [
+            rule if (rule := self.rules[at]).end < 0 else replace(rule, end=bisect_left(kept, rule.end)) for at in kept
+        ]
+        return rules, [self.needles[at] for at in kept]
 
     def is_safe(self, key: str) -> bool:
         if len(key) <= self.safe_length:
@@ -207,7 +239,7 @@ def _find(rules: PatternRules, key: str) -> tuple[Rule[re.Pattern[str]], Any] | 
     if not key.isascii():
         return _find_odd(rules, key)
     lower = key.lower()
-    known, needles = rules.rules, rules.needles
+    known, needles = rules.part(key)
     at, count = 0, len(known)
     while at < count:
         needle, folds = needles[at]
