@@ -252,7 +252,7 @@ def test_users_who_may_not_submit(tmp_path):
 
 def test_senders_that_a_user_may_not_name(tmp_path):
     login = pwd.getpwuid(os.getuid()).pw_name
-    way = Way(local_login_sender_maps=f"inline:{{{login} = me@b.example}}")
+    way = Way(local_login_sender_maps=f"inline:{{ {{{login} = me@b.example}} }}")
     place = Place(tmp_path, options={"senders": LoginSenders.of(way.settings, way.tables, "pickup")})
     bad = place.drop("a@b.example", sender="you@b.example")
     place.drop("a@b.example", sender="Me@b.example")
