@@ -20,12 +20,17 @@ _LONGEST_NAME = 256
 
 
 def load(context: SSL.Context, files: Iterable[Path]) -> None:
-    """Use the keys and certificates in files of PEM.  Each certificate that belongs to a key is one of the server's
-    own, the others lead to their authorities.  Raises OSError, ValueError, SSL.Error."""
+    """Use the keys and certificates in files of PEM.  Raises OSError, ValueError, SSL.Error."""
+    use(context, [file.read_bytes() for file in files])
+
+
+def use(context: SSL.Context, texts: Iterable[bytes]) -> None:
+    """Use the keys and certificates in texts of PEM.  Each certificate that belongs to a key is one of our own, the
+    others lead to their authorities.  Raises ValueError, SSL.Error."""
     keys = []
     certificates: dict[bytes, x509.Certificate] = {}
-    for file in files:
-        for match in _BLOCK.finditer(file.read_bytes()):
+    for text in texts:
+        for match in _BLOCK.finditer(text):
             if match[1].endswith(b"PRIVATE KEY"):
                 keys.append(load_pem_private_key(match[0], None))
             elif match[1] == b"CERTIFICATE":

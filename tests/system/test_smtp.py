@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.system.gateway import rewrite
@@ -11,7 +13,7 @@ from tests.transports.smtp.certificates import FOR_CLIENTS, Certificate
 pytestmark = pytest.mark.system
 
 
-def write(path, *parts, secret=False):
+def write(path, *parts):
     path.write_bytes(b"".join(parts))
     path.chmod(0o644)
     return path
@@ -47,6 +49,12 @@ def test_relay_with_login(either, provider):
     policies = f"{named} secure match=mail.provider.test\n{strict} secure match=elsewhere.test\n"
     rewrite(gateway.directory / "tls_policy", policies)
     rewrite(gateway.directory / "passwords", f"{hop} joe:secret\nbad@my.domain joe:wrong\nlocalhost joe:secret\n")
+    own = Certificate("host.my.domain", [], provider.authority, usage=FOR_CLIENTS)
+    write(gateway.directory / "own.pem", own.key_pem, own.pem)
+    gateway.set(smtp_tls_chain_files=str(gateway.directory / "own.pem"))
+    for name in ("passwords", "own.pem"):  # for root's eyes only, if root starts it
+        (gateway.directory / name).chmod(0o600)
+        os.chown(gateway.directory / name, *((0, 0) if gateway.split else (gateway.directory.stat().st_uid, -1)))
     gateway.start()
     for recipient, sender in (("one", "joe"), ("two", "bad"), ("three", "other"), ("four", "strict")):
         gateway.send(f"{recipient}@far.example", sender=f"{sender}@my.domain")

@@ -32,7 +32,7 @@ from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from zope.interface import implementer
 
-from gateway.certificates import describe, load, reason, states
+from gateway.certificates import describe, reason, states, use
 from gateway.config.settings import Settings
 from gateway.interfaces import Log
 from transports.smtp import tls_report as report
@@ -91,17 +91,23 @@ class ClientTLS:
         self._contexts: dict[tuple[object, ...], SSL.Context] = {}
         self._anchors: dict[str, tuple[object, list[Any]]] = {}
         self._sessions: OrderedDict[tuple[object, ...], _Kept] = OrderedDict()
-        self._broken = False
-        """The files cannot be used as they are."""
+        self._material: list[bytes] | None = None
+        """What is in our own files, which only root may be able to read, at start; None: they cannot be used."""
         if policies.standard.wanted or not policies.constant:
             self._probe()
 
     def handshake(self, policy: Policy, peer: Peer, nexthop: str) -> Handshake | None:
         """For a new connection.  None: there can be none.  Raises PolicyError."""
         self._look()
-        if self._broken:
+        if self._material is None:
             return None
-        return Handshake(self, policy, self._context(policy), self._anchor_keys(policy), peer, nexthop)
+        anchors = self._anchor_keys(policy)
+        try:
+            context = self._context(policy)
+        except UNUSABLE as error:
+            self.warn(f"no TLS for {nexthop}: {reason(error)}")
+            return None
+        return Handshake(self, policy, context, anchors, peer, nexthop)
 
     def looks(self, policy: Policy) -> bool:
         """Whether it matters what the certificate says."""
@@ -139,8 +145,8 @@ class ClientTLS:
         context.set_cipher_list(f"{policy.ciphers}:@SECLEVEL={0 if lenient else 1}".encode("ascii", "ignore"))
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        if self._own:
-            load(context, self._own)
+        if self._material:
+            use(context, self._material)
         if looks:
             store = context.get_cert_store()
             if policy.anchors and store is not None:
@@ -181,26 +187,24 @@ class ClientTLS:
             return
         self._looked = now
         state = states(self._files)
-        if state != self._state:
+        if state != self._state and None not in state:  # one that is out of sight now is as it was
             self._state = state
             self._probe()
 
     def _probe(self) -> None:
-        """Can the files be used?"""
+        """Take what is in the files, if it can be used."""
         try:
+            material = [file.read_bytes() for file in self._own]
             probe = SSL.Context(SSL.TLS_CLIENT_METHOD)
-            if self._own:
-                load(probe, self._own)
+            if material:
+                use(probe, material)
             self._trust(probe)
         except UNUSABLE as error:
             names = ", ".join(map(str, self._files))
-            if self._contexts:
-                self.warn(f"new TLS files cannot be used, the old ones stay: {reason(error)} ({names})")
-            else:
-                self._broken = True
-                self.warn(f"cannot use the TLS files {names}: {reason(error)}: disabling TLS support")
+            after = "disabling TLS support" if self._material is None else "the old ones stay"
+            self.warn(f"cannot use the TLS files {names}: {reason(error)}: {after}")
         else:
-            self._broken = False
+            self._material = material
             self._forget_all()
 
     def _forget_all(self) -> None:

@@ -219,6 +219,21 @@ async def test_our_own_certificate(site: Site, parameters: tuple[str, ...]) -> N
 
 
 @ensureDeferred
+async def test_a_key_that_only_root_may_read(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read at start; later, when we are not root any more, a file that cannot be looked at counts as the same."""
+    monkeypatch.setattr("transports.smtp.tls.LOOK_EVERY", 0)
+    site.shows(Certificate("mx.test", ["mx.test"], site.authority), ask=True)
+    file = Certificate("gw.test", [], site.authority, usage=FOR_CLIENTS).write(site.folder / "own.pem")
+    values = {"smtp_tls_policy_maps": "static:secure", "smtp_tls_chain_files": str(file)}
+    site.transport = site.transport_with("smtp_", values)
+    file.unlink()
+    for _ in range(2):
+        assert (await site.send(again=True)).status == SENT
+    assert all(site.factory.certificates) and len(site.factory.certificates) == 2
+    assert "warning" not in site.log.text
+
+
+@ensureDeferred
 async def test_sessions_are_resumed(site: Site) -> None:
     """Not by who wants something else of the server; and what was found at first holds on."""
     cache = {"smtp_tls_session_cache_database": "btree:x", "smtp_tls_loglevel": "1"}
@@ -252,4 +267,4 @@ async def test_files_are_read_again_when_they_change(site: Site, monkeypatch: py
     assert (await site.send("verify", again=True)).status == SENT
     site.ca.write_text("rubbish")
     assert (await site.send("verify", again=True)).status == SENT
-    assert "cannot be used, the old ones stay" in site.log.text
+    assert f"cannot use the TLS files {site.ca}: " in site.log.text and ": the old ones stay" in site.log.text
