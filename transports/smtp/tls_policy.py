@@ -132,6 +132,11 @@ class Policies:
         self._wrapped = settings.flag(prefix + "tls_wrappermode")
         self._title = prefix + "tls_policy_maps"
         words = settings.words(self._title)
+        if not words and settings.text(prefix + "tls_per_site"):
+            raise settings.error(
+                prefix + "tls_per_site", f"{prefix}tls_per_site is not known here, and mail must not go out with less",
+                f"write its entries into {self._title}: MUST is verify, MUST_NOPEERMATCH encrypt, MAY may, NONE none",
+            )
         self._table: Maps | None = tables.maps(words, settings, title=self._title, program=program) if words else None
         self._known: dict[tuple[str, str], Policy] = {}
         self.digest = digest_of(settings, prefix + "tls_fingerprint_digest")

@@ -156,6 +156,7 @@ async def test_connections_are_used_again_only_if_that_is_wanted(site: Site) -> 
         ({"smtp_tls_security_level": "may", "smtp_tls_protocols": "SSLv3"}, "leaves no protocol that is spoken"),
         ({"smtp_tls_security_level": "may", "smtp_tls_servername": "a..b"}, "specifies an invalid hostname"),
         ({"smtp_tls_fingerprint_digest": "rot13"}, "unknown digest rot13"),
+        ({"smtp_tls_per_site": "hash:x"}, "write its entries into smtp_tls_policy_maps: MUST is verify"),
     ],
 )
 def test_mistakes_in_main_cf_are_told_at_start(values: dict[str, str], problem: str) -> None:
