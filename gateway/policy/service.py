@@ -141,7 +141,10 @@ def question(session: Session, context: str) -> bytes:
         "encryption_keysize": tls.cipher_bits,
         "policy_context": context,
     }
-    lines = [f"{name}={_UNSAFE.sub('?', str(value))}\n" for name, value in attributes.items()]
+    values = [str(value) for value in attributes.values()]
+    if _UNSAFE.search("".join(values)):
+        values = [_UNSAFE.sub("?", value) for value in values]
+    lines = [f"{name}={value}\n" for name, value in zip(attributes, values, strict=True)]
     return ("".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from gateway.config.ports import known_ports, tcp_port
 from gateway.interfaces import DNSError, TableError
+from gateway.sending import send
 from gateway.tables.networks import parse_address
 
 if TYPE_CHECKING:
@@ -107,15 +108,51 @@ Frame = Callable[[bytes], tuple[bytes, bytes] | None]
 """Cuts a whole reply off what has come: (reply, the rest), None = not yet; raises ValueError for what is none."""
 
 
-class _Connection(Protocol):
-    """One connection; the reply to the question in flight fires ``_waiting``."""
+class _Limit:
+    """A time limit that is set for each question and seldom reached: the reactor's timer is left running when the
+    limit is lifted, and set anew only when it goes off."""
 
-    def __init__(self, frame: Frame) -> None:
+    def __init__(self, clock: Any, seconds: float, action: Callable[[], None]) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._action = action
+        self._end = 0.0
+        self._timer: Any = None
+
+    def set(self) -> None:
+        self._end = self._clock.seconds() + self._seconds
+        if self._timer is None:
+            self._timer = self._clock.callLater(self._seconds, self._look)
+
+    def lift(self) -> None:
+        self._end = 0.0
+
+    def stop(self) -> None:
+        self._end = 0.0
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        left = self._end - self._clock.seconds()
+        if self._end and left > 0:
+            self._timer = self._clock.callLater(left, self._look)
+        elif self._end:
+            self._action()
+
+
+class _Connection(Protocol):
+    """One connection; the reply to the question in flight fires ``_waiting``.  ``drop``: called when it was idle for
+    too long."""
+
+    def __init__(self, frame: Frame, clock: Any, patience: Patience, drop: Callable[[_Connection], None]) -> None:
         self._frame = frame
         self._buffer = b""
         self._waiting: defer.Deferred[bytes] | None = None
+        self._time = _Limit(clock, patience.timeout, self._too_late)
+        self.rest = _Limit(clock, patience.idle, lambda: drop(self))
         self.lost = False
-        self.idle_timer: Any = None
         self.born = 0.0
         self.asked = 0
 
@@ -123,7 +160,8 @@ class _Connection(Protocol):
         assert self._waiting is None
         self.asked += 1
         self._waiting = defer.Deferred(lambda _: self._give_up())
-        self.transport.write(question)  # type: ignore[union-attr]
+        self._time.set()
+        send(self.transport, question)
         return self._waiting
 
     def dataReceived(self, data: bytes) -> None:
@@ -140,11 +178,15 @@ class _Connection(Protocol):
             self._fail(TableError("the server said more than it was asked for"))
             return
         waiting, self._waiting = self._waiting, None
+        self._time.lift()
         waiting.callback(reply)
 
     def connectionLost(self, reason: Failure = Failure(error.ConnectionDone())) -> None:  # noqa: B008
-        self.lost = True
+        self._end()
         self._fail(reason)
+
+    def _too_late(self) -> None:
+        self._fail(Failure(defer.TimeoutError()))
 
     def _give_up(self) -> None:
         """Nobody waits any longer."""
@@ -153,8 +195,13 @@ class _Connection(Protocol):
 
     def close(self) -> None:
         if not self.lost:
-            self.lost = True
+            self._end()
             self.transport.abortConnection()  # type: ignore[union-attr]
+
+    def _end(self) -> None:
+        self.lost = True
+        self._time.stop()
+        self.rest.stop()
 
     def _fail(self, problem: TableError | Failure) -> None:
         waiting, self._waiting = self._waiting, None
@@ -199,9 +246,7 @@ class Server:
 
     def close(self) -> None:
         while self._idle:
-            connection = self._idle[-1]
-            connection.idle_timer.cancel()
-            self._drop(connection)
+            self._drop(self._idle[-1])
         for connection in list(self._busy):
             connection.close()
 
@@ -213,7 +258,7 @@ class Server:
                 connection = await self._connect()
             self._busy.add(connection)
             try:
-                reply = await connection.ask(question).addTimeout(self._patience.timeout, self._network.reactor)
+                reply = await connection.ask(question)
             except defer.TimeoutError:
                 raise NoAnswer(f"{self.name}: read timeout", os.strerror(errno.ETIMEDOUT)) from None
             except error.ConnectionClosed as problem:
@@ -230,7 +275,7 @@ class Server:
     def _take_idle(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            connection.idle_timer.cancel()
+            connection.rest.lift()
             if self._is_worn(connection):
                 connection.close()
             if not connection.lost:
@@ -249,7 +294,7 @@ class Server:
         if connection.lost:
             self._count -= 1
             return
-        connection.idle_timer = self._network.reactor.callLater(self._patience.idle, self._drop, connection)
+        connection.rest.set()
         self._idle.append(connection)
 
     def _drop(self, connection: _Connection) -> None:
@@ -257,12 +302,13 @@ class Server:
         self._count -= 1
         connection.close()
 
+    def _make(self) -> _Connection:
+        return _Connection(self._frame, self._network.reactor, self._patience, self._drop)
+
     async def _connect(self) -> _Connection:
         self._count += 1
         try:
-            connection = await connect_to(
-                self.name, self._place, self._network, lambda: _Connection(self._frame), self._patience.connect
-            )
+            connection = await connect_to(self.name, self._place, self._network, self._make, self._patience.connect)
         except BaseException:
             self._count -= 1
             raise

@@ -244,6 +244,22 @@ def test_idle_connections_are_closed() -> None:
     assert aborted == [True]
 
 
+def test_each_question_has_its_own_time_limit() -> None:
+    memory = MemoryReactorClock()
+    table = Tables(clock=memory, log=MemoryLog(), reactor=memory).open("tcp:192.0.2.1:99", SETTINGS)
+    answers: list[Any] = []
+    Deferred.fromCoroutine(table.lookup("a")).addBoth(answers.append)
+    client, _ = connected(memory)
+    client.dataReceived(b"200 x\n")
+    memory.advance(IDLE - 1)
+    Deferred.fromCoroutine(table.lookup("b")).addBoth(answers.append)
+    memory.advance(TIMEOUT - 1)
+    assert answers == ["x"] and len(memory.tcpClients) == 1
+    memory.advance(1)
+    assert answers[1].getErrorMessage() == "tcp:192.0.2.1:99: read timeout"
+    assert memory.getDelayedCalls() == []
+
+
 @pytest.mark.parametrize("data", [b"x" * 5000, b"y" * 4096 + b"\n"])
 def test_lines_are_bounded(data: bytes) -> None:
     with pytest.raises(ValueError, match="too long"):
