@@ -170,7 +170,7 @@ def test_the_page_on_notices_has_all_texts() -> None:
 # Not literally in the code: it puts a prefix before these.
 PUT_TOGETHER = re.compile(
     r"(?:smtp|lmtp|smtpd)_\w+|(?:sender|recipient)_canonical_classes|(?:bounce|2bounce|delay|error)_notice_recipient|"
-    r"\w+_destination_(?:recipient|concurrency)_limit"
+    r"\w+_destination_(?:recipient|concurrency)_limit|address_verify_\w+"
 )
 
 

@@ -41,7 +41,7 @@ class Intake:
 
     def __init__(self, directory: Path | None) -> None:
         self.settings = load_configuration(directory).settings
-        refuse_unauthorized(self.settings)
+        refuse_unauthorized(self.settings, None)
         self.machine = os.environ.get("UU_MACHINE", "")
         self._neighbour = site_name(self.machine)
         self._queue = Path(self.settings.text("queue_directory"))

@@ -133,9 +133,9 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
     submission.poke(queue)
 
 
-def refuse_unauthorized(settings: Settings, sender: str) -> None:
+def refuse_unauthorized(settings: Settings, sender: str | None) -> None:
     """Tell users at once who may not submit mail (authorized_submit_users) or not from that sender
-    (local_login_sender_maps); the gateway itself asks again, for sure."""
+    (local_login_sender_maps; None: it is not known yet); the gateway itself asks again, for sure."""
     if settings.text("authorized_submit_users") == "static:anyone" \
             and settings.text("local_login_sender_maps") == "static:*":
         return
@@ -153,8 +153,8 @@ def refuse_unauthorized(settings: Settings, sender: str) -> None:
     tables = Tables(clock=_Clock(), log=MailLog("", lambda data: None))
     try:
         allowed = tables.string_list("authorized_submit_users", settings).match_now(name or "unknown")
-        senders = LoginSenders.of(settings, tables, "sendmail")
-        named = senders is None or _at_once(senders.allow(name or f"uid:{uid}", sender))
+        senders = LoginSenders.of(settings, tables, "sendmail") if sender is not None else None
+        named = senders is None or sender is None or _at_once(senders.allow(name or f"uid:{uid}", sender))
     except TableError:
         return
     if allowed is False:
