@@ -126,11 +126,11 @@ class Link(Int32StringReceiver):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
+        if self._on_lost is not None:
+            self._on_lost(self)  # first: who asks again at once is to wait for the next connection
         waiting, self._open = self._open, {}
         for answer in waiting.values():
             answer.errback(LinkError("the connection was lost"))
-        if self._on_lost is not None:
-            self._on_lost(self)
 
 
 class LinkServer(Factory):

@@ -63,6 +63,7 @@ class TransportQueue:
         self._destinations: dict[str, Destination[Group]] = {}
         self._turns: deque[Destination[Group]] = deque()
         self._stopped = False
+        self._starting = False
         self._numbers = count(1)
 
     def add(self, group: Group, *, forced: bool = False) -> None:
@@ -96,6 +97,16 @@ class TransportQueue:
             self._turns.append(destination)
 
     def _start_deliveries(self) -> None:
+        """A delivery that ends at once calls this again; then the loop that has begun it goes on."""
+        if self._starting:
+            return
+        self._starting = True
+        try:
+            self._start_all()
+        finally:
+            self._starting = False
+
+    def _start_all(self) -> None:
         now = self._clock.seconds()
         while self._turns and not self._stopped and (not self.process_limit or self.busy < self.process_limit):
             destination = self._turns.popleft()

@@ -113,6 +113,25 @@ def test_a_client_waits_for_its_connection_and_drops_notes_without_one():
     assert outcome(waiting) == "x"
 
 
+def test_who_asks_again_when_the_line_breaks_waits_for_the_next_one():
+    client = LinkClient(Clock())
+    client.stopTrying()
+    asked = []
+
+    def ask():
+        asked.append(Deferred.fromCoroutine(client.call("ask", 1)).addErrback(lambda failure: ask()))
+
+    link = client.buildProtocol(None)
+    link.makeConnection(StringTransport())
+    ask()
+    link.connectionLost(Failure(LinkError("x")))
+    assert len(asked) == 2
+    link = client.buildProtocol(None)
+    link.makeConnection(StringTransport())
+    link._flush()
+    assert b'"ask"' in link.transport.value()
+
+
 def test_what_was_said_last_arrives_before_the_line_is_closed():
     got = []
     pair = Pair(notes={"told": got.append})

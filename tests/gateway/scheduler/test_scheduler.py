@@ -1,7 +1,7 @@
 """What the scheduler does with messages, on a memory spool, with transports that answer when told."""
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from gateway.interfaces import AddressClass, Result, Route, TableError
@@ -726,3 +726,14 @@ def test_a_pause_after_each_delivery_leaves_no_room_for_bundles():
     for _ in range(3):
         world.send("ann@there")
     assert [request.bundle for request, _ in world.smtp.requests] == [0]
+
+
+def test_a_long_queue_for_a_transport_that_answers_at_once():
+    """As when the role that delivers has just died."""
+    world = World(process_limit=1, active_limit=3000, recipients=1)
+    for number in range(2000):
+        world.send(f"u{number}@there")
+    world.smtp.deliver = lambda request: succeed([Result("sent", "2.0.0", "ok") for _ in request.indexes])
+    world.smtp.answer()
+    assert world.queue() == {}
+    assert not [text for _, text in world.log.lines if "internal" in text]
