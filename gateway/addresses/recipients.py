@@ -22,7 +22,7 @@ from gateway.addresses.find import AddressFinder
 from gateway.addresses.forms import unquote
 from gateway.addresses.resolve import Router
 from gateway.config import Settings
-from gateway.interfaces import AddressClass, Log
+from gateway.interfaces import AddressClass, Log, TableError
 
 PROGRAM = "smtpd"
 
@@ -101,8 +101,12 @@ class Recipients:
 
     async def acceptable(self, address: str, utf8: bool = True) -> bool:
         """Whether it is an address at all, for MAIL and RCPT: else 501 5.1.7 or 5.1.3 "Bad … address syntax".
-        ``utf8``: the client may use all characters in domains (it has said SMTPUTF8)."""
-        return not address or await self._router.acceptable(address, utf8)
+        ``utf8``: the client may use all characters in domains (it has said SMTPUTF8).  Where a table is away that it takes
+        to say so, it is: who needs the table will meet the same trouble."""
+        try:
+            return not address or await self._router.acceptable(address, utf8)
+        except TableError:
+            return True
 
     async def destination(self, address: str, sender: str = "") -> Destination:
         found = await self._router.explain(sender, self._qualify(address))

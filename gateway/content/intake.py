@@ -83,10 +83,11 @@ class Intake:
         self._draft = draft
         self._received = received
         self._checker: Checker | None = None
-        if owner.checks and options.header_body_checks:
+        checked = options.header_body_checks or options.internal_class in self._rules.internal
+        if owner.checks and checked:
             self._checker = Checker(owner.checks, self, owner.log)
         self._strict: StrictMime | None = None
-        if self._rules.strict and options.header_body_checks:
+        if self._rules.strict and checked:
             self._strict = StrictMime(self._rules.strict, self._report_mime)
         self._blocks: list[bytes] = []
         self._waiting = 0

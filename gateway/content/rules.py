@@ -31,6 +31,8 @@ class ContentRules:
     replace_stray_cr: bool
     detect_utf8: frozenset[str]
     """Services whose mail is marked SMTPUTF8 when its header or an address needs it; "all"."""
+    internal: frozenset[str] = frozenset()
+    """Kinds of the gateway's own mail that are checked, too (internal_mail_filter_classes)."""
     believe_encoding: bool = True
     """A header that says "8bit" is believed (detect_8bit_encoding_header) …"""
     sees_parts: bool = True
@@ -57,6 +59,7 @@ class ContentRules:
             reject=re.compile(b"[" + re.escape(rejected) + b"]") if rejected else None,
             replace_stray_cr=settings.flag("cleanup_replace_stray_cr_lf"),
             detect_utf8=frozenset(_SOURCES.get(name, name) for name in detect),
+            internal=frozenset(settings.words("internal_mail_filter_classes")),
             believe_encoding=settings.flag("detect_8bit_encoding_header"),
             sees_parts=not settings.flag("disable_mime_input_processing"),
             strict=Strictness.of(settings),

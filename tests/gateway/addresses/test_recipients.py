@@ -95,6 +95,11 @@ def test_destination() -> None:
     assert now(SITE.destination("a%b@far.tld")).routed
 
 
+def test_a_table_that_is_away_says_nothing_about_the_syntax() -> None:
+    made = recipients(mydestination="$myhostname, fail:away")
+    assert now(made.acceptable("joe@far.tld"))
+
+
 def test_acceptable() -> None:
     assert now(SITE.acceptable(""))
     assert now(SITE.acceptable("joe"))

@@ -1,6 +1,7 @@
 """What becomes of a message on its way into the spool."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -306,6 +307,16 @@ def test_a_mistake_of_ours_is_temporary_and_logged():
     with pytest.raises(Rejected, match="451 4.3.0"):
         way.receive(b"\n")
     assert "error: QID1: internal: ZeroDivisionError: oops" in way.log.text
+
+
+@pytest.mark.parametrize(
+    ("classes", "seen"), [("", []), ("bounce", ["bounce"]), ("bounce, notify", ["bounce", "notify"])]
+)
+def test_mail_of_our_own_is_checked_where_that_is_wanted(classes, seen):
+    way = Way(internal_mail_filter_classes=classes, header_checks="regexp:{{/^Subject: x/ PREPEND X-Seen: yes}}")
+    for kind in ("bounce", "notify", ""):
+        draft = way.receive(b"Subject: x\n\n", service="bounce", options=replace(INTERNAL, internal_class=kind))
+        assert (b"X-Seen: yes\n" in draft.data) is (kind in seen)
 
 
 def test_held_and_discarded_mail():
