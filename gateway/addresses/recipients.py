@@ -101,8 +101,8 @@ class Recipients:
 
     async def acceptable(self, address: str, utf8: bool = True) -> bool:
         """Whether it is an address at all, for MAIL and RCPT: else 501 5.1.7 or 5.1.3 "Bad … address syntax".
-        ``utf8``: the client may use all characters in domains (it has said SMTPUTF8).  Where a table is away that it takes
-        to say so, it is: who needs the table will meet the same trouble."""
+        ``utf8``: the client may use all characters in domains (it has said SMTPUTF8).  Where a table is away that it
+        takes to say so, it is: who needs the table will meet the same trouble."""
         try:
             return not address or await self._router.acceptable(address, utf8)
         except TableError:
