@@ -294,6 +294,7 @@ class ExecutorRole(Role):
 
     def __init__(self, configuration: Configuration, reactor: Any, log: MailLog) -> None:
         super().__init__(configuration, reactor, log)
+        raise_limit()
         owner = mail_owner(configuration.settings.text("mail_owner"))
         calls = {DELIVER: self._deliver, following.QUESTION: self._asked_of_jobs}
         self.server = LinkServer(reactor, frozenset({0, owner.uid}), calls=calls)

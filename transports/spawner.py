@@ -19,12 +19,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import signal
 import socket
 from typing import NoReturn
 
 from transports import launcher, worker
 from transports.jobs import LIMIT, NOT_STARTED, Failed, Loop, Order, kill_group
+
+OPEN_FILES = 1024
+"""What programs are used to (RLIMIT_NOFILE, the soft limit), however much the gateway has allowed itself: some look
+through all that they may have."""
 
 
 class Spawner(Loop):
@@ -130,4 +135,6 @@ def _out_of_the_way(descriptor: int) -> int:
 
 
 def main() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, OPEN_FILES), hard))
     Spawner(socket.socket(fileno=0)).run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -106,6 +107,16 @@ async def test_names_are_found_in_path_or_given_to_a_shell(runner: Runner) -> No
     path = {"PATH": "/nowhere:/bin:/usr/bin"}
     assert (await runner.run(Command(["true"], NOBODY, path))).ending is Ending.EXITED
     assert (await runner.run(Command(["exit", "67"], NOBODY, path, shell="exit 67"))).code == 67
+
+
+@ensureDeferred
+async def test_programs_may_open_as_many_files_as_ever(runner: Runner) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    try:
+        assert (await runner.run(shell("ulimit -Sn"))).output == b"1024\n"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @ensureDeferred
