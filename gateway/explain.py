@@ -240,7 +240,7 @@ class Explainer:
                 setattr(lists, name, _Watched(self, f"smtpd_reject_{name}", inner))
 
     def _watched(self, where: str, items: Iterable[Item]) -> list[Item]:
-        return [Item(_Watched(self, where, item.restriction), item.warn) for item in items]
+        return [item._replace(restriction=_Watched(self, where, item.restriction)) for item in items]
 
     async def check(self, where: str, inner: IRestriction, session: Session) -> Verdict:
         """Have a restriction's verdict, and note it."""

@@ -15,12 +15,12 @@ from gateway.policy.registry import RestrictionError, Toolbox, compile_list
 from gateway.policy.session import Session
 from gateway.policy.verdict import (
     DUNNO,
-    PERMIT,
     Verdict,
     act,
     defer_if_permit,
     defer_if_reject,
     misconfigured,
+    permit,
     refuse,
     then,
 )
@@ -58,7 +58,7 @@ class Answers:
         if word == "DUNNO":
             return DUNNO
         if word in ("OK", "RELAY") or (value.isascii() and value.isdigit()):
-            return PERMIT
+            return permit(value.split(None, 1)[0], f"from {self.spec}", subject, kind)
         if word == "REJECT":
             return self._reply(refuse, self._reject_code, "5.7.1", text or "Access denied", subject, kind)
         if word == "DEFER":

@@ -53,6 +53,7 @@ def make_evaluator(tools: Toolbox, *, program: str = "smtpd") -> Evaluator:
         unlisted_sender=_implicit(tools, "smtpd_reject_unlisted_sender", unlisted_sender),
         delay=settings.flag("smtpd_delay_reject"),
         relay_first=settings.flag("smtpd_relay_before_recipient_restrictions"),
+        logged_permits=tools.tables.string_list("smtpd_log_access_permit_actions", settings) or None,
     )
     _demand_guard(settings)
     return Evaluator(lists, tools.log, soft_bounce=settings.flag("soft_bounce"), program=program)

@@ -4,10 +4,11 @@ One Evaluator serves all connections of a service.  Each stage returns None (go 
 is refused; the log line of a refusal is written here, since it shows the state in which it was decided.
 
 With smtpd_delay_reject (the default) client, HELO and sender lists are worked off at each RCPT, in front of the relay
-and recipient lists.  A list ends at the first PERMIT or refusal; "permit" in one list does not spare the next.  What a
-temporary error (defer_if_permit) left behind turns the final permission into a 4xx, when no list refuses;
-defer_if_reject turns a 5xx into one, and what the relay list said of it counts in the recipient list as well.  At the
-end comes, unless a restriction has done it already, the look at whether the recipient exists.
+and recipient lists, if there has been a HELO and (VRFY) a MAIL.  A list ends at the first PERMIT or refusal; "permit"
+in one list does not spare the next.  What a temporary error (defer_if_permit) left behind turns the final permission
+into a 4xx, when no list refuses; defer_if_reject turns a 5xx into one, and what the relay list said of it counts in
+the recipient list as well.  At the end comes, unless a restriction has done it already, the look at whether the
+recipient exists.
 
 A table that does not answer becomes "451 4.3.0 Temporary lookup failure"; any other exception is the caller's.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.addresses.syntax import unquote
 from gateway.interfaces import IRestriction, Log, TableError
@@ -31,13 +32,20 @@ _POSTMASTER = len('"postmaster"')
 
 
 class Item(NamedTuple):
-    """One restriction of a list; ``warn``: it stands behind warn_if_reject."""
+    """One restriction of a list; ``warn``: it stands behind warn_if_reject; ``name``: as it is written."""
 
     restriction: IRestriction
     warn: bool = False
+    name: str = ""
 
 
 RestrictionList = Sequence[Item]
+
+
+class Names(Protocol):
+    """A list of names."""
+
+    async def match(self, name: str) -> bool: ...
 
 
 class _Status(enum.Enum):
@@ -49,6 +57,8 @@ class _Status(enum.Enum):
 # Members of an Enum are slow to get at in Python 3.11.
 _DUNNO, _PERMIT = Outcome.DUNNO, Outcome.PERMIT
 _GO_ON, _PERMITTED = _Status.GO_ON, _Status.PERMITTED
+
+_ABOUT_RECIPIENTS = frozenset(("permit_auth_destination", "permit_mx_backup"))
 
 
 @dataclass(slots=True)
@@ -69,6 +79,8 @@ class Lists:
     """smtpd_delay_reject."""
     relay_first: bool = True
     """smtpd_relay_before_recipient_restrictions."""
+    logged_permits: Names | None = None
+    """smtpd_log_access_permit_actions."""
 
 
 @dataclass(slots=True)
@@ -87,6 +99,7 @@ class Evaluator:
         self._program = program
         self._nothing_before = not (lists.client or lists.helo or lists.sender or lists.unlisted_sender)
         """No list is worked off in front of those of the recipient."""
+        self._logged_permits = lists.logged_permits
         self._unlisted = () if lists.unlisted_recipient is None else (Item(lists.unlisted_recipient),)
 
     # --- the stages ----------------------------------------------------------------------------------------------
@@ -159,9 +172,8 @@ class Evaluator:
 
     async def _helo(self, session: Session) -> str | None:
         session.deferral_helo = session.deferral_client
-        if self.lists.helo:
-            name = session.helo if session.helo is not None else ""
-            reply = await self._list(session, self.lists.helo, name, facts.HELO, session.deferral_client)
+        if self.lists.helo and session.helo is not None:
+            reply = await self._list(session, self.lists.helo, session.helo, facts.HELO, session.deferral_client)
             session.deferral_helo = session.deferral
             return reply
         return None
@@ -169,8 +181,8 @@ class Evaluator:
     async def _sender(self, session: Session) -> str | None:
         session.deferral_sender = session.deferral_helo
         session.sender_checked = False
-        if self.lists.sender:
-            sender = unquote(session.sender or "")
+        if self.lists.sender and session.sender is not None:
+            sender = unquote(session.sender)
             reply = await self._list(session, self.lists.sender, sender, facts.SENDER, session.deferral_helo)
             session.deferral_sender = session.deferral
             if reply is not None:
@@ -246,7 +258,7 @@ class Evaluator:
         return run.reply
 
     async def _walk(self, session: Session, items: RestrictionList, run: _Run, warn: bool) -> _Status:
-        for restriction, own_warn in items:
+        for restriction, own_warn, name in items:
             if session.decisions.discard:
                 break
             warn_here = session.warning = warn or own_warn
@@ -255,6 +267,8 @@ class Evaluator:
             if outcome is _DUNNO:
                 continue
             if outcome is _PERMIT:
+                if self._logged_permits is not None:
+                    await self._log_permit(session, verdict, name)
                 return _PERMITTED
             if outcome is Outcome.THEN:
                 status = await self._nested(session, verdict, run, warn_here)
@@ -265,6 +279,24 @@ class Evaluator:
             if session.deferral is not None and session.rejection is not None:
                 break
         return _GO_ON
+
+    async def _log_permit(self, session: Session, verdict: Verdict, name: str) -> None:
+        assert self._logged_permits is not None
+        action, subject, kind = verdict.action or name, verdict.subject, verdict.kind
+        if not kind:
+            subject, kind = session.subject, session.subject_kind
+            word = name.lower()
+            if word in _ABOUT_RECIPIENTS:
+                subject, kind = unquote(session.recipient or ""), facts.RECIPIENT
+            elif word.startswith("permit_"):
+                subject, kind = session.client, facts.CLIENT
+        try:
+            wanted = await self._logged_permits.match(action)
+        except TableError:  # It is in the log already, and no reason not to permit.
+            return
+        if wanted:
+            text = f"action={action} for {kind}={subject} {verdict.text}"
+            self.log.info(self._program, session.fact_line("permit", text))
 
     async def _nested(self, session: Session, verdict: Verdict, run: _Run, warn: bool) -> _Status:
         if run.depth >= _DEEPEST:

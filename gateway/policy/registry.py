@@ -143,7 +143,7 @@ def compile_list(tools: Toolbox, words: Sequence[str], list_name: str, default_a
             made = _always(word, then(members))
         else:
             raise RestrictionError(f'unknown smtpd restriction: "{word}"')
-        items.append(Item(made, warn))
+        items.append(Item(made, warn, word))
         warn = False
     return items
 

@@ -34,10 +34,10 @@ class Verdict:
     serious: bool = False
     """Our own trouble (configuration, tables): warn_if_reject does not make a warning of it."""
     action: str = ""
-    """For ACT: hold, discard, filter, redirect, bcc, prepend, warn, info."""
+    """For ACT: hold, discard, filter, redirect, bcc, prepend, warn, info; for PERMIT: the answer that permits."""
     argument: str = ""
     items: Sequence[Any] = ()
-    """For THEN: a compiled restriction list; ``subject`` and ``kind`` are what its replies name."""
+    """For THEN: a compiled restriction list; ``subject`` and ``kind`` are what its replies, or the log, name."""
     subject: str = ""
     kind: str = ""
 
@@ -58,6 +58,11 @@ UNSAFE_ASCII = re.compile(r"[^\x20-\x7e]")
 
 DUNNO = Verdict(Outcome.DUNNO)
 PERMIT = Verdict(Outcome.PERMIT)
+
+
+def permit(action: str, text: str, subject: str, kind: str) -> Verdict:
+    """PERMIT with what smtpd_log_access_permit_actions logs of it."""
+    return Verdict(Outcome.PERMIT, text=text, action=action, subject=subject, kind=kind)
 
 
 def refuse(code: int, dsn: str, text: str, *, serious: bool = False) -> Verdict:

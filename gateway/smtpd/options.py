@@ -50,6 +50,7 @@ class Options:
     strict_smtputf8: bool
     received_tls: bool
     received_sasl: bool
+    hide_client: bool
     tls_level: str
     """"none", "may" or "encrypt"."""
     tls_wrapper: bool
@@ -100,6 +101,7 @@ class Options:
             strict_smtputf8=flag("strict_smtputf8"),
             received_tls=flag("smtpd_tls_received_header"),
             received_sasl=flag("smtpd_sasl_authenticated_header"),
+            hide_client=flag("smtpd_hide_client_session"),
             tls_level=_tls_level(settings),
             tls_wrapper=flag("smtpd_tls_wrappermode"),
             proxy_protocol=_proxy_protocol(settings),

@@ -6,6 +6,11 @@
     <TAB>by HOST (MAIL_NAME) with ESMTP id QID
     <TAB>for <RECIPIENT>; DATE                              only if there is one recipient
 
+With smtpd_hide_client_session nothing is said of the client:
+
+    Received: by HOST (MAIL_NAME) id QID
+    <TAB>for <RECIPIENT>; DATE
+
 Nothing that a client sent gets in but printable ASCII and UTF-8 without control characters; cleanup puts the queue ID
 in place of %(id)s.
 """
@@ -23,6 +28,20 @@ _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 def received(options: Options, session: Session, recipient: str, arrival: float, smtputf8: bool) -> list[bytes]:
     """The header's lines, without line ends.  ``recipient``: the only one, "" if there are several."""
+    host = f"by {options.hostname} ({options.mail_name})"
+    if options.hide_client:
+        lines, by = [], f"{host} id %(id)s"
+    else:
+        lines, by = _client(options, session), f"{host} with {_protocol(session, smtputf8)} id %(id)s"
+    if recipient:
+        lines += [by, f"for <{recipient}>; {mail_date(arrival)}"]
+    else:
+        lines.append(f"{by}; {mail_date(arrival)}")
+    first, *others = map(_encoded, lines)
+    return [b"Received: " + first, *(b"\t" + line for line in others)]
+
+
+def _client(options: Options, session: Session) -> list[str]:
     address = f"IPv6:{session.client_address}" if ":" in session.client_address else session.client_address
     helo = session.helo if session.helo is not None else session.client_name
     lines = [f"from {helo} ({session.client_name} [{address}])"]
@@ -33,13 +52,7 @@ def received(options: Options, session: Session, recipient: str, arrival: float,
         lines.append(f"({_certificate(tls)})")
     if session.sasl_username and options.received_sasl:
         lines.append(f"(Authenticated sender: {session.sasl_username})")
-    by = f"by {options.hostname} ({options.mail_name}) with {_protocol(session, smtputf8)} id %(id)s"
-    if recipient:
-        lines += [by, f"for <{recipient}>; {mail_date(arrival)}"]
-    else:
-        lines.append(f"{by}; {mail_date(arrival)}")
-    first, *others = map(_encoded, lines)
-    return [b"Received: " + first, *(b"\t" + line for line in others)]
+    return lines
 
 
 def _certificate(tls: Tls) -> str:

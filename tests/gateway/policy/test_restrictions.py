@@ -176,6 +176,34 @@ def test_lists_are_worked_off_at_rcpt_in_order() -> None:
     ]  # fmt: skip
 
 
+def test_lists_about_what_has_not_been_given_are_skipped() -> None:
+    """A client that says no HELO gets past its list, as smtpd_helo_restrictions warns."""
+    rig = Rig(smtpd_helo_restrictions="reject", smtpd_sender_restrictions="reject_unverified_sender, reject")
+    client = rig.connect("192.0.2.7")
+    assert client.say("VRFY joe") == ["252 2.0.0 joe"]
+    assert client.say("MAIL FROM:<a@good.test>", "VRFY joe")[-1].startswith("554 5.7.1 <a@good.test>: Sender")
+
+
+def test_permissions_are_logged_where_wanted() -> None:
+    rig = at_recipient(
+        "check_sender_access inline:{a@good.test=ok,b@good.test=12}, Permit_Mynetworks, permit_auth_destination",
+        smtpd_client_restrictions="permit",
+        smtpd_relay_restrictions="",
+        smtpd_log_access_permit_actions="!12, ok, permit_mynetworks, !permit, static:all",
+    )
+    for sender in ("a", "b", "c"):
+        ask(rig, sender=f"{sender}@good.test", client="10.1.1.1")
+    ask(rig, sender="d@good.test")
+    assert [line.partition(": permit: ")[2] for line in rig.log.text.splitlines() if ": permit: " in line] == [
+        "RCPT from unknown[10.1.1.1]: action=ok for Sender address=a@good.test from "
+        "inline:{a@good.test=ok,b@good.test=12}; from=<a@good.test> to=<joe@gw.test> proto=ESMTP helo=<h.test>",
+        "RCPT from unknown[10.1.1.1]: action=Permit_Mynetworks for Client host=unknown[10.1.1.1] ; "
+        "from=<c@good.test> to=<joe@gw.test> proto=ESMTP helo=<h.test>",
+        "RCPT from unknown[192.0.2.7]: action=permit_auth_destination for Recipient address=joe@gw.test ; "
+        "from=<d@good.test> to=<joe@gw.test> proto=ESMTP helo=<h.test>",
+    ]
+
+
 def test_without_delay_each_stage_answers_for_itself() -> None:
     rig = Rig(
         smtpd_delay_reject="no",

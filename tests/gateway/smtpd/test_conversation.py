@@ -76,6 +76,13 @@ def test_the_original_recipient_is_what_the_client_wrote(path: str, orcpt: str) 
     assert [one.orcpt for one in rig.cleanup.stored[0].envelope.recipients] == [orcpt]
 
 
+def test_received_can_say_nothing_of_the_client() -> None:
+    rig = Rig(smtpd_hide_client_session="yes")
+    rig.connect().say("EHLO client.test", "MAIL FROM:<a@x>", "RCPT TO:<joe@gw.test>", "DATA", "x", ".")
+    first, second = rig.cleanup.stored[0].received
+    assert first == b"Received: by gw.test (mailgateway) id %(id)s" and second.startswith(b"\tfor <joe@gw.test>; ")
+
+
 def test_received_names_a_single_recipient() -> None:
     rig = Rig()
     client = begin(rig, "2001:db8::7")
