@@ -7,8 +7,6 @@
 It does nothing else, so that there is nothing in it to go wrong: no mail, no network input, no tables.  Each role is a
 process of its own (gateway.role) with a Link to the master; when the master goes, the roles see it break, and end.
 
-start: the receivers are started first, as clients wait for nobody else; the others when these are ready.
-
 reload: the new configuration is checked by the caller; new roles are started with it, and when they are ready the old
 ones are told to retire: they take no more work, end what they have begun, and go.  The old scheduler lets go of the
 queue but for the messages that it is delivering, and says which these are ("holds"); then the new one is started, which
@@ -50,7 +48,6 @@ RELOADED = "reload finished -- the new configuration is in use"
 RESTARTED = "restart finished -- the new processes are at work"
 
 RESTART_PAUSES = (0.1, 0.5, 2.0, 5.0, 10.0)
-HEAD_START = 3.0  # seconds that the others wait for the receivers at most
 QUIET_AFTER = 30.0  # a role that lived so long starts with the shortest pause again
 
 
@@ -208,9 +205,6 @@ class Master:
         self._failures: dict[str, int] = {}
         self._pending: dict[str, IDelayedCall] = {}
         self._stopping = False
-        self._waiting: list[Plan] = []
-        """Roles that are not started yet, as the receivers come first; until _head_start is over."""
-        self._head_start: IDelayedCall | None = None
         self._outgoing: list[RoleProcess] = []
         """Replaced, and at work until the new ones are ready."""
         self._finished: list[str] = [RESTARTED] if inherited else []
@@ -234,20 +228,7 @@ class Master:
         self._outgoing += old
         if old and RELOADED not in self._finished:
             self._finished.append(RELOADED)
-        first = [] if self._running else [plan for plan in self._plans if plan.role == "receiver"]
-        self._waiting = [plan for plan in self._plans if not first or plan not in first]
-        for plan in first:
-            self._spawn(plan)
-        if first:
-            self._head_start = self._reactor.callLater(HEAD_START, self._start_waiting)
-        else:
-            self._start_waiting()
-
-    def _start_waiting(self) -> None:
-        if self._head_start is not None and self._head_start.active():
-            self._head_start.cancel()
-        waiting, self._waiting = self._waiting, []
-        for plan in waiting:
+        for plan in self._plans:
             if plan.role == "scheduler":
                 self.let_go()
             else:
@@ -260,8 +241,6 @@ class Master:
     def look_whether_ready(self) -> None:
         """When all new roles can work, the old ones need not."""
         ready = {one.plan.title for one in self._running if one.ready and not one.retired}
-        if self._waiting and ready >= {plan.title for plan in self._plans if plan.role == "receiver"}:
-            self._start_waiting()
         if ready >= {plan.title for plan in self._plans if plan.role != "scheduler"}:
             outgoing, self._outgoing = self._outgoing, []
             for one in outgoing:
@@ -325,9 +304,8 @@ class Master:
     def stop(self, grace: float) -> Deferred[Any]:
         """Ask all to end; after ``grace`` seconds they are killed.  Fires when all are gone."""
         self._stopping = True
-        for call in (*self._pending.values(), self._head_start):
-            if call is not None and call.active():
-                call.cancel()
+        for call in self._pending.values():
+            call.cancel()
         running = list(self._running)
         for one in running:
             one.link.note("stop", grace)

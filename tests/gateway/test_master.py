@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from gateway.config.configuration import from_texts, load
 from gateway.log import MemoryLog
-from gateway.master import HEAD_START, Master, Plan, read_text_file, text_file
+from gateway.master import Master, Plan, read_text_file, text_file
 
 
 class Process:
@@ -93,31 +93,6 @@ def retiring(reactor):
     return [one.title for one in reactor.processes if "retire" in one.told]
 
 
-def test_the_receivers_start_first(tmp_path):
-    reactor = Reactor()
-    plans = [Plan("executor", 1), Plan("scheduler", 1), Plan("receiver", 1), Plan("receiver", 2)]
-    master = Master(reactor, MemoryLog(), lambda what: None)
-    master.start(from_texts("", "", tmp_path), plans)
-    assert [one.title for one in reactor.processes] == ["receiver 1", "receiver 2"]
-    reactor.processes[0].say("ready")
-    assert len(reactor.processes) == 2
-    reactor.processes[1].say("ready")
-    assert [one.title for one in reactor.processes[2:]] == ["executor", "scheduler"]
-    reactor.advance(HEAD_START)
-    assert len(reactor.processes) == 4
-
-
-@pytest.mark.parametrize("receivers", [0, 1])
-def test_the_others_do_not_wait_for_ever_for_the_receivers(tmp_path, receivers):
-    reactor = Reactor()
-    plans = [Plan("executor", 1), Plan("scheduler", 1), *(Plan("receiver", 1) for _ in range(receivers))]
-    Master(reactor, MemoryLog(), lambda what: None).start(from_texts("", "", tmp_path), plans)
-    if receivers:
-        assert [one.title for one in reactor.processes] == ["receiver 1"]
-        reactor.advance(HEAD_START)
-    assert {one.title for one in reactor.processes} == {plan.title for plan in plans}
-
-
 def test_the_old_roles_work_until_all_new_ones_are_ready(world):
     reactor, start = world
     old = list(reactor.processes)
@@ -128,7 +103,7 @@ def test_the_old_roles_work_until_all_new_ones_are_ready(world):
         one.say("ready")
     assert retiring(reactor) == []
     new[-1].say("ready")
-    assert retiring(reactor) == ["receiver 1", "receiver 2", "executor", "scheduler"]
+    assert retiring(reactor) == ["executor", "scheduler", "receiver 1", "receiver 2"]
 
 
 def test_there_is_never_more_than_one_scheduler(world):
