@@ -318,13 +318,13 @@ class Intake:
         self._owner.log.info(PROGRAM, about(self, f"reject: mime-error {problem}: {shown}"))
 
     async def _store(self) -> None:
-        envelope = self.envelope
+        envelope, added = self.envelope, list[str]()
         filters = self._owner.filters
         if filters is not None and not self.discard and filters.wanted(self._service, self._options):
-            self.copies += await filters.inspect(self, self._draft, self._options, ours=bool(self._received))
-            self.discard = self.discard or not (envelope.recipients or self.copies)
-        if self.copies or envelope.redirect:
-            await self._envelopes.amend(envelope, self.copies)
+            added = await filters.inspect(self, self._draft, self._options, ours=bool(self._received))
+            self.discard = self.discard or not (envelope.recipients or self.copies or added)
+        if self.copies or added or envelope.redirect:
+            await self._envelopes.amend(envelope, self.copies, added)
         envelope.eight_bit = envelope.encoding == "8bit"
         if self._rules.detects_utf8(self._service) and not _ascii(envelope):
             envelope.smtputf8 = True

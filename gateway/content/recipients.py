@@ -9,7 +9,7 @@ when a table is away.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -87,12 +87,13 @@ class EnvelopeRewriter:
             await self._add_copy(self._rules.always_bcc, out)
         envelope.recipients = out.recipients
 
-    async def amend(self, envelope: Envelope, copies: list[str]) -> None:
-        """Carry out what inspection decided: ``copies`` are added, and ``envelope.redirect`` takes the place of all
-        (access(5), header_checks(5): BCC, REDIRECT).  As the last word it is made complete, but neither mapped nor
+    async def amend(self, envelope: Envelope, copies: Sequence[str], added: Sequence[str] = ()) -> None:
+        """Carry out what inspection decided: ``copies`` go to these, too, ``added`` are new recipients (milters), of
+        whom the sender hears as of others, and ``envelope.redirect`` takes the place of all (access(5),
+        header_checks(5): BCC, REDIRECT).  As the last word it is made complete, but neither mapped nor
         expanded, and it stands for the recipient that the scheduler would have come to first."""
         if envelope.redirect and envelope.recipients:
-            first = min([*envelope.recipients, *map(Recipient, copies)], key=_delivery_order)
+            first = min([*envelope.recipients, *map(Recipient, (*copies, *added))], key=_delivery_order)
             address = await self._rewriting.without_mappings().envelope_recipient(envelope.redirect)
             orcpt = first.orcpt or _original_recipient(first.address)
             envelope.recipients = [Recipient(address, first.original or first.address, orcpt, first.notify)]
@@ -103,12 +104,14 @@ class EnvelopeRewriter:
             out.add(recipient)
         for copy in copies:
             await self._add_copy(copy, out)
+        for address in added:
+            await self._add_copy(address, out, notify=0)
         envelope.recipients = out.recipients
 
-    async def _add_copy(self, address: str, out: _Gathered) -> None:
-        """Nobody has asked for it, so there is no original recipient to tell of."""
+    async def _add_copy(self, address: str, out: _Gathered, notify: int = NOTIFY_NEVER) -> None:
+        """The sender has not asked for it, so there is no original recipient to tell of."""
         address = await self._rewriting.envelope_recipient(address)
-        await self._expand(Recipient(address, address, notify=NOTIFY_NEVER), out)
+        await self._expand(Recipient(address, address, notify=notify), out)
 
     async def _add(self, recipient: Recipient, out: _Gathered) -> str:
         address = await self._rewriting.envelope_recipient(recipient.address)

@@ -225,7 +225,7 @@ class Conversation:
                 parts += f" {name.lower()}={successes}" + (f"/{all_}" if all_ != successes else "")
                 good += successes
                 total += all_
-        return f"{parts} commands={good}" + (f"/{total}" if total != good else "")
+        return f"{parts} commands={good}" + (f"/{total}" if total != good or not total else "")
 
     async def _converse(self) -> None:
         ahead = b""

@@ -106,19 +106,18 @@ async def mail(self: Conversation, tokens: list[Token]) -> str | None:
     if self.chain is None:
         return None
     self.chain.abort()
-    sender = self.session.sender or ""
-    self.routes.update(await _route(self, "mail", sender))
-    return _said(self, await self.chain.mail([f"<{sender}>", *(token.text for token in tokens[3:])]))
+    self.routes.update(await _route(self, "mail", self.session.sender or ""))
+    return _said(self, await self.chain.mail([token.text for token in tokens[2:]]))
 
 
 async def rcpt(self: Conversation, address: str, tokens: list[Token], refusal: str | None) -> str | None:
     """``refusal``: what the recipient is refused with already."""
     if self.chain is None:
         return refusal
-    words = [f"<{address}>", *(token.text for token in tokens[3:])]
+    words = [token.text for token in tokens[2:]]
     if refusal is not None:
-        text = refusal.translate(_ESCAPED)
-        self.routes.update({"{rcpt_mailer}": "error", "{rcpt_host}": text[4:9], "{rcpt_addr}": text[10:]})
+        _, dsn, _, text = (*refusal.translate(_ESCAPED).split(" ", 3), "", "", "")[:4]
+        self.routes.update({"{rcpt_mailer}": "error", "{rcpt_host}": dsn, "{rcpt_addr}": text})
         await self.chain.rejected_rcpt(words)
         return refusal
     self.routes.update(await _route(self, "rcpt", address))
@@ -130,7 +129,16 @@ async def rcpt(self: Conversation, address: str, tokens: list[Token], refusal: s
 
 
 async def data(self: Conversation) -> str | None:
-    return None if self.chain is None else _said(self, await self.chain.data())
+    """The log shows the first recipient."""
+    transaction = self.transaction
+    if self.chain is None or transaction is None:
+        return None
+    verdict = await self.chain.data()
+    self.session.recipient = transaction.recipients[0].address
+    try:
+        return _said(self, verdict)
+    finally:
+        self.session.recipient = None
 
 
 async def unknown(self: Conversation, line: str) -> str | None:
@@ -153,20 +161,17 @@ def _said(self: Conversation, verdict: Verdict | None) -> str | None:
     session, decisions = self.session, self.session.decisions
     if verdict is HOLD or verdict is DISCARD:
         word = "hold" if verdict is HOLD else "discard"
-        if not getattr(decisions, word):
-            setattr(decisions, word, True)
-            self.info(session.fact_line(f"milter-{word}", f"milter triggers {word.upper()} action"))
+        setattr(decisions, word, True)
+        self.info(session.fact_line(f"milter-{word}", f"milter triggers {word.upper()} action"))
         return None
-    self.info(session.fact_line("milter-reject", verdict.text.translate(_ESCAPED)))
+    self.info(session.fact_line("milter-reject", verdict.text.replace("\n", "\r\n").translate(_ESCAPED)))
     return verdict.text
 
 
 async def _route(self: Conversation, what: str, address: str) -> dict[str, str]:
-    if not address:
-        return {f"{{{what}_addr}}": "", f"{{{what}_host}}": "", f"{{{what}_mailer}}": ""}
     destination = await self.service.with_.addresses.destination(address)
     return {
-        f"{{{what}_addr}}": destination.address, f"{{{what}_host}}": destination.nexthop,
+        f"{{{what}_addr}}": address and destination.address, f"{{{what}_host}}": destination.nexthop,
         f"{{{what}_mailer}}": destination.transport,
     }
 

@@ -49,7 +49,7 @@ class FakeMilter:
 
     def _one(self, command, data, transport):
         if command == protocol.MACROS:
-            words = protocol.texts(data[1:])
+            words = protocol.texts(data[1:]) if data[1:] else []
             self.macros[data[:1]] = dict(zip(words[::2], words[1::2], strict=True))
             return
         self.heard.append((command, data))

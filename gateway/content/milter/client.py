@@ -34,9 +34,14 @@ MOST_CHANGED = 1 << 20
 """Bytes of changes that one message may get beside a new body."""
 PATIENCE = 12.0
 """Times milter_content_timeout for an answer that is announced again and again."""
+CONTENT_PROGRAM = "cleanup"
+"""In whose name the log speaks of content."""
 _OVERHEAD = 100
+_NULL_SENDER = "{mail_addr}"
+"""The macro that is sent even if it is empty."""
 
-_REPLY = re.compile(rb"[45]\d\d(?:[ -]|\Z)")
+_REPLY = re.compile(rb"([45])\d\d[ -](?:\1|\D|\Z)")
+_PERCENT = re.compile(r"%(%?)")
 _CLOSED = "Application error"
 
 
@@ -60,6 +65,7 @@ class Verdict(NamedTuple):
 DISCARD, HOLD = Verdict(Kind.DISCARD), Verdict(Kind.HOLD)
 REJECTED = Verdict(Kind.REFUSE, "550 5.7.1 Command rejected")
 TEMPFAILED = Verdict(Kind.REFUSE, "451 4.7.1 Service unavailable - try again later")
+MISCONFIGURED = Verdict(Kind.REFUSE, "451 4.3.5 Server configuration problem - try again later")
 SHUT_DOWN = Verdict(Kind.REFUSE, "421 4.7.0 Server closing connection")
 
 _DEFAULTS = {
@@ -73,6 +79,10 @@ Answer = tuple[bytes, bytes]
 
 class _Broken(Exception):
     """The milter cannot be used any more; the text is for the log, "" = we have hung up ourselves."""
+
+
+class _Nonsense(_Broken):
+    """What it says is no reply."""
 
 
 class _Line(Protocol):
@@ -149,14 +159,15 @@ class Milter:
         self.agreed = Agreed(0, 0, 0, {})
         self._network = network
         self._log = log
-        self._program = program
+        self._program = self._at_work = program
         self._line: _Line | None = None
         self._sticky: Verdict | None = None
         """The answer to everything from now on."""
         self._over = self._message_over = False
         """It wants to hear no more: of this session, of this message."""
         self._in_message = False
-        self._skips_body = False
+        self._skips = b""
+        """An event of which it wants to hear no more, until another one comes."""
         self.closed = False
 
     @property
@@ -166,7 +177,7 @@ class Milter:
 
     @property
     def wants_body(self) -> bool:
-        return not (self.silent or self._skips_body or self._spared(protocol.BODY))
+        return not (self.silent or self._skips == protocol.BODY or self._spared(protocol.BODY))
 
     # --- events --------------------------------------------------------------------------------------------------
 
@@ -175,14 +186,14 @@ class Milter:
         try:
             self._line = await connect_to(name, self.config.place, self._network, _Line, self.config.connect_timeout)
         except NoAnswer as problem:
-            return self._failed(f"{name}: {problem.reason}")
+            return self._failed(_Broken(f"{name}: {problem.reason}"))
         if self.closed:
             self._line.close()
             return None
         try:
             await self._negotiate()
         except _Broken as problem:
-            return self._failed(str(problem))
+            return self._failed(problem)
         return await self.event(protocol.CONNECT, data, macro)
 
     async def event(self, command: bytes, data: bytes, macro: Callable[[str], str]) -> Verdict | None:
@@ -191,9 +202,10 @@ class Milter:
             return self._sticky
         if self.silent or self._line is None:
             return None
+        self._at_work = self._program
         if command == protocol.MAIL:
             self._in_message = True
-        if self._spared(command):
+        if self._spared(command) or self._has_skipped(command):
             return None
         self._line.send(self._macros(command, macro) + protocol.packet(command, data))
         if self.agreed.options & protocol.SILENT.get(command, 0):
@@ -202,7 +214,7 @@ class Milter:
             answer, said = await self._answer(command, self.config.command_timeout)
             return self._meaning(command, answer, said)
         except _Broken as problem:
-            return self._failed(str(problem))
+            return self._failed(problem)
 
     async def header(self, name: bytes, value: bytes, macro: Callable[[str], str]) -> Verdict | None:
         """``value``: what is behind the colon, without its last LF."""
@@ -227,6 +239,7 @@ class Milter:
             return self._sticky
         if self.silent or self._line is None:
             return None
+        self._at_work = CONTENT_PROGRAM
         self._line.send(self._macros(protocol.END, macro) + protocol.packet(protocol.END))
         self._in_message = False
         room = most + MOST_CHANGED
@@ -240,18 +253,21 @@ class Milter:
                 changes.append((answer, said))
         except _Broken as problem:
             changes.clear()
-            return self._failed(str(problem))
+            return self._failed(problem)
         raise AssertionError("answers end with an error only")
 
     def abort(self) -> None:
         """The message, if there is one, is over."""
         if self._in_message and self._line is not None and not self._over:
             self._line.send(protocol.packet(protocol.ABORT))
-        self._in_message = self._message_over = self._skips_body = False
+        self._in_message = self._message_over = False
+        self._skips = b""
 
     def close(self) -> None:
         self.closed = True
         if self._line is not None:
+            if self._in_message and not self._over:
+                self._line.send(protocol.packet(protocol.ABORT))
             self._line.send(protocol.packet(protocol.QUIT))
             self._line.close()
 
@@ -260,9 +276,17 @@ class Milter:
     def _spared(self, command: bytes) -> bool:
         return bool(self.agreed.options & protocol.SPARED.get(command, 0))
 
+    def _has_skipped(self, command: bytes) -> bool:
+        if self._skips != command:
+            self._skips = b""
+        return bool(self._skips)
+
     async def _content(self, command: bytes, data: bytes, macro: Callable[[str], str]) -> Verdict | None:
         if self._sticky is not None or self.silent or self._line is None or self._spared(command):
             return self._sticky
+        if self._has_skipped(command):
+            return None
+        self._at_work = CONTENT_PROGRAM
         self._line.send(self._macros(command, macro) + protocol.packet(command, data))
         if self.agreed.options & protocol.SILENT[command]:
             return None
@@ -270,7 +294,7 @@ class Milter:
             answer, said = await self._answer(command, self.config.content_timeout)
             return self._meaning(command, answer, said)
         except _Broken as problem:
-            return self._failed(str(problem))
+            return self._failed(problem)
 
     async def _negotiate(self) -> None:
         line, version = self._line, self.config.version
@@ -289,7 +313,9 @@ class Milter:
         # Header and body are about what the end of the header is about.
         stage = {protocol.HEADER: protocol.END_OF_HEADER, protocol.BODY: protocol.END_OF_HEADER}.get(command, command)
         names = self.agreed.macros.get(stage, configured.get(stage, ()))
-        return protocol.macros(command, {name: value for name in names if (value := macro(name))})
+        values = {name: macro(name) for name in names}
+        empty = _NULL_SENDER if command == protocol.MAIL else ""
+        return protocol.macros(command, {name: value for name, value in values.items() if value or name == empty})
 
     async def _answer(self, command: bytes, timeout: float) -> Answer:
         async for answer in self._answers(command, timeout):
@@ -322,15 +348,17 @@ class Milter:
     def _broken(self, text: str) -> _Broken:
         return _Broken(f"milter {self.config.name}: {text}")
 
-    def _failed(self, text: str) -> Verdict | None:
+    def _failed(self, problem: _Broken) -> Verdict | None:
         """The milter is of no use any more: what is to be done then."""
         if self.closed:
             return None
-        self._log.warning(self._program, text)
+        self._log.warning(self._at_work, str(problem))
         if self._line is not None:
             self._line.close()
             self._line = None
         self._sticky = _DEFAULTS[self.config.default_action]
+        if isinstance(problem, _Nonsense) and self._sticky is not None and self._sticky is not HOLD:
+            self._sticky = MISCONFIGURED
         self._over = self._sticky is None
         return self._sticky
 
@@ -343,8 +371,12 @@ class Milter:
             else:
                 self._message_over, self._in_message = True, False
             return None
-        if answer == protocol.SKIP and command == protocol.BODY:
-            self._skips_body = True
+        if answer == protocol.SKIP:
+            self._skips = command
+            return None
+        if answer == protocol.DISCARD and command in (protocol.CONNECT, protocol.HELO):
+            text = f"milter {self.config.name}: DISCARD action is not allowed for connect or helo"
+            self._log.warning(self._program, text)
             return None
         verdict = self._refusal(answer, said)
         if verdict is None:
@@ -359,21 +391,25 @@ class Milter:
     def _refusal(self, answer: bytes, said: bytes) -> Verdict | None:
         if answer == protocol.REPLY:
             if not _REPLY.match(said):
-                raise self._broken(f"malformed reply: {said[:100].decode('ascii', 'replace').rstrip(chr(0))}")
+                text = said[:100].decode("ascii", "replace").rstrip("\0")
+                raise _Nonsense(f"milter {self.config.name}: malformed reply: {text}")
             return Verdict(Kind.REFUSE, _lines(said))
         return {
-            protocol.REJECT: REJECTED, protocol.TEMPFAIL: TEMPFAILED, protocol.CONNECTION_FAILURE: TEMPFAILED,
-            protocol.DISCARD: DISCARD, protocol.SHUTDOWN: SHUT_DOWN,
+            protocol.REJECT: REJECTED, protocol.TEMPFAIL: TEMPFAILED, protocol.DISCARD: DISCARD,
+            protocol.SHUTDOWN: SHUT_DOWN,
         }.get(answer)
 
 
 def _shown(answer: bytes) -> str:
-    return f"0x{answer[0]:02x}"
+    name = protocol.ANSWER_NAMES.get(answer)
+    return f"SMFIR_{name}" if name else "(unknown filter reply)"
 
 
 def _lines(said: bytes) -> str:
-    """A reply of the milter's own, as our replies are: its lines by LF, each with its code."""
-    lines = [line.decode("utf-8", "replace") for line in said.removesuffix(b"\0").replace(b"\r", b"").split(b"\n")]
+    """A reply of the milter's own, as our replies are: its lines by LF, each with its code.  As Sendmail takes it for
+    a format, "%%" is a "%", and a "%" alone is nothing."""
+    text = _PERCENT.sub(r"\1", said.removesuffix(b"\0").replace(b"\r", b"").decode("utf-8", "replace"))
+    lines = text.split("\n")
     lines = [line for line in lines if line] or ["550 5.7.1 Command rejected"]
     code = lines[0][:3]
     rest = [line[4:] if line[:3] == code and line[3:4] in ("-", " ", "") else line for line in lines]

@@ -20,12 +20,11 @@ from gateway.addresses.forms import quote, unquote
 from gateway.content.header_scan import MORE, OPEN, scan_some
 from gateway.content.milter import protocol
 from gateway.content.milter.chain import Chain
-from gateway.content.milter.client import HOLD, Kind, Milter, Verdict
+from gateway.content.milter.client import CONTENT_PROGRAM, HOLD, Kind, Milter, Verdict
 from gateway.content.milter.header import Header, line
 from gateway.interfaces import Log, Rejected
 from spool.envelope import Envelope, Recipient
 
-PROGRAM = "cleanup"
 MOST_HEADER = 1 << 20
 BLOCK = protocol.CHUNK // 2
 """With CRLF line ends it is one packet at most."""
@@ -105,7 +104,7 @@ class Inspection:
         match = _REPLY.match(verdict.text)
         assert match is not None
         code, dsn = int(match[1]), match[2] or f"{match[1][0]}.7.1"
-        self._tell_log("reject", f"{dsn} {match[3].strip()}")
+        self._tell_log("reject", f"{dsn} {match[3].strip()}".replace("\n", "??"))
         text = re.sub(rf"\n{code}[ -]", "\n", match[3]).strip()
         raise Rejected(code, dsn, text)
 
@@ -156,7 +155,7 @@ class Inspection:
         if envelope.recipients:
             facts += f" to=<{envelope.recipients[-1].address}>"
         facts += f" proto={client.protocol}" if client.protocol else ""
-        self._log.info(PROGRAM, facts + (f" helo=<{client.helo}>" if client.helo else ""))
+        self._log.info(CONTENT_PROGRAM, facts + (f" helo=<{client.helo}>" if client.helo else ""))
 
     # --- for _Changes --------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class Inspection:
         await self._draft.replace(kept_from, front)
 
     def complain(self, milter: Milter, text: str) -> None:
-        self._log.warning(PROGRAM, f"{self._subject.id}: milter {milter.config.name}: {text}")
+        self._log.warning(CONTENT_PROGRAM, f"{self._subject.id}: milter {milter.config.name}: {text}")
 
 
 class _Changes:
@@ -221,12 +220,19 @@ class _Changes:
         elif command in (protocol.ADD_RECIPIENT, protocol.ADD_RECIPIENT_WITH):
             if address := _address(data):
                 self._inspection.new_recipients.append(address)
+            self._ignore_parameters(data)
         elif command == protocol.DELETE_RECIPIENT:
             self._delete(envelope, _address(data))
         elif command == protocol.CHANGE_SENDER:
             envelope.sender = _address(data)
+            self._ignore_parameters(data)
         else:
             self._held = True
+
+    def _ignore_parameters(self, data: bytes) -> None:
+        for word in b" ".join(protocol.texts(data)[1:]).decode("ascii", "replace").split():
+            text = f'ignoring ESMTP argument from Milter or header/body_checks: "{word}"'
+            self._inspection.complain(self._milter, text)
 
     async def _change_header(self, data: bytes) -> None:
         number, name, value = protocol.number_and_texts(data)

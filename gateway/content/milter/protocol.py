@@ -28,9 +28,9 @@ NAMES = {
 }  # fmt: skip
 """As log lines have them, behind "SMFIC_"."""
 
-# Answers that end the wait for one.
-CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, REPLY, SKIP, CONNECTION_FAILURE, SHUTDOWN = (
-    b"c", b"a", b"r", b"t", b"d", b"y", b"s", b"f", b"4",
+# Answers that end the wait for one.  Beside these there is "f", connection failure, which nothing is known to send.
+CONTINUE, ACCEPT, REJECT, TEMPFAIL, DISCARD, REPLY, SKIP, SHUTDOWN = (
+    b"c", b"a", b"r", b"t", b"d", b"y", b"s", b"4",
 )  # fmt: skip
 # Answers before the last one.
 PROGRESS = b"p"
@@ -40,6 +40,15 @@ MODIFICATIONS = frozenset((
     ADD_HEADER, INSERT_HEADER, CHANGE_HEADER, REPLACE_BODY, ADD_RECIPIENT, ADD_RECIPIENT_WITH, DELETE_RECIPIENT,
     CHANGE_SENDER, QUARANTINE,
 ))  # fmt: skip
+
+ANSWER_NAMES = {
+    CONTINUE: "CONTINUE", ACCEPT: "ACCEPT", REJECT: "REJECT", TEMPFAIL: "TEMPFAIL", DISCARD: "DISCARD",
+    REPLY: "REPLYCODE", SKIP: "SKIP", b"f": "CONN_FAIL", SHUTDOWN: "SHUTDOWN", PROGRESS: "PROGRESS",
+    ADD_HEADER: "ADDHEADER", INSERT_HEADER: "INSHEADER", CHANGE_HEADER: "CHGHEADER", REPLACE_BODY: "REPLBODY",
+    ADD_RECIPIENT: "ADDRCPT", ADD_RECIPIENT_WITH: "ADDRCPT_PAR", DELETE_RECIPIENT: "DELRCPT",
+    CHANGE_SENDER: "CHGFROM", QUARANTINE: "QUARANTINE", NEGOTIATE: "OPTNEG",
+}  # fmt: skip
+"""As log lines have them, behind "SMFIR_"."""
 
 ACTIONS = 0x1FF
 """All that a milter may ask to do."""
@@ -91,9 +100,7 @@ def texts(data: bytes) -> list[bytes]:
 
 
 def macros(command: bytes, values: Mapping[str, str]) -> bytes:
-    """The packet that goes before ``command``; b"" if there is nothing to tell."""
-    if not values:
-        return b""
+    """The packet that goes before ``command``."""
     return packet(MACROS, command + b"".join([text(part) for pair in values.items() for part in pair]))
 
 
@@ -108,8 +115,8 @@ def agreement(data: bytes, version: int) -> Agreed:
     theirs, actions, options = struct.unpack("!III", data[:12])
     if theirs > version:
         raise ValueError(f"protocol version {theirs} conflict with MTA protocol version {version}")
-    if options & ~OFFERED[version]:
-        raise ValueError(f"milter requests unsupported protocol options 0x{options & ~OFFERED[version]:x}")
+    if theirs < 4:  # It has not heard of DATA, and perhaps not of unknown commands.
+        options |= NO_DATA | (NO_UNKNOWN if theirs < 3 else 0)
     wanted: dict[bytes, tuple[str, ...]] = {}
     at = 12
     while at + 4 < len(data):

@@ -102,6 +102,15 @@ def test_the_envelope_is_changed():
     ]
 
 
+def test_the_sender_hears_of_added_recipients():
+    draft, taken = changed(
+        (b"2", strings(b"<more@my.domain>", b"NOTIFY=NEVER")), (b"e", strings(b"<new@x.test>", b"RET=HDRS ENVID=1"))
+    )
+    assert [one.notify for one in draft.envelope.recipients] == [0, 0]
+    ignored = [text.rpartition(" ")[2] for _, text in taken.log.lines if "ignoring ESMTP argument" in text]
+    assert ignored == ['"NOTIFY=NEVER"', '"RET=HDRS"', '"ENVID=1"']
+
+
 def test_without_recipients_it_goes_nowhere():
     draft, taken = changed((protocol.DELETE_RECIPIENT, strings(b"ann@gw.my.domain")))
     assert draft is None and not taken.notified
@@ -134,6 +143,8 @@ def test_skip_and_accept():
     taken = way(milter)
     taken.receive(MESSAGE + b"x" * 70 + b"\n" + b"y\n" * 40000)
     assert milter.commands().endswith("NBEQ")
+    milter = FakeMilter({protocol.HEADER: [(b"s", b"")]})
+    assert way(milter).receive(MESSAGE) and milter.commands().endswith("TLNBEQ")
     milter = FakeMilter({protocol.END_OF_HEADER: [(b"a", b"")]})
     assert way(milter).receive(MESSAGE) and milter.commands().endswith("NQ")
 

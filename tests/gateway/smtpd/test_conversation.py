@@ -605,6 +605,12 @@ def test_lost_after_a_command() -> None:
     ]
 
 
+def test_a_client_that_leaves_at_once() -> None:
+    rig = Rig()
+    rig.connect().go_away()
+    assert rig.lines[-1] == "disconnect from unknown[192.0.2.7] commands=0/0"
+
+
 def test_lost_while_the_message_is_stored() -> None:
     rig = Rig()
     rig.cleanup.wait = Deferred()

@@ -66,6 +66,8 @@ def test_macros():
         (b"R", [(b"y", b"451 4.7.1 a\r\n451 b\0")], ["250 2.1.0 Ok", "451-4.7.1 a\n451 b"]),
         (b"H", FULL_REPLY, ["550 5.7.1 Not you", "503 5.5.1 Error: need MAIL command"]),
         (b"R", DISCARD, ["250 2.1.0 Ok", "250 2.1.5 Ok"]),
+        (b"R", [(b"y", b"550 5.7.1 100%% or 100%\0")], ["250 2.1.0 Ok", "550 5.7.1 100% or 100"]),
+        (b"R", [(b"s", b"")], ["250 2.1.0 Ok", "250 2.1.5 Ok"]),
     ],
 )
 def test_answers(command, answer, replies):
@@ -141,6 +143,8 @@ def test_refused_recipients_for_those_who_want_them():
     client = Rig(milter, other).client()
     assert client.say(*MAIL[:2], "RCPT TO:<nobody@gw.test>")[2].startswith("550 5.1.1")
     assert milter.commands() == "OCHMR" and milter.macros[b"R"][b"{rcpt_mailer}"] == b"error"
+    assert milter.macros[b"R"][b"{rcpt_host}"] == b"5.1.1"
+    assert milter.macros[b"R"][b"{rcpt_addr}"].startswith(b"Recipient address rejected: User unknown")
     assert other.commands() == "OCHM"
 
 
@@ -163,8 +167,8 @@ def test_the_first_refusal_counts():
     [
         (None, "can't read SMFIC_MAIL reply packet header: Application error"),
         ([b"\xff\xff\xff\xffx"], "unreasonable packet length: 4294967295 > 1073741823"),
-        ([(b"z", b"")], "unexpected filter response 0x7a after event SMFIC_MAIL"),
-        ([(b"y", b"200 fine\0")], "malformed reply: 200 fine"),
+        ([(b"z", b"")], "unexpected filter response (unknown filter reply) after event SMFIC_MAIL"),
+        ([(b"h", b"X-A\0b\0")], "unexpected filter response SMFIR_ADDHEADER after event SMFIC_MAIL"),
     ],
 )
 def test_one_that_fails(action, reply, answer, why):
@@ -172,6 +176,41 @@ def test_one_that_fails(action, reply, answer, why):
     client = rig.client()
     assert client.say("EHLO x", "MAIL FROM:<a@b.test>")[1] == reply
     assert f"warning: milter inet:127.0.0.1:8000: {why}" in rig.lines
+
+
+@pytest.mark.parametrize("text", [b"200 fine", b"550", b"550 4.7.1 Of two kinds", b"5x0 a", b"", b"550~a"])
+@pytest.mark.parametrize(
+    "action, reply",
+    [
+        ("tempfail", "451 4.3.5 Server configuration problem - try again later"), ("accept", "250 2.1.0 Ok"),
+        ("reject", "451 4.3.5 Server configuration problem - try again later"), ("quarantine", "250 2.1.0 Ok"),
+    ],
+)
+def test_one_whose_reply_is_none(action, reply, text):
+    rig = Rig(FakeMilter({b"M": [(b"y", text + b"\0")]}), milter_default_action=action)
+    assert rig.client().say("EHLO x", "MAIL FROM:<a@b.test>")[1] == reply
+    assert any(line.rstrip().endswith(f": malformed reply: {text.decode()}".rstrip()) for line in rig.lines)
+
+
+def test_a_connection_is_not_discarded():
+    rig = Rig(FakeMilter({b"C": DISCARD, b"H": DISCARD}))
+    assert rig.client().say(*MAIL, "DATA")[-1].startswith("354") and not rig.cleanup.begun[0].discard
+    assert any("DISCARD action is not allowed for connect or helo" in line for line in rig.lines)
+
+
+def test_an_old_one_does_not_hear_what_it_cannot_know():
+    milter = FakeMilter(version=2, options=0x10000000)
+    Rig(milter).client().say(*MAIL, "DATA", "x", ".", "BLAH")
+    assert milter.commands() == "OCHMRA"
+
+
+def test_a_message_that_is_broken_off():
+    milter = FakeMilter()
+    rig = Rig(milter)
+    client = rig.client()
+    client.say("MAIL FROM:<>", "RCPT TO:joe", "QUIT")
+    assert milter.commands() == "OCMRAQ" and milter.data(b"R") == [b"joe\0"]
+    assert milter.macros[b"M"] == {b"{mail_addr}": b"", b"{mail_host}": b"gw.test", b"{mail_mailer}": b"local"}
 
 
 def test_one_that_is_not_there():
