@@ -75,7 +75,7 @@ EXECUTED = frozenset({"pipe", "local", "virtual", "uucp", "fax"})
 # Those whose mail goes on waiting elsewhere: a keeper of theirs is beside the queue.
 FOLLOWED = frozenset({uucp_services.COMMAND, fax_services.COMMAND})
 
-BUNDLED = {"local": 10}
+BUNDLED = {"local": 20, "virtual": 10}
 """Commands that are given several messages for one destination at once."""
 
 FILTERED = frozenset({"smtp", "lmtp", "local", "virtual", "pipe"})
