@@ -38,7 +38,8 @@ CONTENT_PROGRAM = "cleanup"
 """In whose name the log speaks of content."""
 _OVERHEAD = 100
 _NULL_SENDER = "{mail_addr}"
-"""The macro that is sent even if it is empty."""
+"""The macro that is sent even if it is empty, from MAIL on."""
+_BEFORE_MAIL = frozenset((protocol.CONNECT, protocol.HELO, protocol.UNKNOWN))
 
 _REPLY = re.compile(rb"([45])\d\d[ -](?:\1|\D|\Z)")
 _PERCENT = re.compile(r"%(%?)")
@@ -310,11 +311,11 @@ class Milter:
 
     def _macros(self, command: bytes, macro: Callable[[str], str]) -> bytes:
         configured: Mapping[bytes, tuple[str, ...]] = self.config.macros
-        # Header and body are about what the end of the header is about.
-        stage = {protocol.HEADER: protocol.END_OF_HEADER, protocol.BODY: protocol.END_OF_HEADER}.get(command, command)
+        # Header and body are about what their ends are about.
+        stage = {protocol.HEADER: protocol.END_OF_HEADER, protocol.BODY: protocol.END}.get(command, command)
         names = self.agreed.macros.get(stage, configured.get(stage, ()))
         values = {name: macro(name) for name in names}
-        empty = _NULL_SENDER if command == protocol.MAIL else ""
+        empty = _NULL_SENDER if command not in _BEFORE_MAIL else ""
         return protocol.macros(command, {name: value for name, value in values.items() if value or name == empty})
 
     async def _answer(self, command: bytes, timeout: float) -> Answer:

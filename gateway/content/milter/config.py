@@ -60,11 +60,12 @@ class MacroValues:
         }
         defaults = {}
         for word in settings.words("milter_macro_defaults"):
-            name, equals, value = word.removeprefix("{").removesuffix("}").partition("=")
+            name, equals, value = word.partition("=")
+            name = name.strip().removeprefix("{").removesuffix("}")
             if not equals:
                 parameter = "milter_macro_defaults"
                 raise settings.error(parameter, f"{parameter}: {word}: no '='", "give name=value")
-            defaults[braced(name.strip())] = value.strip()
+            defaults[name] = defaults[f"{{{name}}}"] = value.strip()
         return cls(fixed, defaults)
 
 

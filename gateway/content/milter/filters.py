@@ -1,7 +1,8 @@
 """What cleanup needs of milters: an inspection for each message that is to have one.
 
 Mail by SMTP brings the milters of its session along (IntakeOptions.chain).  For other mail a session with
-non_smtpd_milters is played: from localhost, with our own name for HELO.  Mail of the gateway's own making is looked at
+non_smtpd_milters is played: from localhost, to the recipients as they were before aliases were looked up, and as in
+Postfix without angle brackets around addresses.  Mail of the gateway's own making is looked at
 only if internal_mail_filter_classes says so.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.addresses.basis import Tables
+from gateway.addresses.forms import unquote
 from gateway.config import Settings
 from gateway.content.checks import PROGRAM, Checker, Checks
 from gateway.content.milter import config
@@ -29,7 +31,6 @@ class Filters:
     """Raises ConfigError."""
 
     def __init__(self, settings: Settings, tables: Tables, network: Network, log: Log) -> None:
-        self._host = settings.text("myhostname")
         self._size_limit = settings.number("message_size_limit")
         self._milters = config.milters(settings, "non_smtpd_milters")
         self._values = config.MacroValues.of(settings)
@@ -52,7 +53,7 @@ class Filters:
         """Have a message looked at.  Addresses that were added to its recipients.  Raises Rejected, SpoolError,
         TableError."""
         chain: Any = options.chain
-        verdict: Verdict | None = None
+        verdict, where = None, ""
         if chain is None:
             chain = Chain(self._milters, self._values, lambda name: "", self._network, self._log, PROGRAM)
         inspection = Inspection(
@@ -60,9 +61,10 @@ class Filters:
         )
         try:
             if options.chain is None:
-                chain.with_facts(_facts(intake))
-                verdict = await self._play(chain, intake.envelope)
-            await inspection.run(verdict)
+                values = _facts(intake)
+                chain.with_facts(lambda name: values.get(name, ""))
+                verdict, where = await self._play(chain, intake.envelope, values)
+            await inspection.run(verdict, where)
         finally:
             if options.chain is None:
                 chain.close()
@@ -80,32 +82,41 @@ class Filters:
         checker = Checker(Checks(), intake, self._log)
         return lambda raw: checker.milter_header(find, raw)
 
-    async def _play(self, chain: Chain, envelope: Envelope) -> Verdict | None:
-        """The session that the message did not come by."""
-        events: Sequence[Callable[[], Awaitable[Verdict | None]]] = [
-            lambda: chain.connect(LOCAL_NAME, LOCAL_ADDRESS, 0),
-            lambda: chain.helo(self._host),
-            lambda: chain.mail([f"<{envelope.sender}>"]),
-            *[_rcpt(chain, recipient.address) for recipient in envelope.recipients],
-            chain.data,
+    async def _play(self, chain: Chain, envelope: Envelope, values: dict[str, str]) -> tuple[Verdict | None, str]:
+        """The session that the message did not come by: what is said of it, and where."""
+        events: Sequence[tuple[str, Callable[[], Awaitable[Verdict | None]]]] = [
+            ("CONNECT", lambda: chain.connect(LOCAL_NAME, LOCAL_ADDRESS, 0)),
+            ("HELO", lambda: chain.helo(LOCAL_NAME)),
+            ("MAIL", lambda: chain.mail([unquote(envelope.sender)])),
+            *[("RCPT", _rcpt(chain, address, values)) for address in _recipients(envelope)],
+            ("DATA", chain.data),
         ]
         held: Verdict | None = None
-        for event in events:
+        for where, event in events:
             verdict = await event()
             if verdict is not None and verdict.ends:
-                return verdict
+                return verdict, where
             held = held or verdict
-        return held
+        return held, ""
 
 
-def _rcpt(chain: Chain, address: str) -> Callable[[], Awaitable[Verdict | None]]:
-    return lambda: chain.rcpt([f"<{address}>"])
+def _recipients(envelope: Envelope) -> list[str]:
+    """Blind copies have no original recipient."""
+    originals = [recipient.orcpt.partition(";")[2] for recipient in envelope.recipients]
+    return list(dict.fromkeys(filter(None, originals)))
 
 
-def _facts(intake: Any) -> Callable[[str], str]:
-    values = {
+def _rcpt(chain: Chain, address: str, values: dict[str, str]) -> Callable[[], Awaitable[Verdict | None]]:
+    def tell() -> Awaitable[Verdict | None]:
+        values["{rcpt_addr}"] = address
+        return chain.rcpt([address])
+
+    return tell
+
+
+def _facts(intake: Any) -> dict[str, str]:
+    return {
         "i": intake.id, "_": f"{LOCAL_NAME} [{LOCAL_ADDRESS}]", "{client_name}": LOCAL_NAME,
         "{client_addr}": LOCAL_ADDRESS, "{client_port}": "0", "{client_ptr}": LOCAL_NAME,
-        "{mail_addr}": intake.envelope.sender,
+        "{mail_addr}": unquote(intake.envelope.sender),
     }
-    return lambda name: values.get(name, "")

@@ -23,12 +23,13 @@ from gateway.content.milter.chain import Chain
 from gateway.content.milter.client import CONTENT_PROGRAM, HOLD, Kind, Milter, Verdict
 from gateway.content.milter.header import Header, line
 from gateway.interfaces import Log, Rejected
-from spool.envelope import Envelope, Recipient
+from spool.envelope import NOTIFY_NEVER, Envelope, Recipient
 
 MOST_HEADER = 1 << 20
 BLOCK = protocol.CHUNK // 2
 """With CRLF line ends it is one packet at most."""
 
+_WITHOUT_RECIPIENT = frozenset(("CONNECT", "HELO", "MAIL"))
 _REPLY = re.compile(r"(\d{3})[ -](?:([245]\.\d{1,3}\.\d{1,3})(?:\s|\Z))?(.*)", re.DOTALL)
 _ROUTE = re.compile(rb"^<(.*)>$", re.DOTALL)
 
@@ -75,10 +76,13 @@ class Inspection:
         self._check = header_check
         self._ours = ours
         self._most = size_limit or 1 << 30
+        self._where = "END-OF-MESSAGE"
 
-    async def run(self, before: Verdict | None = None) -> None:
-        """``before``: what was said of the envelope already.  Raises Rejected, SpoolError, TableError."""
+    async def run(self, before: Verdict | None = None, where: str = "") -> None:
+        """``before``: what was said of the envelope already, at ``where``.  Raises Rejected, SpoolError,
+        TableError."""
         if before is not None and before.ends:
+            self._where = where
             self._end(before)
             return
         held = before is HOLD
@@ -149,11 +153,12 @@ class Inspection:
     def _tell_log(self, what: str, text: str) -> None:
         envelope = self._subject.envelope
         client = envelope.client
-        origin = f"{client.name}[{client.address}]" if client.name else "local"
-        facts = f"{self._subject.id}: milter-{what}: END-OF-MESSAGE from {origin}: {text};"
+        origin = f"{client.name}[{client.address}]" if client.name else "localhost[127.0.0.1]"
+        facts = f"{self._subject.id}: milter-{what}: {self._where} from {origin}: {text};"
         facts += f" from=<{envelope.sender}>"
-        if envelope.recipients:
-            facts += f" to=<{envelope.recipients[-1].address}>"
+        to = [one.address for one in envelope.recipients if one.orcpt or not one.notify & NOTIFY_NEVER]
+        if to and self._where not in _WITHOUT_RECIPIENT:
+            facts += f" to=<{to[-1]}>"
         facts += f" proto={client.protocol}" if client.protocol else ""
         self._log.info(CONTENT_PROGRAM, facts + (f" helo=<{client.helo}>" if client.helo else ""))
 

@@ -66,9 +66,8 @@ SPARED = {
     END_OF_HEADER: NO_END_OF_HEADER, UNKNOWN: NO_UNKNOWN, DATA: NO_DATA,
 }  # fmt: skip
 
-OFFERED = {2: 0x7F, 3: 0x1FF, 4: 0x3FF, 6: 0x1FFFFF}
+OFFERED = {2: 0x7F, 3: 0x17F, 4: 0x37F, 6: 0x1FFFFF}
 """Protocol options by version."""
-OFFERED_ACTIONS = {2: 0x3F, 3: 0x3F, 4: 0x3F, 6: ACTIONS}
 
 STAGES = (CONNECT, HELO, MAIL, RCPT, DATA, END, END_OF_HEADER)
 """In the order of the numbers by which a milter asks for macros."""
@@ -105,7 +104,7 @@ def macros(command: bytes, values: Mapping[str, str]) -> bytes:
 
 
 def offer(version: int) -> bytes:
-    return packet(NEGOTIATE, struct.pack("!III", version, OFFERED_ACTIONS[version], OFFERED[version]))
+    return packet(NEGOTIATE, struct.pack("!III", version, ACTIONS, OFFERED[version]))
 
 
 def agreement(data: bytes, version: int) -> Agreed:

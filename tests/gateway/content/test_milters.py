@@ -56,6 +56,19 @@ def test_they_hear_the_whole_message():
     assert stored.data == b"Received: ours\n\tid " + stored.id.encode() + b"\n" + MESSAGE
 
 
+def test_the_session_that_is_played_for_local_mail():
+    milter = FakeMilter()
+    macros = "{mail_addr} {rcpt_addr} {auth_type} {x} {y}"
+    way(
+        milter, always_bcc="copy@my.domain", virtual_alias_maps="inline:{ann@gw.my.domain=bob}",
+        milter_data_macros=macros, milter_end_of_data_macros=macros, milter_macro_defaults="x=1, {auth_type}=none",
+    ).receive(MESSAGE, sender="")  # fmt: skip
+    assert milter.data(b"H") == [b"localhost\0"] and milter.data(b"M") == [b"\0"]
+    assert milter.data(b"R") == [b"ann@gw.my.domain\0"]
+    values = {b"{mail_addr}": b"", b"{rcpt_addr}": b"ann@gw.my.domain", b"{auth_type}": b"none", b"{x}": b"1"}
+    assert milter.macros[b"T"] == milter.macros[b"B"] == milter.macros[b"E"] == values
+
+
 def test_the_blank_behind_the_colon_for_those_who_want_it():
     milter = FakeMilter(options=protocol.LEADING_SPACE)
     way(milter).receive(MESSAGE)
@@ -97,7 +110,7 @@ def test_the_envelope_is_changed():
     )  # fmt: skip
     assert [one.address for one in draft.envelope.recipients] == ["more@my.domain"] and draft.envelope.sender == ""
     assert draft.id in taken.spool.held
-    assert f"{draft.id}: milter-hold: END-OF-MESSAGE from local: milter triggers HOLD action; from=<>" in [
+    assert f"{draft.id}: milter-hold: END-OF-MESSAGE from localhost[127.0.0.1]: milter triggers HOLD action; from=<>" in [
         text for _, text in taken.log.lines
     ]
 
@@ -125,12 +138,13 @@ def test_the_second_sees_what_the_first_has_made():
 
 @pytest.mark.parametrize("command", [protocol.MAIL, protocol.HEADER, protocol.END_OF_HEADER, protocol.BODY, b"E"])
 def test_refused(command):
+    where = "MAIL" if command == protocol.MAIL else "END-OF-MESSAGE"
     milter = FakeMilter({command: [(b"y", b"554 5.7.9 Bad\r\n554 mail\0")]})
     taken = way(milter)
     with pytest.raises(Rejected) as caught:
         taken.receive(MESSAGE)
     assert (caught.value.code, caught.value.dsn, caught.value.text) == (554, "5.7.9", "Bad\nmail")
-    assert not taken.spool.stored and any("milter-reject: END-OF-MESSAGE" in text for _, text in taken.log.lines)
+    assert not taken.spool.stored and any(f"milter-reject: {where} from" in text for _, text in taken.log.lines)
 
 
 def test_discarded():
