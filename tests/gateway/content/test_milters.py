@@ -110,9 +110,8 @@ def test_the_envelope_is_changed():
     )  # fmt: skip
     assert [one.address for one in draft.envelope.recipients] == ["more@my.domain"] and draft.envelope.sender == ""
     assert draft.id in taken.spool.held
-    assert f"{draft.id}: milter-hold: END-OF-MESSAGE from localhost[127.0.0.1]: milter triggers HOLD action; from=<>" in [
-        text for _, text in taken.log.lines
-    ]
+    held = "milter-hold: END-OF-MESSAGE from localhost[127.0.0.1]: milter triggers HOLD action; from=<>"
+    assert f"{draft.id}: {held}" in [text for _, text in taken.log.lines]
 
 
 def test_the_sender_hears_of_added_recipients():
