@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
 
 from gateway.dns import CACHE_SIZE, DNSResolver, to_name
@@ -97,11 +98,16 @@ class OverTCP(Protocol):
 @pytest.fixture
 def server() -> Iterator[NameServer]:
     protocol = NameServer()
-    udp = reactor.listenUDP(0, protocol, interface="127.0.0.1")  # type: ignore[attr-defined]
     factory: Any = Factory.forProtocol(OverTCP)
     factory.server = protocol
-    protocol.port = udp.getHost().port  # type: ignore[attr-defined]
-    tcp = reactor.listenTCP(protocol.port, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+    while True:  # a port that is free for both
+        tcp = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+        protocol.port = tcp.getHost().port  # type: ignore[attr-defined]
+        try:
+            udp = reactor.listenUDP(protocol.port, protocol, interface="127.0.0.1")  # type: ignore[attr-defined]
+            break
+        except CannotListenError:
+            tcp.stopListening()
     yield protocol
     udp.stopListening()
     tcp.stopListening()
