@@ -155,8 +155,11 @@ class _UDPQuestion(DatagramProtocol):
 
     def startProtocol(self) -> None:
         assert self.transport is not None
-        self.transport.connect(*self._server)
-        self.transport.write(self._query.to_wire(), None)
+        try:
+            self.transport.connect(*self._server)
+            self.transport.write(self._query.to_wire(), None)
+        except OSError:  # no route.  Out of here, Twisted would take the protocol for one that never started
+            self.wait.end(None)
 
     def datagramReceived(self, datagram: bytes, addr: Any) -> None:
         answer = read_answer(self._query, datagram)
@@ -177,7 +180,7 @@ def _over_udp(
     question = _UDPQuestion(reactor, server, query, patience)
     try:
         reactor.listenUDP(0, question, interface="::" if ":" in server[0] else "", maxPacketSize=65535)
-    except Exception:  # no descriptor, no such address family, no route
+    except Exception:  # no descriptor, no such address family
         question.wait.end(None)
     return question.wait.result
 

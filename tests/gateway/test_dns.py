@@ -21,6 +21,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import DatagramProtocol, Factory, Protocol
+from twisted.logger import LogEvent, globalLogPublisher
 
 from gateway.dns import CACHE_SIZE, DNSResolver, to_name
 from gateway.dns_client import DNSClient, read_answer
@@ -185,6 +186,21 @@ async def test_second_server_is_asked_when_the_first_fails(server: NameServer) -
     servers = [("127.0.0.1", 1), ("127.0.0.1", server.port)]  # type: ignore[attr-defined]
     resolver = DNSResolver(reactor, SomeSettings(), client=DNSClient(reactor, lambda: conf, servers=servers))
     assert await resolver.addresses("a.example") == ["192.0.2.1"]
+
+
+@ensureDeferred
+async def test_a_server_without_a_route_is_passed_over_without_a_word_in_the_log(server: NameServer) -> None:
+    server.zone["a.example A"] = "a.example 60 A 192.0.2.1"
+    conf = ResolvConf(timeout=0.2, attempts=1)
+    servers = [("255.255.255.255", 53), ("127.0.0.1", server.port)]  # type: ignore[attr-defined]
+    events: list[LogEvent] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        resolver = DNSResolver(reactor, SomeSettings(), client=DNSClient(reactor, lambda: conf, servers=servers))
+        assert await resolver.addresses("a.example") == ["192.0.2.1"]
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    assert [event for event in events if "log_failure" in event] == []
 
 
 @ensureDeferred
