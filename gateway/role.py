@@ -7,6 +7,7 @@ same with a deadline), or breaks (the master is gone).
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -50,6 +51,7 @@ def main(arguments: list[str]) -> int:
     process.connect()
     role.start(descriptors)
     role.master.note("ready", None)
+    gc.freeze()  # what was made until now stays: no collection has to look at it again
     reactor.run()
     log.flush()
     return 0
