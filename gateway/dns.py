@@ -176,8 +176,8 @@ def _soa_ttl(message: dns.message.Message) -> float:
 
 
 def safe_name(name: dns.name.Name) -> str:
-    """The name as text, lower-case, without the final dot; "" if it is unusable."""
-    text = name.to_text(omit_final_dot=True).lower()
+    """The name as text, in the letters that its owner gave it, without the final dot; "" if it is unusable."""
+    text = name.to_text(omit_final_dot=True)
     return text if len(text) <= 253 and ".." not in text and _SAFE_NAME.fullmatch(text) else ""
 
 
@@ -339,7 +339,9 @@ class DNSResolver:
             except NoAnswer:
                 raise DNSError(_text(host, kind.name, TRY_AGAIN), temporary=True) from None
             if found.records:
-                return found if self._filter is None else await self._filtered(self._filter, host, kind, found)
+                if self._filter is None or native:
+                    return found
+                return await self._filtered(self._filter, host, kind, found)
             if best is None or (found.exists and not best.exists):
                 best = found
         assert best is not None

@@ -1,15 +1,17 @@
-"""Answers of the DNS that a table takes away: smtp_dns_reply_filter and its like.
+"""Answers of the DNS that a table takes away: smtp_dns_reply_filter, smtpd_dns_reply_filter.
 
 Each record is looked up as one line, such as
 
     example.com. 3600 IN MX 10 mx.example.com.
 
-and left out if the table says IGNORE.  DNSError: nothing is left, or the table has no answer or another one; it is a
-temporary error, for it may not be the DNS's fault that the mail cannot go out.
+(of a text, its first string), and left out if the table says IGNORE.  DNSError: nothing is left (``drops_all``), or the
+table has no answer or another one; it is a temporary error, for it may not be the DNS's fault that the mail cannot go
+out.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -17,7 +19,9 @@ from gateway.interfaces import DNSError, Log, TableError
 
 Record = TypeVar("Record", bound=Any)
 
+_UNSAFE = re.compile(r"[^ -~]")
 DROPPED = "4.7.0"
+DROPS_ALL = "DNS reply filter drops all results"
 
 
 class RecordFilter:
@@ -31,7 +35,7 @@ class RecordFilter:
         """Raises DNSError."""
         found = []
         for record in records:
-            line = f"{name.rstrip('.')}. {max(0, round(ttl))} IN {kind} {record.to_text()}"
+            line = f"{name.rstrip('.')}. {max(0, round(ttl))} IN {kind} {_data(record)}"
             action = await self._action(line, name, kind)
             if not action:
                 found.append(record)
@@ -41,7 +45,7 @@ class RecordFilter:
                 self._log.warning(self._program, f'{self._title}: unknown DNS filter action: "{action[:100]}"')
                 raise _error(name, kind, "Invalid DNS reply filter syntax")
         if not found:
-            raise _error(name, kind, "DNS reply filter drops all results", DROPPED)
+            raise _error(name, kind, DROPS_ALL, DROPPED)
         return found
 
     async def _action(self, line: str, name: str, kind: str) -> str:
@@ -49,6 +53,16 @@ class RecordFilter:
             return (await self._find(line) or "").strip()
         except TableError:
             raise _error(name, kind, "Invalid DNS reply filter syntax") from None
+
+
+def drops_all(error: DNSError) -> bool:
+    """There are records, but the table wants none of them to be seen."""
+    return error.dsn == DROPPED
+
+
+def _data(record: Any) -> str:
+    strings = getattr(record, "strings", ())
+    return _UNSAFE.sub(" ", strings[0].decode("latin-1")) if strings else str(record.to_text())
 
 
 def _error(name: str, kind: str, words: str, dsn: str = "") -> DNSError:

@@ -253,6 +253,8 @@ class Explainer:
         if verdict.outcome is Outcome.THEN:
             outcome = "the result is a list of restrictions"
             verdict = replace(verdict, items=self._watched(f"{where}, {inner.name}", verdict.items))
+        if session.warning and verdict.code and not verdict.serious:
+            outcome = f"goes on, and the log warns of {outcome} (warn_if_reject)"
         self._add("restriction", f"{where}: {inner.name}", outcome.strip())
         return verdict
 

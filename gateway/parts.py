@@ -46,6 +46,7 @@ from gateway.scheduler.destination import Feedback, Limits
 from gateway.scheduler.scheduler import Policy, Scheduler
 from gateway.scheduler.transport_queue import Done, TransportQueue
 from gateway.smtpd.limits import ClientLimits, Room, Together
+from gateway.smtpd.peaks import Peaks
 from gateway.smtpd.server import SmtpdFactory, make_smtpd
 from gateway.smtpd.service import Collaborators
 from gateway.tables.databases.served import Elsewhere
@@ -169,6 +170,8 @@ class Parts:
                 await transport.stop()
         if "verifier" in made:
             self.verifier.stop()
+        if "peaks" in made:
+            self.peaks.report()
         if "runner" in made:
             self.runner.close()
         self.tables.close()
@@ -305,8 +308,13 @@ class Parts:
             settings.seconds("anvil_rate_time_unit"),
             settings.number("smtpd_client_ipv4_prefix_length"),
             settings.number("smtpd_client_ipv6_prefix_length"),
-            processes=self._receivers, together=self._together,
+            processes=self._receivers, together=self._together, peaks=self.peaks,
         )
+
+    @cached_property
+    def peaks(self) -> Peaks:
+        seconds = self.settings.seconds
+        return Peaks(self.reactor, seconds("anvil_status_update_time"), seconds("anvil_rate_time_unit"), self.log)
 
     def smtpd_factories(self, room: Room | None = None) -> dict[str, SmtpdFactory]:
         """For each smtpd line of master.cf, by the service's name.  Raises ConfigError."""
@@ -314,12 +322,13 @@ class Parts:
         for service in self.configuration.services:
             if service.type != "inet" or service.command.rpartition("/")[2] != "smtpd":
                 continue
-            own = self.configuration.service_settings(service)
+            own, program = self.configuration.service_settings(service), program_of(service, self.configuration)
+            record_filter = _record_filter(self, own, "smtpd_dns_reply_filter", program)
             collaborators = Collaborators(
                 cleanup=self.cleanup_for(own),
                 addresses=Recipients.from_settings(own, self.tables, self.own_addresses, self.log),
                 tables=self.tables,
-                resolver=self.resolver,
+                resolver=self.resolver.for_service(own, record_filter),
                 log=self.log,
                 clock=self.reactor,
                 limits=self.client_limits,
@@ -334,7 +343,7 @@ class Parts:
             )
             try:
                 found[service.name] = make_smtpd(
-                    own, collaborators, name=service.name, program=program_of(service, self.configuration),
+                    own, collaborators, name=service.name, program=program,
                     process_limit=self._connection_limit(service),
                 )
             except RestrictionError as error:
@@ -495,16 +504,20 @@ def _resolver(parts: Parts, settings: Settings, prefix: str, program: str) -> An
     if prefix != "smtp_":
         names = ("host_lookup", "dns_support_level", "dns_resolver_options")
         look_ups = settings.with_overrides({f"smtp_{name}": settings.raw(prefix + name) for name in names})
+    return parts.resolver.for_service(look_ups, _record_filter(parts, settings, title, program))
+
+
+def _record_filter(parts: Parts, settings: Settings, title: str, program: str) -> RecordFilter | None:
     words = settings.words(title)
     if not words:
-        return parts.resolver.for_service(look_ups)
+        return None
     maps = parts.tables.maps(words, settings, title=title, program=program)
 
     async def find(line: str) -> str | None:
         match = await maps.find(line)
         return None if match is None else match.value
 
-    return parts.resolver.for_service(look_ups, RecordFilter(find, title, parts.log, program))
+    return RecordFilter(find, title, parts.log, program)
 
 
 def _smtp_flags(service: Service) -> str:

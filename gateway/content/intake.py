@@ -19,7 +19,7 @@ from gateway.content.recipients import EnvelopeRewriter, Rewriting
 from gateway.content.rules import ContentRules
 from gateway.content.strict_mime import StrictMime
 from gateway.interfaces import IIntake, Log, Rejected, TableError
-from spool.envelope import Envelope
+from spool.envelope import Envelope, Recipient
 from spool.interfaces import SpoolError
 
 PROGRAM = "cleanup"
@@ -318,10 +318,12 @@ class Intake:
         self._owner.log.info(PROGRAM, about(self, f"reject: mime-error {problem}: {shown}"))
 
     async def _store(self) -> None:
-        envelope, added = self.envelope, list[str]()
+        envelope, added = self.envelope, list[Recipient]()
         filters = self._owner.filters
         if filters is not None and not self.discard and filters.wanted(self._service, self._options):
-            added = await filters.inspect(self, self._draft, self._options, ours=bool(self._received))
+            added = await filters.inspect(
+                self, self._draft, self._options, self._owner.next_turn, ours=bool(self._received)
+            )
             self.discard = self.discard or not (envelope.recipients or self.copies or added)
         if self.copies or added or envelope.redirect:
             await self._envelopes.amend(envelope, self.copies, added)

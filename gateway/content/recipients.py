@@ -87,13 +87,13 @@ class EnvelopeRewriter:
             await self._add_copy(self._rules.always_bcc, out)
         envelope.recipients = out.recipients
 
-    async def amend(self, envelope: Envelope, copies: Sequence[str], added: Sequence[str] = ()) -> None:
+    async def amend(self, envelope: Envelope, copies: Sequence[str], added: Sequence[Recipient] = ()) -> None:
         """Carry out what inspection decided: ``copies`` go to these, too, ``added`` are new recipients (milters), of
         whom the sender hears as of others, and ``envelope.redirect`` takes the place of all (access(5),
         header_checks(5): BCC, REDIRECT).  As the last word it is made complete, but neither mapped nor
         expanded, and it stands for the recipient that the scheduler would have come to first."""
         if envelope.redirect and envelope.recipients:
-            first = min([*envelope.recipients, *map(Recipient, (*copies, *added))], key=_delivery_order)
+            first = min([*envelope.recipients, *map(Recipient, copies), *added], key=_delivery_order)
             address = await self._rewriting.without_mappings().envelope_recipient(envelope.redirect)
             orcpt = first.orcpt or _original_recipient(first.address)
             envelope.recipients = [Recipient(address, first.original or first.address, orcpt, first.notify)]
@@ -104,14 +104,14 @@ class EnvelopeRewriter:
             out.add(recipient)
         for copy in copies:
             await self._add_copy(copy, out)
-        for address in added:
-            await self._add_copy(address, out, notify=0)
+        for recipient in added:
+            await self._add_copy(recipient.address, out, recipient.orcpt, recipient.notify)
         envelope.recipients = out.recipients
 
-    async def _add_copy(self, address: str, out: _Gathered, notify: int = NOTIFY_NEVER) -> None:
-        """The sender has not asked for it, so there is no original recipient to tell of."""
+    async def _add_copy(self, address: str, out: _Gathered, orcpt: str = "", notify: int = NOTIFY_NEVER) -> None:
+        """The sender has not asked for it, so there is no original recipient to tell of but one that is given."""
         address = await self._rewriting.envelope_recipient(address)
-        await self._expand(Recipient(address, address, notify=notify), out)
+        await self._expand(Recipient(address, address, orcpt, notify), out)
 
     async def _add(self, recipient: Recipient, out: _Gathered) -> str:
         address = await self._rewriting.envelope_recipient(recipient.address)

@@ -19,6 +19,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.addresses.probe_sender import ProbeSender
 from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content.options import INTERNAL
@@ -67,8 +68,7 @@ class Verifier:
         self._log = log
         self._clock = clock
         self._host, self._mail_name = settings.text("myhostname"), settings.text("mail_name")
-        sender = settings.text("address_verify_sender")
-        self._sender = "" if sender == "<>" else sender
+        self._sender = ProbeSender(settings)
         self._good = (
             seconds("address_verify_positive_expire_time"), seconds("address_verify_positive_refresh_time")
         )
@@ -113,9 +113,10 @@ class Verifier:
         return now - known.updated > (self._good if known.status == OK else self._bad)[1] or known.status == WAITING
 
     async def _probe(self, address: str) -> None:
-        envelope = Envelope(self._sender, [Recipient(address)], trace="verify")
+        now = time_of_day(self._clock)
+        envelope = Envelope(self._sender.current(now), [Recipient(address)], trace="verify")
         try:
-            received = local_received(self._host, self._mail_name, time_of_day(self._clock))
+            received = local_received(self._host, self._mail_name, now)
             intake = await self._cleanup.begin(PROGRAM, envelope, received, INTERNAL)
             intake.write(b"Subject: Mail Delivery Status Report\n\n")
             await intake.finish()
@@ -126,8 +127,10 @@ class Verifier:
     # --- answers -------------------------------------------------------------------------------------------------
 
     def is_probe(self, envelope: Envelope) -> bool:
-        """Whether a message that only asks is one of ours."""
-        return bool(envelope.recipients) and _asked(envelope) in self._pending
+        """Whether a message that only asks is one of ours: about one address and what that stands for.  A user's
+        (sendmail -bv) may be about others, too, and these say nothing of it."""
+        asked = {one.original or one.address for one in envelope.recipients}
+        return len(asked) == 1 and not self._pending.isdisjoint(asked)
 
     def report(self, envelope: Envelope, states: Sequence[RecipientState]) -> bool:
         """What came of a message that only asks.  False: it is none of ours."""

@@ -214,15 +214,6 @@ async def _sasl(access: Access, session: Session) -> Verdict:
     return await access.word(session, name, "SASL login name") if name else DUNNO
 
 
-async def _certificate(access: Access, session: Session) -> Verdict:
-    for fingerprint in session.tls.fingerprints if session.tls is not None else ():
-        found = await access.word(session, fingerprint, "Client certificate", session.client)
-        if found is not DUNNO:
-            return found
-    return DUNNO
-
-
-_register("check_ccert_access", _certificate)
 _register("check_client_access", _client)
 _register("check_reverse_client_hostname_access", _reverse_client)
 _register("check_helo_access", _helo)

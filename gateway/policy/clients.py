@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.addresses.syntax import is_numeric, literal_address, valid_hostname
 from gateway.interfaces import DNSError, IRestriction
-from gateway.policy.existence import is_known
+from gateway.policy.existence import Existence, existence
 from gateway.policy.registry import Arguments, Asking, Plain, Toolbox, restriction
 from gateway.policy.session import HELO, NAME_OK, NAME_PERMANENT, Session
 from gateway.policy.tempfail import tempfail
@@ -32,30 +32,6 @@ def inet_interfaces(tools: Toolbox, arguments: Arguments) -> IRestriction:
     return Plain("permit_inet_interfaces", answer)
 
 
-@restriction("permit_tls_clientcerts")
-def known_certificate(tools: Toolbox, arguments: Arguments) -> IRestriction:
-    """The fingerprint of the client's certificate, or that of its key, is in relay_clientcerts."""
-    words = tools.settings.words("relay_clientcerts")
-    maps = tools.tables.maps(words, tools.settings, title="relay_clientcerts", program="smtpd")
-
-    async def check(session: Session) -> Verdict:
-        for fingerprint in session.tls.fingerprints if session.tls is not None else ():
-            if await maps.find(fingerprint) is not None:
-                return PERMIT
-        return DUNNO
-
-    return Asking("permit_tls_clientcerts", check)
-
-
-@restriction("permit_tls_all_clientcerts")
-def trusted_certificate(tools: Toolbox, arguments: Arguments) -> IRestriction:
-    def answer(session: Session) -> Verdict:
-        tls = session.tls
-        return PERMIT if tls is not None and tls.fingerprints and tls.trusted else DUNNO
-
-    return Plain("permit_tls_all_clientcerts", answer)
-
-
 @restriction("reject_unknown_client_hostname", "reject_unknown_client")
 def unknown_client(tools: Toolbox, arguments: Arguments) -> IRestriction:
     code = tools.settings.number("unknown_client_reject_code")
@@ -77,7 +53,7 @@ def unknown_reverse(tools: Toolbox, arguments: Arguments) -> IRestriction:
         if session.reverse_status == NAME_OK:
             return DUNNO
         text = f"Client host rejected: cannot find your reverse hostname, [{session.client_address}]"
-        return refuse(code if session.reverse_status == NAME_PERMANENT else 450, "4.7.25", text)
+        return refuse(code if session.reverse_status == NAME_PERMANENT else 450, "4.7.1", text)
 
     return Plain("reject_unknown_reverse_client_hostname", answer)
 
@@ -141,11 +117,11 @@ def unknown_helo(tools: Toolbox, arguments: Arguments) -> IRestriction:
             return _literal(session, name, invalid)
         text = f"<{name}>: {HELO} rejected: Host not found"
         try:
-            if not is_numeric(name) and not name.endswith(".") and await is_known(tools.resolver, name):
-                return DUNNO
+            possible = not is_numeric(name) and not name.endswith(".")
+            found = await existence(tools.resolver, name, tools.log, host=True) if possible else Existence.UNKNOWN
         except DNSError:
             return on_error(450, "4.7.1", text)
-        return refuse(code, "4.7.1", text)
+        return refuse(code, "4.7.1", text) if found is Existence.UNKNOWN else DUNNO
 
     return Asking("reject_unknown_helo_hostname", check)
 

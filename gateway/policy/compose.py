@@ -10,6 +10,7 @@ from gateway.interfaces import IRestriction
 from gateway.policy import (
     access,
     basic,
+    certificates,
     clients,
     dns_lists,
     host_access,
@@ -25,8 +26,8 @@ from gateway.policy.mail_addresses import unlisted_recipient, unlisted_sender
 from gateway.policy.registry import Arguments, Maker, RestrictionError, Toolbox, compile_list
 
 PROVIDERS = (
-    access, basic, clients, dns_lists, host_access, links, mail_addresses, mx_backup, sender_logins, service,
-    verification,
+    access, basic, certificates, clients, dns_lists, host_access, links, mail_addresses, mx_backup, sender_logins,
+    service, verification,
 )  # fmt: skip
 """The modules that register restrictions; importing them is what counts."""
 

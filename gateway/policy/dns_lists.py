@@ -15,6 +15,7 @@ from collections.abc import Callable
 from gateway.addresses.syntax import unquote
 from gateway.clock import time_of_day
 from gateway.config.expand import ExpandError
+from gateway.dns_filter import DROPS_ALL, drops_all
 from gateway.interfaces import DNSError, IRestriction, TableError
 from gateway.policy import session as facts
 from gateway.policy.evaluator import PROGRAM
@@ -58,9 +59,12 @@ class DnsList:
 
     async def text(self, question: str) -> str:
         """What goes with an entry: the first string of each of its records."""
+        name = f"{question}.{self.domain}"
         try:
-            records = await self._tools.resolver.query(f"{question}.{self.domain}", "TXT")
-        except DNSError:
+            records = await self._tools.resolver.query(name, "TXT")
+        except DNSError as error:
+            if drops_all(error):
+                self._tools.log.warning(PROGRAM, f"{name}: TXT lookup error: {DROPS_ALL}")
             return ""
         texts = [bytes(strings[0]) for record in records if (strings := getattr(record, "strings", ()))]
         return " / ".join(text.decode("ascii", "replace") for text in texts)[:_LONGEST_TEXT]

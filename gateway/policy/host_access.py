@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from gateway.addresses.syntax import literal_address, unquote, valid_hostname
 from gateway.dns import NO_DATA
+from gateway.dns_filter import drops_all
 from gateway.interfaces import DNSError, IRestriction
 from gateway.policy import session as facts
 from gateway.policy.access import Access
@@ -111,6 +112,8 @@ async def _entry(
 
 def _short(error: DNSError) -> str:
     """The last part of a resolver's text: "Host not found, try again"."""
+    if drops_all(error):
+        return "DNS reply filter policy"
     return str(error).rpartition(": ")[2]
 
 

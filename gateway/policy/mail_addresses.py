@@ -7,7 +7,7 @@ from collections.abc import Callable
 from gateway.addresses.recipients import Destination
 from gateway.addresses.syntax import unquote, valid_hostname
 from gateway.interfaces import AddressClass, DNSError, IRestriction
-from gateway.policy.existence import is_known
+from gateway.policy.existence import Existence, existence
 from gateway.policy.registry import Arguments, Asking, Plain, Toolbox, restriction
 from gateway.policy.session import RECIPIENT, SENDER, Session
 from gateway.policy.tempfail import tempfail
@@ -156,21 +156,14 @@ def _unknown_domain(tools: Toolbox, name: str, kind: str, of: Callable[[Session]
         inner = unquote(address)
         text = f"<{inner}>: {kind} rejected: Domain not found"
         try:
-            if await _has_null_mx(tools, domain):
-                text = f"<{inner}>: {kind} rejected: Domain {domain} does not accept mail (nullMX)"
-                return refuse(*null_mx, text)
-            return DUNNO if await is_known(tools.resolver, domain) else refuse(code, dsn, text)
+            found = await existence(tools.resolver, domain, tools.log)
         except DNSError:
             return on_error(450, dsn, text)
+        if found is Existence.NULL_MX:
+            return refuse(*null_mx, f"<{inner}>: {kind} rejected: Domain {domain} does not accept mail (nullMX)")
+        return DUNNO if found is Existence.KNOWN else refuse(code, dsn, text)
 
     return Asking(name, check)
-
-
-async def _has_null_mx(tools: Toolbox, domain: str) -> bool:
-    try:
-        return [server.host for server in await tools.resolver.mx(domain)] == [""]
-    except DNSError:
-        return False
 
 
 @restriction("reject_unknown_sender_domain", "reject_unknown_address")

@@ -12,7 +12,9 @@ from collections.abc import Callable
 from twisted.internet.task import deferLater
 
 from gateway.addresses.forms import quote
+from gateway.addresses.probe_sender import ProbeSender
 from gateway.addresses.syntax import unquote
+from gateway.clock import time_of_day
 from gateway.interfaces import IRestriction
 from gateway.policy import session as facts
 from gateway.policy.evaluator import PROGRAM
@@ -52,12 +54,11 @@ class Verification:
         self._defer: Callable[[int, str, str], Verdict] = tempfail(settings, action)
         self._times = max(1, settings.number("address_verify_poll_count"))
         self._pause = settings.seconds("address_verify_poll_delay")
-        self._own = settings.text("address_verify_sender").partition("@")[0].lower()
-        self._origin = settings.text("myorigin").lower()
+        self._own = ProbeSender(settings)
 
     async def check(self, address: str) -> Verdict:
-        if not address or self._is_own(address):
-            return DUNNO
+        if not address or self._own.known(unquote(address), time_of_day(self._tools.clock)) is not None:
+            return DUNNO  # whoever verifies the sender of our probes would be asked by us in turn
         destination = await self._tools.addresses.destination(address)
         subject = f"<{unquote(address)}>: {self._kind} rejected"
         status, text = await self._ask(quote(destination.address))
@@ -70,11 +71,6 @@ class Verification:
             return refuse(self._reject_code, f"5.{self._detail}", f"{subject}: undeliverable address: {text}")
         code = self._reject_code if status == BOUNCED else self._defer_code
         return self._defer(code, f"4.{self._detail}", f"{subject}: unverified address: {text}")
-
-    def _is_own(self, address: str) -> bool:
-        """Whoever verifies the sender of our probes would be asked by us in turn."""
-        local, _, domain = address.lower().rpartition("@")
-        return bool(self._own) and local == self._own and domain == self._origin
 
     async def _ask(self, address: str) -> tuple[str, str]:
         """The status and the reason; "" = nobody could tell."""

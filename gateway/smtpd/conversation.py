@@ -36,6 +36,8 @@ LAST, LIMITED, BEFORE_TLS = 1, 2, 4
 """Of a command: nothing may be sent behind it without waiting; too many are junk; allowed before STARTTLS."""
 
 _LONGEST_LINE = 2048
+_FINAL = re.compile(r"^5(?=\d\d[ -])", re.MULTILINE)
+_FINAL_STATUS = re.compile(r"(?<=^4\d\d[ -])5(?=\.\d)", re.MULTILINE)
 _HEADER = re.compile(r"[!-9;-~]+:")
 _ESCAPES = {7: "\\a", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 92: "\\\\"}
 
@@ -98,10 +100,8 @@ class Conversation:
     async def reply(self, text: str) -> None:
         """Send a reply; lines are parted by LF, each with its code."""
         options = self.options
-        if options.soft_bounce and text[0] == "5":
-            text = f"4{text[1:4]}4{text[5:]}" if text[4:6] == "5." else f"4{text[1:]}"
-        if self.service.footers is not None and text[0] in "45":
-            text = await self.service.footers.added(text, self.session, time_of_day(self.service.with_.clock))
+        if text[0] in "45":
+            text = await self._as_configured(text)
         if self._errors >= options.soft_errors and options.error_sleep > 0 and not self.service.stand_alone:
             self.channel.flush()
             await deferLater(self.service.with_.clock, options.error_sleep)
@@ -115,6 +115,15 @@ class Conversation:
             self.channel.write("\r\n".join(lines).encode() + b"\r\n")
         if text.startswith(("421", "521")):
             self.hangup = True
+
+    async def _as_configured(self, refusal: str) -> str:
+        """With what the site wants instead of it, added to it, or softened."""
+        service = self.service
+        if service.reject_filter is not None:
+            refusal = await service.reject_filter.changed(refusal)
+        if service.footers is not None:
+            refusal = await service.footers.added(refusal, self.session, time_of_day(service.with_.clock))
+        return _FINAL_STATUS.sub("4", _FINAL.sub("4", refusal)) if self.options.soft_bounce else refusal
 
     def forget(self) -> None:
         """The transaction, if there is one, is over."""
@@ -350,6 +359,7 @@ class Conversation:
         Raises Gone."""
         before, service_tls = self.session.where, self.service.tls
         assert service_tls is not None
+        service_tls.announce(self.session.client)
         try:
             await self.channel.start_tls(service_tls, self.options.starttls_timeout, ahead)
         except Gone as gone:

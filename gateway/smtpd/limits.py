@@ -19,12 +19,18 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.smtpd.peaks import Peaks
 
 _SWEEP_AT = 1000
 
 CONNECTIONS, MESSAGES, RECIPIENTS, TLS_SESSIONS, LOGINS = "connections", "messages", "recipients", "tls", "logins"
 OPEN = "open"
 """Connections now."""
+SIZE = "size"
+"""Clients that are known now."""
 
 Together = Callable[[str, str, str], Awaitable[int]]
 """What all processes count of a service, a network and an event."""
@@ -69,7 +75,7 @@ class _Client:
 
 
 class ClientLimits:
-    """``processes`` that count, with this one; ``together`` asks them all."""
+    """``processes`` that count, with this one; ``together`` asks them all.  ``peaks`` hears of what is counted."""
 
     def __init__(
         self,
@@ -80,7 +86,9 @@ class ClientLimits:
         *,
         processes: int = 1,
         together: Together | None = None,
+        peaks: Peaks | None = None,
     ) -> None:
+        self._peaks = peaks
         self._processes = processes
         self._together = together
         self._seconds = seconds
@@ -109,7 +117,12 @@ class ClientLimits:
         """(open connections, connections in this time unit), this one included."""
         client = self._client(service, network)
         client.open += 1
-        return client.open, self._count(client, CONNECTIONS)
+        rate = self._count(client, CONNECTIONS)
+        if self._peaks is not None:
+            self._peaks.note(CONNECTIONS, rate, service, network)
+            self._peaks.note(OPEN, client.open, service, network)
+            self._peaks.note(SIZE, len(self._clients))
+        return client.open, rate
 
     def disconnect(self, service: str, network: str) -> None:
         client = self._clients.get((service, network))
@@ -119,7 +132,10 @@ class ClientLimits:
                 del self._clients[service, network]
 
     def event(self, service: str, network: str, what: str, by: int = 1) -> int:
-        return self._count(self._client(service, network), what, by)
+        count = self._count(self._client(service, network), what, by)
+        if self._peaks is not None:
+            self._peaks.note(what, count, service, network)
+        return count
 
     async def in_all(self, service: str, network: str, what: str, count: int, limit: int) -> int:
         """What all processes count, this one's ``count`` included; as far as it can matter for ``limit``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.addresses.forms import quote, unquote
 from gateway.clock import time_of_day
 from gateway.smtpd import limits, login, milters
 from gateway.smtpd.addresses import BadAddress, extract
@@ -124,7 +125,12 @@ async def rcpt(self: Conversation, tokens: list[Token]) -> str:
         self.overshoot += 1
         return "452 4.5.3 Error: too many recipients"
     if not self.service.stand_alone:
-        refusal = await self.service.evaluator.rcpt(session, address)
+        probe = self.service.probe_sender.known(unquote(address), time_of_day(self.service.with_.clock))
+        if probe is None:
+            refusal = await self.service.evaluator.rcpt(session, address)
+        else:
+            # Who verifies the sender of our probes is not refused, lest both sides remember that the other is bad.
+            address, refusal = quote(probe), None
         if self.chain is not None:
             refusal = await milters.rcpt(self, address, tokens, refusal)
         if refusal is not None:

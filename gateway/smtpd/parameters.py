@@ -10,15 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.addresses.syntax import AddressError, xtext_decode
+from gateway.addresses.dsn import envelope_id, notify_bits, original_recipient, ret_word
 from gateway.addresses.verp import Delimiters
-from spool.envelope import NOTIFY_DELAY, NOTIFY_FAILURE, NOTIFY_NEVER, NOTIFY_SUCCESS
 
 _DSN_OFF = "501 5.7.1 DSN support is disabled"
-_NOTIFY = {"NEVER": NOTIFY_NEVER, "SUCCESS": NOTIFY_SUCCESS, "FAILURE": NOTIFY_FAILURE, "DELAY": NOTIFY_DELAY}
 _DIGITS = re.compile(r"[0-9]{1,20}\Z")
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
-_UTF8_ESCAPE = re.compile(r"\\x\{([0-9A-F]{2,6})\}")
 _TOO_LARGE = 1 << 63
 
 
@@ -93,19 +90,17 @@ def mail_parameters(
 def _ret(found: MailParameters, value: str, dsn: bool) -> None:
     if not dsn:
         raise BadParameter(_DSN_OFF)
-    if found.ret or value.upper() not in ("FULL", "HDRS"):
+    ret = ret_word(value)
+    if found.ret or not ret:
         raise BadParameter("501 5.5.4 Bad RET parameter syntax")
-    found.ret = value.upper()
+    found.ret = ret
 
 
 def _envid(found: MailParameters, value: str, dsn: bool) -> None:
     if not dsn:
         raise BadParameter(_DSN_OFF)
-    try:
-        envid = _decoded(value)
-    except AddressError:
-        envid = ""
-    if found.envid or not envid or _UNSAFE.search(envid):
+    envid = envelope_id(value)
+    if found.envid or not envid:
         raise BadParameter("501 5.5.4 Bad ENVID parameter syntax")
     found.envid = envid
 
@@ -120,46 +115,16 @@ def rcpt_parameters(words: Sequence[str], *, dsn: bool = True) -> RcptParameters
         if not dsn:
             raise BadParameter(_DSN_OFF)
         if name == "NOTIFY":
-            notify = _notify(value)
+            notify = notify_bits(value)
             if found.notify or not notify:
                 raise BadParameter("501 5.5.4 Error: Bad NOTIFY parameter syntax")
             found.notify = notify
         else:
-            orcpt = _orcpt(value)
+            orcpt = original_recipient(value)
             if found.orcpt or not orcpt:
                 raise BadParameter("501 5.5.4 Error: Bad ORCPT parameter syntax")
             found.orcpt = orcpt
     return found
-
-
-def _notify(value: str) -> int:
-    """The bits; 0 for what is no such list."""
-    bits = 0
-    for word in value.upper().split(","):
-        bit = _NOTIFY.get(word, 0)
-        if not bit or bits & bit:
-            return 0
-        bits |= bit
-    return 0 if bits & NOTIFY_NEVER and bits != NOTIFY_NEVER else bits
-
-
-def _orcpt(value: str) -> str:
-    kind, separator, coded = value.partition(";")
-    if not separator or not kind or not coded or not kind.isascii() or not kind.replace("-", "").isalnum():
-        return ""
-    try:
-        if kind.lower() == "utf-8":  # RFC 6533 3
-            address = _UTF8_ESCAPE.sub(lambda match: chr(int(match[1], 16)), coded)
-        else:
-            address = _decoded(coded)
-    except (AddressError, ValueError, OverflowError):
-        return ""
-    return f"{kind};{address}" if address and address.isprintable() else ""
-
-
-def _decoded(text: str) -> str:
-    """xtext, in which a bare "=" is let pass, as many clients send it.  Raises AddressError."""
-    return xtext_decode(text.replace("=", "+3D"))
 
 
 def safe(text: str) -> str:

@@ -181,7 +181,9 @@ class SmtpdFactory(ServerFactory):
 
 
 def _end_point(channel: Channel) -> tuple[str, str]:
-    """Our end of a connection; ("", "") if it has no address."""
+    """Our end of a connection; ("", "") if it has no address, or is gone."""
+    if channel.lost:
+        return "", ""
     host = channel.transport.getHost()  # type: ignore[union-attr]
     address, port = getattr(host, "host", ""), getattr(host, "port", "")
     return (plain_address(str(address)), str(port)) if address else ("", "")

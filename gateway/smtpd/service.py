@@ -12,6 +12,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from gateway.addresses.probe_sender import ProbeSender
 from gateway.addresses.recipients import Recipients
 from gateway.config import Settings
 from gateway.content.options import IntakeOptions
@@ -25,6 +26,7 @@ from gateway.smtpd.login import Login
 from gateway.smtpd.milters import Milters
 from gateway.smtpd.options import Options
 from gateway.smtpd.proxy_filter import ProxyFilter
+from gateway.smtpd.reject_filter import RejectFilter
 from gateway.smtpd.tls import ServerTLS, server_tls
 from gateway.tables import AddressList, Maps, StringList, Tables
 from gateway.tables.requests import Reach
@@ -92,12 +94,14 @@ class Service:
     networks: AddressList
     discard_maps: Maps
     """smtpd_discard_ehlo_keyword_address_maps."""
+    reject_filter: RejectFilter | None
     footers: Footers | None
     rewrite_words: list[str]
     """local_header_rewrite_clients."""
     rewrite_tables: Sequence[ILookupTable]
     forbidden: StringList
     command_filter: ILookupTable | None
+    probe_sender: ProbeSender
     tls: ServerTLS | None
     login: Login | None = None
     milters: Milters | None = None
@@ -155,11 +159,13 @@ class Service:
                 title="smtpd_discard_ehlo_keyword_address_maps",
                 program=program,
             ),
+            reject_filter=RejectFilter.of(settings, tables, with_.log, program),
             footers=Footers.of(settings, tables, with_.log, program),
             rewrite_words=[word.lower() for word in words],
             rewrite_tables=rewrite_tables,
             forbidden=tables.string_list("smtpd_forbidden_commands", settings),
             command_filter=tables.open(options.command_filter, settings) if options.command_filter else None,
+            probe_sender=ProbeSender(settings),
             tls=_server_tls(settings, tables, options, with_, program) if wants_tls else None,
             login=Login.of(settings, tables, reach, with_.log, program, with_.in_thread),
             proxy_filter=None if stand_alone else ProxyFilter.of(settings, reach),

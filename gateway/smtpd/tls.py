@@ -28,6 +28,7 @@ from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Tls
 from gateway.tables import Maps, Tables
+from gateway.tls_trace import trace
 from gateway.tls_words import VERSIONS, allowed_versions, cipher_list
 
 LOOK_EVERY = 10.0
@@ -143,6 +144,15 @@ class ServerTLS:
     def warning(self, text: str) -> None:
         self._log.warning(self._program, text)
 
+    def tell(self, text: str) -> None:
+        self._log.info(self._program, text)
+
+    def announce(self, client: str) -> None:
+        """A handshake begins."""
+        if self.rules.log_level > 1:
+            self.tell(f"setting up TLS connection from {client}")
+            self.tell(f'{client}: TLS cipher list "{self.rules.ciphers.decode("ascii")}"')
+
     def now(self) -> float:
         return self._seconds()
 
@@ -162,6 +172,8 @@ class ServerTLS:
             context.set_options(SSL.OP_NO_TICKET)
         if rules.ask:
             self._ask(context)
+        if rules.log_level > 1:
+            trace(context, self.tell)
         if self._names is not None:
             context.set_tlsext_servername_callback(self._by_name)
         return context

@@ -26,7 +26,9 @@ from twisted.logger import LogEvent, globalLogPublisher
 from gateway.dns import CACHE_SIZE, DNSResolver, to_name
 from gateway.dns_client import DNSClient, read_answer
 from gateway.dns_files import ResolvConf, WatchedFile, parse_hosts, parse_nsswitch, parse_resolv_conf
+from gateway.dns_filter import RecordFilter
 from gateway.interfaces import MX, DNSError
+from gateway.log import MemoryLog
 
 NOT_FOUND = "Host or domain name not found. Name service error for name="
 
@@ -258,15 +260,15 @@ async def test_aliases_are_followed_within_and_beyond_an_answer(server: NameServ
 
 @ensureDeferred
 async def test_unsafe_names_are_unusable(server: NameServer) -> None:
-    server.zone["bad.example MX"] = 'bad.example 60 MX 5 a\\000b.example.\nbad.example 60 MX 6 good.example.'
+    server.zone["bad.example MX"] = 'bad.example 60 MX 5 a\\000b.example.\nbad.example 60 MX 6 Good.example.'
     server.zone["worse.example MX"] = 'worse.example 60 MX 5 a\\"%\\032b.example.'
     server.zone["1.2.0.192.in-addr.arpa PTR"] = "1.2.0.192.in-addr.arpa 60 PTR a\\010b.example."
     server.zone["2.2.0.192.in-addr.arpa PTR"] = "2.2.0.192.in-addr.arpa 60 PTR Good_Name.example."
     resolver = make(server)
-    assert await resolver.mx("bad.example") == [MX(6, "good.example")]
+    assert await resolver.mx("bad.example") == [MX(6, "Good.example")]
     assert "Malformed" in str(await error_of(resolver.mx("worse.example")))
     await error_of(resolver.hostname("192.0.2.1"))
-    assert await resolver.hostname("192.0.2.2") == "good_name.example"
+    assert await resolver.hostname("192.0.2.2") == "Good_Name.example"
 
 
 @ensureDeferred
@@ -372,6 +374,19 @@ async def test_dns_alone_has_no_search_list_unless_asked_for(server: NameServer,
     assert await searching.addresses("short") == ["192.0.2.9"]
     both = make(server, tmp_path).for_service(SomeSettings(smtp_host_lookup="dns, native"))
     assert await both.addresses("short") == ["192.0.2.23"]
+
+
+@ensureDeferred
+async def test_a_filter_is_for_what_the_dns_itself_is_asked_for(server: NameServer, tmp_path: Path) -> None:
+    async def find(line: str) -> str:
+        return "IGNORE"
+
+    server.zone["x.test A"] = "x.test 60 A 192.0.2.9"
+    plain = make(server, tmp_path)
+    filtered = plain.for_service(SomeSettings(), RecordFilter(find, "smtpd_dns_reply_filter", MemoryLog(), "smtpd"))
+    assert "drops all results" in str(await error_of(filtered.query("x.test", "A")))
+    assert "drops all results" in str(await error_of(filtered.addresses("x.test")))
+    assert await filtered.native("x.test") == await plain.addresses("x.test") == ["192.0.2.9"]
 
 
 def test_files_are_read_again_when_they_change(tmp_path: Path) -> None:

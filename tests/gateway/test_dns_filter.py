@@ -1,4 +1,4 @@
-"""smtp_dns_reply_filter: records that a table takes away."""
+"""smtp_dns_reply_filter, smtpd_dns_reply_filter: records that a table takes away."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ async def test_records_that_are_taken_away() -> None:
     kept = await filter_with({"IN MX 10 ": "ignore"}, log).kept("x.test", "MX", 59.6, found)
     assert [each.preference for each in kept] == [20]
     assert log.lines == [("smtp", "ignoring DNS RR: x.test. 60 IN MX 10 a.test.")]
+    texts = records("TXT", '"one\\000" "two"', '"three"')
+    assert await filter_with({"IN TXT one ": "IGNORE"}, log).kept("x.test", "TXT", 1, texts) == texts[1:]
     assert await filter_with({}, log).kept("x.test.", "A", 1, records("A", "192.0.2.1")) == records("A", "192.0.2.1")
 
 

@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 from gateway.commands import explain as command
 from gateway.config import load
 from gateway.explain import Explainer, Mail
+from gateway.policy.registry import RESTRICTIONS
+from tests.gateway.smtpd.rig import Resolver
 
 MAIN = """\
 compatibility_level = 3.6
@@ -113,6 +115,53 @@ def test_restriction_classes_are_looked_into(explained):
 def test_a_stranger_may_not_relay(explained):
     steps = explained("x@elsewhere.example", sender="a@b.example", client="192.0.2.9", **CLIENT)
     assert steps[-1].outcome == "refused: 454 4.7.1 <x@elsewhere.example>: Relay access denied"
+
+
+ALSO_KNOWN_AS = {
+    "check_recipient_maps": "reject_unlisted_recipient", "reject_invalid_hostname": "reject_invalid_helo_hostname",
+    "reject_non_fqdn_hostname": "reject_non_fqdn_helo_hostname",
+    "reject_unknown_address": "reject_unknown_sender_domain",
+    "reject_unknown_client": "reject_unknown_client_hostname",
+    "reject_unknown_hostname": "reject_unknown_helo_hostname",
+}  # fmt: skip
+
+
+def arguments_of(name):
+    if name.endswith("_access"):
+        return "inline:{x=OK}"
+    if name.startswith(("reject_rbl", "reject_rhsbl_", "permit_dnswl_", "permit_rhswl_")):
+        return "list.test"
+    return {"sleep": "0", "check_policy_service": "inet:127.0.0.1:1"}.get(name, "")
+
+
+class Nothing(Resolver):
+    """A DNS in which there is nothing."""
+
+    def for_service(self, *about):
+        return self
+
+
+@ensureDeferred
+async def test_every_restriction_that_there_is(explained, tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.parts.Parts.resolver", Nothing())
+    names = sorted(RESTRICTIONS.keys() - {"permit"})
+    words = ", ".join(f"warn_if_reject {name} {arguments_of(name)}" for name in names)
+    with (tmp_path / "main.cf").open("a") as file:
+        file.write("smtpd_relay_restrictions =\nsmtpd_policy_service_try_limit = 1\n")
+        file.write(f"smtpd_recipient_restrictions = {words}, permit\n")
+    mail = Mail("x@far.example", sender="a@my.domain", client="192.0.2.9", login="joe", **CLIENT)
+    explainer = Explainer(load(tmp_path), reactor)
+    try:
+        steps, _ = await explainer.explain(mail)
+    finally:
+        explainer.close()
+    where = "smtpd_recipient_restrictions: "
+    shown = [step.what.removeprefix(where) for step in steps if step.what.startswith(where)]
+    assert [one.split()[0] for one in shown] == [*(ALSO_KNOWN_AS.get(name, name) for name in names), "permit"]
+    assert all(step.outcome for step in steps)
+    told = {step.what.removeprefix(where): step.outcome for step in steps}
+    reply = "554 5.7.1 <x@far.example>: Recipient address rejected: Access denied"
+    assert told["reject"] == f"goes on, and the log warns of {reply} (warn_if_reject)"
 
 
 def test_a_table_that_is_away_means_waiting(explained, tmp_path):

@@ -1,8 +1,10 @@
-"""Milters for tests: one in a thread that does what a function says, and real opendkims."""
+"""Milters for tests: one in a thread that does what a function says, and real opendkims and an rspamd."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socketserver
 import struct
 import subprocess
@@ -86,4 +88,57 @@ def opendkim(folder: Path, mode: str) -> Iterator[str]:
         yield f"inet:127.0.0.1:{port}"
     finally:
         process.terminate()
+        process.wait(10)
+
+
+RSPAMD = """\
+options {{
+    pidfile = "{folder}/rspamd.pid";
+    control_socket = "{folder}/rspamd.sock mode=0600";
+    cache_file = "{folder}/symbols.cache";
+    history_file = "{folder}/history";
+    tempdir = "{folder}";
+    url_tld = "{folder}/suffixes";
+    filters = "";
+    disable_hyperscan = true;
+    enable_test_patterns = true;
+    local_addrs = [];
+    dns {{ nameserver = ["127.0.0.1:1"]; }}
+}}
+logging {{ type = "console"; level = "error"; }}
+lua = "{folder}/rules.lua";
+worker "normal" {{ enabled = false; }}
+worker "rspamd_proxy" {{
+    count = 1;
+    bind_socket = "127.0.0.1:{port}";
+    milter = yes;
+    upstream "local" {{ default = yes; self_scan = yes; }}
+}}
+actions {{ reject = 15; add_header = 6; }}
+"""
+RULES = """\
+rspamd_config.SEEN = function(task)
+    task:set_milter_reply({ add_headers = { ["X-Rspamd"] = "has seen it" } })
+end
+"""
+
+
+@contextmanager
+def rspamd(folder: Path) -> Iterator[str]:
+    """One without modules, rules, DNS and a data base, so that it is up at once: it knows its test patterns.  Where it
+    is."""
+    port = free_port()
+    config = folder / "rspamd.conf"
+    config.write_text(RSPAMD.format(folder=folder, port=port))
+    (folder / "rules.lua").write_text(RULES)
+    (folder / "suffixes").write_text("com\n")
+    process = subprocess.Popen(
+        ["rspamd", "-f", "-i", "-c", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        poll(lambda: answers_at(port), "rspamd answers", 20)
+        yield f"inet:127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # it would wait for connections that are open
         process.wait(10)

@@ -1,4 +1,4 @@
-"""Milters of other programs: one that changes and refuses, two opendkims of which one signs and one verifies."""
+"""Milters of other programs: one that changes and refuses, two opendkims, one to sign and one to verify; rspamd."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from gateway.content.milter import protocol
-from tests.system.milter import Milter, make_key, opendkim
+from tests.system.milter import Milter, make_key, opendkim, rspamd
 
 pytestmark = pytest.mark.system
 
@@ -69,3 +69,25 @@ def test_what_opendkim_signs_opendkim_finds_good(relay, folder):
         (one,) = relay.sink.wait(1)
     assert "d=example.com" in one.message["DKIM-Signature"]
     assert "dkim=pass" in one.message["Authentication-Results"]
+
+
+PATTERN = "JS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X"
+"""With X in front, mail is to be refused, with Y to be marked, with Z to have another subject (rspamd's documentation,
+GTUBE-like test patterns)."""
+
+
+@pytest.mark.programs("rspamd", package="rspamd")
+def test_what_rspamd_takes_for_spam(relay, folder):
+    with rspamd(folder) as place:
+        relay.set(smtpd_milters=place, non_smtpd_milters=place)
+        relay.start()
+        text = "From: ann@example.com\nTo: joe@far.example\nMessage-Id: <x@example.com>\nSubject: %s\n\nHello.\n%s\n"
+        with relay.client() as client, pytest.raises(smtplib.SMTPDataError) as caught:
+            client.sendmail("ann@example.com", ["joe@far.example"], text % ("reject", f"X{PATTERN}"))
+        assert (caught.value.smtp_code, caught.value.smtp_error) == (554, b"5.7.1 Gtube pattern")
+        relay.wait_for("milter-reject: END-OF-MESSAGE from .*: 5.7.1 Gtube pattern; from=<")
+        for subject, body in (("good", ""), ("mark", f"Y{PATTERN}"), ("rename", f"Z{PATTERN}")):
+            relay.send("joe@far.example", text % (subject, body))
+        good, marked, renamed = relay.sink.wait(3)
+    assert good.message["X-Rspamd"] == "has seen it" and good.message["X-Spam"] is None
+    assert marked.message["X-Spam"] == "Yes" and renamed.message["Subject"] == "*** SPAM *** rename"

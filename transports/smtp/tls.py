@@ -35,6 +35,7 @@ from zope.interface import implementer
 from gateway.certificates import describe, reason, states, use
 from gateway.config.settings import Settings
 from gateway.interfaces import Log
+from gateway.tls_trace import trace
 from transports.smtp import tls_report as report
 from transports.smtp.channel import Peer
 from transports.smtp.tls_match import fingerprint_that_fits, key_bytes, name_that_fits, vouches, wanted_names
@@ -145,6 +146,8 @@ class ClientTLS:
         context.set_cipher_list(f"{policy.ciphers}:@SECLEVEL={0 if lenient else 1}".encode("ascii", "ignore"))
         context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        if self.log_level > 1:
+            trace(context, self.tell)
         if self._material:
             use(context, self._material)
         if looks:

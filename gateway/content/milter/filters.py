@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import DeferredLock
+
 from gateway.addresses.basis import Tables
 from gateway.addresses.forms import unquote
 from gateway.config import Settings
@@ -22,7 +24,7 @@ from gateway.content.milter.message import Inspection
 from gateway.content.options import IntakeOptions
 from gateway.interfaces import Log
 from gateway.tables.requests import Network
-from spool.envelope import Envelope
+from spool.envelope import Envelope, Recipient
 
 LOCAL_NAME, LOCAL_ADDRESS = "localhost", "127.0.0.1"
 
@@ -37,6 +39,7 @@ class Filters:
         self._internal = frozenset(settings.words("internal_mail_filter_classes"))
         self._network = network
         self._log = log
+        self._large = DeferredLock()
         words = settings.words("milter_header_checks")
         self._maps: Any = None
         if words:
@@ -49,15 +52,18 @@ class Filters:
             return False
         return not options.internal or options.internal_class in self._internal
 
-    async def inspect(self, intake: Any, draft: Any, options: IntakeOptions, *, ours: bool) -> list[str]:
-        """Have a message looked at.  Addresses that were added to its recipients.  Raises Rejected, SpoolError,
+    async def inspect(
+        self, intake: Any, draft: Any, options: IntakeOptions, next_turn: Callable[[], Awaitable[None]], *, ours: bool
+    ) -> list[Recipient]:
+        """Have a message looked at.  Those who were added to its recipients.  Raises Rejected, SpoolError,
         TableError."""
         chain: Any = options.chain
         verdict, where = None, ""
         if chain is None:
             chain = Chain(self._milters, self._values, lambda name: "", self._network, self._log, PROGRAM)
         inspection = Inspection(
-            chain, intake, draft, self._log, self._header_check(intake), ours=ours, size_limit=self._size_limit
+            chain, intake, draft, self._log, self._header_check(intake), next_turn, self._large,
+            ours=ours, size_limit=self._size_limit,
         )
         try:
             if options.chain is None:

@@ -1,6 +1,6 @@
 """The header of a message, as milters change it: fields by their number among those of the same name, or by place.
 
-    header = Header(b"Received: …\nSubject: x\n", hidden=True)
+    header = Header(fields, hidden=True)
     header.add(…); header.insert(0, …); header.change(b"Subject", 1, …)
     header.encode()
 
@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import re
 
-from gateway.content.header_scan import Field, scan
+from gateway.content.header_scan import Field
 
 _NAME = re.compile(rb"[!-9;-~]+\Z")
 _BREAK = re.compile(rb"[\r\0]|\n(?![ \t])")
 
 
 class Header:
-    def __init__(self, raw: bytes, *, hidden: bool) -> None:
-        found = scan(raw, complete=True)
-        self.fields: list[Field] = found[0] if found is not None else []
+    def __init__(self, fields: list[Field], *, hidden: bool) -> None:
+        self.fields = fields
         self._hidden: Field | None = None
         if hidden:
             self._hidden = next((field for field in self.fields if field.name == b"received"), None)

@@ -6,18 +6,23 @@ Rejected; what is refused, held or discarded is one line in the log:
 
     QID: milter-reject: END-OF-MESSAGE from NAME[ADDRESS]: 5.7.1 Command rejected; from=<…> to=<…> proto=ESMTP helo=<…>
 
-The header is in memory while it is worked on, and so it must not be larger than MOST_HEADER; the body is read in
-pieces.
+The header is in memory while it is worked on; one larger than LARGE waits for its turn, so that a process has one of
+these at a time, and there is an end to what is taken (MOST_HEADER, MOST_FIELDS).  The body is read in pieces.
+
+What comes with a new sender or recipient is taken as from an SMTP client: RET and ENVID, NOTIFY and ORCPT (RFC 3461).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Protocol
 
+from twisted.internet.defer import DeferredLock
+
+from gateway.addresses.dsn import envelope_id, notify_bits, original_recipient, ret_word
 from gateway.addresses.forms import quote, unquote
-from gateway.content.header_scan import MORE, OPEN, scan_some
+from gateway.content.header_scan import MORE, OPEN, Field, scan_some
 from gateway.content.milter import protocol
 from gateway.content.milter.chain import Chain
 from gateway.content.milter.client import CONTENT_PROGRAM, HOLD, Kind, Milter, Verdict
@@ -25,12 +30,14 @@ from gateway.content.milter.header import Header, line
 from gateway.interfaces import Log, Rejected
 from spool.envelope import NOTIFY_NEVER, Envelope, Recipient
 
-MOST_HEADER = 1 << 20
+LARGE = 1 << 20
+MOST_HEADER, MOST_FIELDS = 1 << 26, 1 << 19
 BLOCK = protocol.CHUNK // 2
 """With CRLF line ends it is one packet at most."""
 
 _WITHOUT_RECIPIENT = frozenset(("CONNECT", "HELO", "MAIL"))
 _REPLY = re.compile(r"(\d{3})[ -](?:([245]\.\d{1,3}\.\d{1,3})(?:\s|\Z))?(.*)", re.DOTALL)
+_SHOWN = 100
 _ROUTE = re.compile(rb"^<(.*)>$", re.DOTALL)
 
 HeaderCheck = Callable[[bytes], Awaitable["list[bytes]"]]
@@ -53,9 +60,10 @@ class Subject(Protocol):
 
 
 class Inspection:
-    """Of one message.  ``header_check``: None = there are no milter_header_checks.  ``ours``: its first Received field
-    is of our making.  ``size_limit``: of a new body, 0 = any size.  ``new_recipients`` has, in the end, the addresses
-    that milters added."""
+    """Of one message.  ``header_check``: None = there are no milter_header_checks.  ``next_turn``: let others have a
+    turn.  ``large``: held while there is a large header in memory.  ``ours``: its first Received field
+    is of our making.  ``size_limit``: of a new body, 0 = any size.  ``new_recipients``: in the end, those that
+    milters have added."""
 
     def __init__(
         self,
@@ -64,16 +72,21 @@ class Inspection:
         draft: Draft,
         log: Log,
         header_check: HeaderCheck | None,
+        next_turn: Callable[[], Awaitable[None]],
+        large: DeferredLock,
         *,
         ours: bool,
         size_limit: int = 0,
     ) -> None:
-        self.new_recipients: list[str] = []
+        self.new_recipients: list[Recipient] = []
         self._chain = chain
         self._subject = subject
         self._draft = draft
         self._log = log
         self._check = header_check
+        self._next_turn = next_turn
+        self._large = large
+        self._has_large = False
         self._ours = ours
         self._most = size_limit or 1 << 30
         self._where = "END-OF-MESSAGE"
@@ -81,6 +94,13 @@ class Inspection:
     async def run(self, before: Verdict | None = None, where: str = "") -> None:
         """``before``: what was said of the envelope already, at ``where``.  Raises Rejected, SpoolError,
         TableError."""
+        try:
+            await self._run(before, where)
+        finally:
+            if self._has_large:
+                self._large.release()
+
+    async def _run(self, before: Verdict | None, where: str) -> None:
         if before is not None and before.ends:
             self._where = where
             self._end(before)
@@ -116,8 +136,8 @@ class Inspection:
 
     async def _tell(self, milter: Milter) -> Verdict | None:
         macro = self._chain.macro
-        raw, body_at = await self._header()
-        header = Header(raw, hidden=self._ours)
+        fields, end, body_at = await self._header()
+        header = Header(fields, hidden=self._ours)
         for name, value in header.shown():
             if (verdict := await milter.header(name, value, macro)) is not None:
                 return verdict
@@ -133,22 +153,35 @@ class Inspection:
         changes: list[tuple[bytes, bytes]] = []
         verdict = await milter.end(macro, changes, self._most)
         if changes and (verdict is None or verdict is HOLD):
-            held = await _Changes(self, milter, header, body_at, raw).apply(changes)
+            held = await _Changes(self, milter, header, body_at, body_at > end).apply(changes)
             verdict = HOLD if held else verdict
         return verdict
 
-    async def _header(self) -> tuple[bytes, int]:
-        """The header, and where the body begins, behind the empty line."""
-        raw, at, state = b"", 0, OPEN
+    async def _header(self) -> tuple[list[Field], int, int]:
+        """The fields of the header, where it ends, and where the body begins, behind the empty line."""
+        fields: list[Field] = []
+        raw, begin, at, state = b"", 0, 0, OPEN
         while state is OPEN:
-            block = await self._draft.read(len(raw), BLOCK)
-            raw += block
-            state = MORE
+            begin, raw = begin + at, raw[at:]
+            # Twice as much each time, so that a field that does not end is not looked at too often.
+            block = await self._draft.read(begin + len(raw), max(BLOCK, len(raw)))
+            raw, at, state = raw + block, 0, MORE
             while state is MORE:
-                _, at, state = scan_some(raw, at, not block)
-            if state is OPEN and len(raw) > MOST_HEADER:
-                raise Rejected(552, "5.3.4", "Error: message header too big for inspection")
-        return raw[:at], at + (raw[at : at + 1] == b"\n")
+                some, at, state = scan_some(raw, at, not block)
+                fields += some
+                if state is MORE:
+                    await self._next_turn()
+            if state is OPEN:
+                await self._make_room(begin + len(raw), len(fields))
+        return fields, begin + at, begin + at + (raw[at : at + 1] == b"\n")
+
+    async def _make_room(self, size: int, count: int) -> None:
+        """For a header of which so much has been read, and it goes on."""
+        if size > MOST_HEADER or count > MOST_FIELDS:
+            raise Rejected(552, "5.3.4", "Error: message header too big for inspection")
+        if size > LARGE and not self._has_large:
+            await self._large.acquire()
+            self._has_large = True
 
     def _tell_log(self, what: str, text: str) -> None:
         envelope = self._subject.envelope
@@ -174,19 +207,19 @@ class Inspection:
     async def rewrite(self, kept_from: int, front: bytes) -> None:
         await self._draft.replace(kept_from, front)
 
-    def complain(self, milter: Milter, text: str) -> None:
-        self._log.warning(CONTENT_PROGRAM, f"{self._subject.id}: milter {milter.config.name}: {text}")
+    def complain(self, text: str) -> None:
+        self._log.warning(CONTENT_PROGRAM, f"{self._subject.id}: {text}")
 
 
 class _Changes:
     """What one milter wants, gathered and then carried out at once."""
 
-    def __init__(self, inspection: Inspection, milter: Milter, header: Header, body_at: int, raw: bytes) -> None:
+    def __init__(self, inspection: Inspection, milter: Milter, header: Header, body_at: int, gap: bool) -> None:
         self._inspection = inspection
         self._milter = milter
         self._header = header
         self._body_at = body_at
-        self._gap = b"\n" if body_at > len(raw) else b""
+        self._gap = b"\n" if gap else b""
         """What is between header and body; a message may end with its header."""
         self._body: list[bytes] | None = None
         self._header_changed = False
@@ -198,7 +231,8 @@ class _Changes:
             try:
                 await self._one(command, data)
             except ValueError as problem:
-                self._inspection.complain(self._milter, f"{problem} in packet {command.decode()!r}")
+                name = self._milter.config.name
+                self._inspection.complain(f"milter {name}: {problem} in packet {command.decode()!r}")
         if self._body is not None:
             body = b"".join(self._body).replace(b"\r\n", b"\n").replace(b"\0", b"")
             if body and not body.endswith(b"\n"):
@@ -224,20 +258,40 @@ class _Changes:
             self._body = [*(self._body or ()), data]
         elif command in (protocol.ADD_RECIPIENT, protocol.ADD_RECIPIENT_WITH):
             if address := _address(data):
-                self._inspection.new_recipients.append(address)
-            self._ignore_parameters(data)
+                recipient = Recipient(address, address)
+                self._recipient_parameters(recipient, data)
+                self._inspection.new_recipients.append(recipient)
         elif command == protocol.DELETE_RECIPIENT:
             self._delete(envelope, _address(data))
         elif command == protocol.CHANGE_SENDER:
             envelope.sender = _address(data)
-            self._ignore_parameters(data)
+            self._sender_parameters(envelope, data)
         else:
             self._held = True
 
-    def _ignore_parameters(self, data: bytes) -> None:
-        for word in b" ".join(protocol.texts(data)[1:]).decode("ascii", "replace").split():
-            text = f'ignoring ESMTP argument from Milter or header/body_checks: "{word}"'
-            self._inspection.complain(self._milter, text)
+    def _recipient_parameters(self, recipient: Recipient, data: bytes) -> None:
+        for word, name, value in _parameters(data):
+            if name == "NOTIFY":
+                notify = 0 if recipient.notify else notify_bits(value)
+                recipient.notify = recipient.notify or notify
+                bad = "" if notify else "Bad NOTIFY parameter"
+            elif name == "ORCPT":
+                orcpt = "" if recipient.orcpt else original_recipient(value)
+                recipient.orcpt = recipient.orcpt or orcpt
+                bad = "" if orcpt else "Bad ORCPT parameter"
+            else:
+                bad = "ignoring ESMTP argument"
+            if bad:
+                self._inspection.complain(f'{bad} from Milter or header/body_checks: "{word}"')
+
+    def _sender_parameters(self, envelope: Envelope, data: bytes) -> None:
+        for word, name, value in _parameters(data):
+            if name == "RET" and (ret := ret_word(value)):
+                envelope.ret = ret
+            elif name == "ENVID" and (envid := envelope_id(value)):
+                envelope.envid = envid
+            else:
+                self._inspection.complain(f'Ignoring bad ESMTP parameter "{word}" in SMFI_CHGFROM request')
 
     async def _change_header(self, data: bytes) -> None:
         number, name, value = protocol.number_and_texts(data)
@@ -263,7 +317,14 @@ class _Changes:
 
         envelope.recipients = [one for one in envelope.recipients if not is_meant(one)]
         new = self._inspection.new_recipients
-        new[:] = [one for one in new if one.lower() != address.lower()]
+        new[:] = [one for one in new if one.address.lower() != address.lower()]
+
+
+def _parameters(data: bytes) -> Iterator[tuple[str, str, str]]:
+    """What stands behind an address: each as it is written, its name, its value."""
+    for word in b" ".join(protocol.texts(data)[1:]).decode("utf-8", "replace").split():
+        name, _, value = word.partition("=")
+        yield word[:_SHOWN], name.upper(), value
 
 
 def _address(data: bytes) -> str:

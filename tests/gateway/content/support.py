@@ -121,22 +121,30 @@ class Way:
             checks=Checks.of(self.settings, self.tables),
         )
 
-    def receive(self, content, *, sender="joe", to=("ann",), service="pickup", received=(), options=None, **envelope):
-        """Pass a message through (``content``: bytes or blocks); the draft that was stored.  Raises Rejected."""
+    def receive(self, content, **options):
+        """Pass a message through; the draft that was stored.  Raises Rejected."""
+        id = now(self.receiving(content, **options), self.clock)
+        return self.spool.stored.get(id) or self.spool.held.get(id)
+
+    async def receiving(
+        self, content, *, sender="joe", to=("ann",), service="pickup", received=(), options=None, **envelope
+    ):
+        """``content``: bytes or blocks.  The queue ID."""
         envelope = Envelope(
             sender,
             [one if isinstance(one, Recipient) else Recipient(one) for one in to],
             **{"client": Client(rewrite_context="local"), **envelope},
         )
 
-        async def work():
-            intake = await self.cleanup.begin(service, envelope, received, options)
-            for block in [content] if isinstance(content, bytes) else content:
-                intake.write(block)
-            return await intake.finish()
+        intake = await self.cleanup.begin(service, envelope, received, options)
+        for block in [content] if isinstance(content, bytes) else content:
+            intake.write(block)
+        return await intake.finish()
 
-        id = now(work(), self.clock)
-        return self.spool.stored.get(id) or self.spool.held.get(id)
+    def pump(self):
+        """Give everybody his turns."""
+        while self.clock.getDelayedCalls():
+            self.clock.advance(0)
 
 
 def now(coroutine, clock=None):

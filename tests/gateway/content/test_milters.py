@@ -8,13 +8,15 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from gateway.config import Settings
-from gateway.content.milter import client, config, protocol
+from gateway.content.header_scan import scan_some
+from gateway.content.milter import client, config, message, protocol
 from gateway.content.milter.filters import Filters
 from gateway.content.milter.header import Header, line
 from gateway.content.options import INTERNAL, IntakeOptions
 from gateway.interfaces import Rejected
 from gateway.log import MemoryLog
 from gateway.tables.requests import Reach
+from spool.envelope import NOTIFY_DELAY, NOTIFY_NEVER, NOTIFY_SUCCESS
 from tests.gateway.content.support import NOW, Way
 from tests.gateway.milters import FakeMilter, Reactor
 
@@ -114,13 +116,32 @@ def test_the_envelope_is_changed():
     assert f"{draft.id}: {held}" in [text for _, text in taken.log.lines]
 
 
-def test_the_sender_hears_of_added_recipients():
+def test_what_is_to_be_told_of_those_whom_it_adds():
     draft, taken = changed(
-        (b"2", strings(b"<more@my.domain>", b"NOTIFY=NEVER")), (b"e", strings(b"<new@x.test>", b"RET=HDRS ENVID=1"))
+        (protocol.ADD_RECIPIENT, strings(b"<plain@my.domain>")),
+        (b"2", strings(b"<more@my.domain>", b"NOTIFY=SUCCESS,DELAY ORCPT=rfc822;old+2Bx@my.domain")),
+        (b"2", strings(b"<bad@my.domain>", b"NOTIFY=NEVER,DELAY ORCPT=x SIZE=1 NOTIFY=NEVER notify=delay")),
     )
-    assert [one.notify for one in draft.envelope.recipients] == [0, 0]
-    ignored = [text.rpartition(" ")[2] for _, text in taken.log.lines if "ignoring ESMTP argument" in text]
-    assert ignored == ['"NOTIFY=NEVER"', '"RET=HDRS"', '"ENVID=1"']
+    told = {one.address: (one.orcpt, one.notify) for one in draft.envelope.recipients[1:]}
+    assert told == {
+        "plain@my.domain": ("", 0), "bad@my.domain": ("", NOTIFY_NEVER),
+        "more@my.domain": ("rfc822;old+x@my.domain", NOTIFY_SUCCESS | NOTIFY_DELAY),
+    }  # fmt: skip
+    source = "from Milter or header/body_checks:"
+    assert [text for _, text in taken.log.lines if source in text] == [
+        f'warning: {draft.id}: Bad NOTIFY parameter {source} "NOTIFY=NEVER,DELAY"',
+        f'warning: {draft.id}: Bad ORCPT parameter {source} "ORCPT=x"',
+        f'warning: {draft.id}: ignoring ESMTP argument {source} "SIZE=1"',
+        f'warning: {draft.id}: Bad NOTIFY parameter {source} "notify=delay"',
+    ]
+
+
+def test_what_comes_with_the_sender_that_it_sets():
+    draft, taken = changed((b"e", strings(b"<new@x.test>", b"RET=hdrs ENVID=a+2Bb RET=all BODY=7BIT ENVID=+0A")))
+    envelope = draft.envelope
+    assert (envelope.sender, envelope.ret, envelope.envid) == ("new@x.test", "HDRS", "a+b")
+    ignored = [text.partition("ESMTP parameter ")[2] for _, text in taken.log.lines if "ESMTP" in text]
+    assert ignored == [f'"{word}" in SMFI_CHGFROM request' for word in ("RET=all", "BODY=7BIT", "ENVID=+0A")]
 
 
 def test_without_recipients_it_goes_nowhere():
@@ -215,10 +236,37 @@ def test_an_answer_that_is_announced_again_and_again():
     assert ended == [client.TEMPFAILED]
 
 
-def test_a_header_without_bounds_is_refused():
+LARGE_HEADER = MESSAGE.replace(b"Subject: one\n", b"X: %b\n" % (b"\n " + b"y" * 770) * 2000)
+
+
+def test_a_large_header():
+    milter = FakeMilter({protocol.END: [(protocol.CHANGE_HEADER, strings(b"X", b"z", number=2000)), CONTINUE]})
+    draft = way(milter).receive(LARGE_HEADER)
+    assert len(milter.data(protocol.HEADER)) == 2005
+    end = MESSAGE[MESSAGE.index(b"Subject: two") :]
+    assert len(draft.data) > 1_500_000 and draft.data.endswith(b"yy\nX: z\n" + end)
+
+
+def test_large_headers_are_looked_at_one_by_one():
+    milter = FakeMilter({protocol.END_OF_HEADER: []})
+    taken, ended, transports = way(milter), [], []
+    for _ in range(2):
+        Deferred.fromCoroutine(taken.receiving(LARGE_HEADER)).addBoth(ended.append)
+        taken.pump()
+        transports.append(milter.transport)
+    assert milter.sessions == 2 and len(milter.data(protocol.HEADER)) == 2005
+    milter.script.clear()
+    transports[0].protocol.dataReceived(protocol.packet(b"c"))
+    taken.pump()
+    assert len(ended) == 2 and len(milter.data(protocol.HEADER)) == 2 * 2005
+
+
+@pytest.mark.parametrize(("limit", "value"), [("MOST_HEADER", 100_000), ("MOST_FIELDS", 1000)])
+def test_a_header_without_bounds_is_refused(monkeypatch, limit, value):
+    monkeypatch.setattr(message, limit, value)
     with pytest.raises(Rejected) as caught:
-        way(FakeMilter()).receive(b"X: y\n" * 300_000 + b"\nbody\n", service="pickup")
-    assert caught.value.code == 552
+        way(FakeMilter()).receive(LARGE_HEADER)
+    assert (caught.value.code, caught.value.dsn) == (552, "5.3.4")
 
 
 def test_milter_header_checks():
@@ -244,7 +292,7 @@ def test_whose_mail_they_see():
 
 
 def test_the_hidden_field_is_the_first_received_one():
-    header = Header(b"X: 1\nReceived: a\nReceived: b\n", hidden=True)
+    header = Header(scan_some(b"X: 1\nReceived: a\nReceived: b\n", 0, True)[0], hidden=True)
     assert header.shown() == [(b"X", b" 1"), (b"Received", b" b")]
     assert header.change(b"received", 1, None) and header.encode() == b"X: 1\nReceived: a\n"
     assert not header.change(b"received", 1, None)

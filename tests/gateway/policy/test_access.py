@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.policy.registry import RestrictionError
 from tests.gateway.smtpd.rig import Rig
 
 BEGIN = ("EHLO h.test", "MAIL FROM:<a@good.test>", "RCPT TO:<joe@gw.test>", "DATA")
@@ -50,6 +51,25 @@ def recipient(rig: Rig, address: str = "joe@gw.test", client: str = "192.0.2.7",
 )
 def test_answers(value: str, reply: str) -> None:
     assert recipient(rig_with("check_recipient_access", f"{{joe@gw.test = {value}}}")) == reply
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("{ inline:{x=OK}, { search_order = subject } }", 'bad search key: "subject"'),
+        ("{ inline:{x=OK}, order = cert_fingerprint }", 'unknown attribute "order"'),
+        ("{ , { search_order = cert_fingerprint } }", "need maptype:mapname"),
+    ],
+)
+def test_search_orders_that_are_none(word: str, why: str) -> None:
+    with pytest.raises(RestrictionError, match=why):
+        Rig(smtpd_client_restrictions=f"check_ccert_access {word}")
+
+
+def test_nobody_asks_for_certificates() -> None:
+    rig = Rig(smtpd_client_restrictions="check_ccert_access inline:{x=OK}")
+    assert recipient(rig) == "250 2.1.5 Ok"
+    assert 'warning: check_ccert_access is requested, but "smtpd_tls_ask_ccert = no"' in rig.lines
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.interfaces import MX
+from gateway.interfaces import MX, DNSError
 from gateway.policy.registry import RESTRICTIONS
 from tests.gateway.smtpd.rig import Rig
 
 GUARD = ", reject_unauth_destination"
+HIDDEN = DNSError(
+    "Error looking up name=x type=A: DNS reply filter drops all results", temporary=True, dsn="4.7.0"
+)  # fmt: skip
+"""What smtpd_dns_reply_filter makes of an answer."""
 
 
 def ask(
@@ -55,7 +59,7 @@ SENDER, RCPT, CLIENT, HELO = "Sender address", "Recipient address", "Client host
         ("reject_unknown_client_hostname", {},
          "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.7]"),
         ("reject_unknown_reverse_client_hostname", {},
-         "450 4.7.25 Client host rejected: cannot find your reverse hostname, [192.0.2.7]"),
+         "450 4.7.1 Client host rejected: cannot find your reverse hostname, [192.0.2.7]"),
         ("reject_invalid_helo_hostname", {"helo": "a..b"}, f"501 5.5.2 <a..b>: {HELO} rejected: Invalid name"),
         ("reject_invalid_helo_hostname", {"helo": "[1.2.3]"},
          f"501 5.5.2 <[1.2.3]>: {HELO} rejected: invalid ip address"),
@@ -448,3 +452,29 @@ def test_senders_without_logins() -> None:
     client = rig.connect()
     assert client.say("EHLO h.test", "MAIL FROM:<ann@gw.test>", "RCPT TO:<joe@gw.test>")[2] == "250 2.1.5 Ok"
     assert "restriction `reject_sender_login_mismatch' ignored: no SASL support" in rig.log.text
+
+
+@pytest.mark.parametrize(
+    ("words", "warning"),
+    [
+        ("reject_unknown_sender_domain", "far.test: MX or address lookup error: DNS reply filter drops all results"),
+        ("reject_unknown_helo_hostname", "far.test: address or MX lookup error: DNS reply filter drops all results"),
+        ("check_sender_mx_access inline:{x=OK}", "Unable to look up MX host for far.test: DNS reply filter policy"),
+        (
+            "reject_rbl_client rbl.test",
+            "7.2.0.192.rbl.test: RBL lookup error: Error looking up name=x type=A: DNS reply filter drops all results",
+        ),
+    ],
+)
+def test_answers_that_are_not_to_be_seen(words: str, warning: str) -> None:
+    rig = at_recipient(words)
+    rig.resolver.servers["far.test"] = rig.resolver.records["7.2.0.192.rbl.test", "A"] = HIDDEN
+    assert ask(rig, "a@far.test", helo="far.test") == "250 2.1.5 Ok"
+    assert f"warning: {warning}" in rig.lines
+
+
+def test_a_text_that_is_not_to_be_seen() -> None:
+    rig = listed(at_recipient("reject_rbl_client rbl.test"), "7.2.0.192.rbl.test")
+    rig.resolver.records["7.2.0.192.rbl.test", "TXT"] = HIDDEN
+    assert ask(rig) == "554 5.7.1 Service unavailable; Client host [192.0.2.7] blocked using rbl.test"
+    assert "warning: 7.2.0.192.rbl.test: TXT lookup error: DNS reply filter drops all results" in rig.lines

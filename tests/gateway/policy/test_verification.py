@@ -82,9 +82,20 @@ def test_senders():
     assert say(rig, "")[1] == "250 2.1.5 Ok"
 
 
-def test_our_own_probes_are_let_in():
-    rig = Rig({}, myorigin="gw.test", local_recipient_maps="")
+def test_who_verifies_the_sender_of_our_probes_is_not_asked_for_anything():
+    rig = Rig({}, myorigin="gw.test", local_recipient_maps="inline:{x=x}", smtpd_client_restrictions="reject")
     assert say(rig, recipient="double-bounce@gw.test")[1] == "250 2.1.5 Ok" and rig.asked == []
+    assert say(rig, recipient="double-bounce1@gw.test")[1].startswith("554")
+
+
+def test_a_sender_of_probes_that_changes():
+    rig = Rig({}, myorigin="gw.test", address_verify_sender_ttl="1h", smtpd_client_restrictions="reject")
+    sender = rig.factory.service.probe_sender.current(rig.clock.seconds())
+    for _ in range(2):
+        client, reply = say(rig, recipient=sender.upper())
+        assert reply == "250 2.1.5 Ok"
+        rig.clock.advance(3600)
+    assert say(rig, recipient=sender)[1].startswith("554") and say(rig, recipient="double-bounce@gw.test")[1][0] == "5"
 
 
 def test_where_nobody_can_be_asked():

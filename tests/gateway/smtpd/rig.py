@@ -119,6 +119,8 @@ class Resolver:
             raise DNSError(f"{key}: not found", temporary=False)
         if known[key] is None:
             raise DNSError(f"{key}: try again", temporary=True)
+        if isinstance(known[key], DNSError):
+            raise known[key]
         return known[key]
 
     async def mx(self, domain: str) -> list[MX]:

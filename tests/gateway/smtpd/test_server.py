@@ -516,6 +516,40 @@ def test_reject_footer_by_reply(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("entry", "reply"),
+    [
+        ("/Access denied/ 450 4.7.9 Come back later", "450 4.7.9 Come back later"),
+        ("/^554 5/ 521 Go away", "521 Go away"),
+        ("/sender address/ 550 5.7.9 $$1", "550 5.7.9 $1"),
+        ("/denied/ 550 4.7.9 A mixture", "554 5.7.1 <a@b.test>: Sender address rejected: Access denied"),
+        ("/denied/ 250 2.0.0 Ok", "554 5.7.1 <a@b.test>: Sender address rejected: Access denied"),
+        ("/denied/ 550 5.7.1", "554 5.7.1 <a@b.test>: Sender address rejected: Access denied"),
+        ("/x/ DUNNO", "554 5.7.1 <a@b.test>: Sender address rejected: Access denied"),
+    ],
+)
+def test_another_refusal(tmp_path: Path, entry: str, reply: str) -> None:
+    (tmp_path / "replies").write_text(f"{entry}\n")
+    rig = Rig(
+        smtpd_reject_filter_maps=f"pcre:{tmp_path}/replies", smtpd_sender_restrictions="reject", soft_bounce="no",
+        smtpd_reject_footer="\\c; sorry",
+    )
+    assert rig.connect().say("EHLO x", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>")[2] == f"{reply}; sorry"
+    unusable = "Sender" in reply and "/x/" not in entry
+    assert ("warning: smtpd_reject_filter_maps: no refusal" in rig.log.text) == unusable
+    assert "reject: RCPT from unknown[192.0.2.7]: 554 5.7.1 <a@b.test>: Sender address" in rig.log.text
+
+
+def test_what_soft_bounce_softens() -> None:
+    rig = Rig(
+        smtpd_reject_filter_maps="inline:{{502 5.5.1 VRFY command is disabled=550 5.7.1 No}}", soft_bounce="yes",
+        smtpd_reject_footer="sorry", disable_vrfy_command="yes",
+    )
+    assert rig.connect().say("VRFY x", "XYZZY") == [
+        "450-4.7.1 No\n450 4.7.1 sorry", "400-4.5.2 Error: command not recognized\n400 4.5.2 sorry"
+    ]  # fmt: skip
+
+
 def test_per_request_deadline() -> None:
     rig = Rig(smtpd_per_request_deadline="yes", smtpd_timeout="10", smtpd_min_data_rate="10")
     client = rig.connect()

@@ -107,6 +107,18 @@ async def test_the_log_and_protocols(tmp_path: Path) -> None:
 
 
 @ensureDeferred
+async def test_a_handshake_step_by_step(tmp_path: Path) -> None:
+    rig = tls_rig(tmp_path, smtpd_tls_loglevel="2", smtpd_tls_protocols="TLSv1.2")
+    assert await with_client(rig, lambda client: client.socket.version()) == "TLSv1.2"
+    begin = rig.lines.index("setting up TLS connection from unknown[127.0.0.1]")
+    assert rig.lines[begin + 1].startswith('unknown[127.0.0.1]: TLS cipher list "')
+    assert "SSL_accept:SSLv3/TLS read client hello" in rig.lines[begin:]
+    with pytest.raises(ssl.SSLError):
+        await with_client(rig, mail, minimum_version=ssl.TLSVersion.TLSv1_3)
+    assert "SSL3 alert write:fatal:protocol version" in rig.lines
+
+
+@ensureDeferred
 async def test_the_mandatory_parameters_count_where_tls_is_demanded(tmp_path: Path) -> None:
     settings = {"smtpd_tls_protocols": "TLSv1.2", "smtpd_tls_mandatory_protocols": ">=TLSv1.3"}
     rig = tls_rig(tmp_path, "encrypt", **settings)
@@ -228,8 +240,19 @@ async def test_fingerprints(tmp_path: Path) -> None:
     assert (await with_client(rig, mail, own=other.write(tmp_path / "2.pem")))[2].startswith(b"554 ")
     table = f"inline:{{{{{fingerprint(other)}=REJECT}}}}"
     rig = asking(tmp_path, smtpd_client_restrictions=f"check_ccert_access {table}")
-    refused = b"554 5.7.1 <unknown[127.0.0.1]>: Client certificate rejected: Access denied\r\n"
+    refused = b"554 5.7.1 <other>: Client certificate rejected: Access denied\r\n"
     assert (await with_client(rig, mail, own=tmp_path / "2.pem"))[2] == refused
+
+
+@ensureDeferred
+async def test_what_of_a_certificate_is_looked_for(tmp_path: Path) -> None:
+    known = Certified("known")
+    own = known.write(tmp_path / "1.pem")
+    table = f"inline:{{{{{fingerprint(known)}=REJECT}}}}"
+    for order, reply in (("pubkey_fingerprint", b"454 "), ("pubkey_fingerprint, cert_fingerprint", b"554 ")):
+        restriction = f"check_ccert_access {{ {table}, {{ search_order = {order} }} }}"
+        rig = asking(tmp_path, smtpd_client_restrictions=restriction)
+        assert (await with_client(rig, mail, own=own))[2].startswith(reply)
 
 
 @ensureDeferred
