@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from gateway.config import Settings
@@ -32,6 +32,9 @@ SEVEN_BIT = "7bit"
 _EIGHT_BIT = frozenset(("8bit", "binary"))
 _ENCODED = frozenset(("base64", "quoted-printable"))
 _SEVEN_BIT_ONLY = dict.fromkeys((b"message/partial", b"message/external-body"), _EIGHT_BIT)
+_DASHES = re.compile(rb"^--", re.MULTILINE)
+_HEAD = 20
+"""Bytes of a line that tell whether it can be a boundary."""
 CONTINUED = b" "
 """Stands for the beginning of a line that continues a field, and is left out."""
 
@@ -69,9 +72,29 @@ class TooDeep(ValueError):
 
 
 class _Level(NamedTuple):
-    boundary: bytes
+    mark: bytes
+    """A line that begins so is a boundary."""
     digest: bool
     """Its parts are messages unless they say otherwise (RFC 2046 5.1.5)."""
+
+
+class _Marks:
+    """What lines begin with that are boundaries: those of all levels, the innermost first.  As texts and not as a
+    pattern, which takes more time to make for long boundaries than all the rest of a message."""
+
+    def __init__(self, marks: Iterable[bytes]) -> None:
+        self.all = tuple(marks)
+        self._size = min((_HEAD, *map(len, self.all)))
+        self._heads = {mark[: self._size] for mark in self.all}
+
+    def find(self, data: bytes, at: int) -> int:
+        """Where the next of these lines begins; -1 = nowhere."""
+        size, heads = self._size, self._heads
+        for line in _DASHES.finditer(data, at):
+            start = line.start()
+            if data[start : start + size] in heads and data.startswith(self.all, start):
+                return start
+        return -1
 
 
 class Structure:
@@ -79,8 +102,7 @@ class Structure:
         self._limits = limits
         self._report = report
         self._levels: list[_Level] = []
-        self._boundary: re.Pattern[bytes] | None = None
-        """A line that begins with one of the boundaries, the innermost first; None = there are none."""
+        self._marks = _Marks(())
         self.encoding = SEVEN_BIT
         """Of the text at hand; within a header, what has been said of what follows; of known encodings only."""
         self.misused = ""
@@ -111,10 +133,11 @@ class Structure:
             return
         for boundary in boundaries:
             if len(self._levels) <= self._limits.nesting + 1:
-                self._levels.append(_Level(boundary[: self._limits.boundary], kind == b"multipart/digest"))
+                mark = b"--" + boundary[: self._limits.boundary]
+                self._levels.append(_Level(mark, kind == b"multipart/digest"))
             elif self._report:
                 raise TooDeep(field.raw.decode("utf-8", "surrogateescape"))
-        self._compile()
+        self._marks = _Marks(level.mark for level in reversed(self._levels))
 
     def feed(self, data: bytes, complete: bool) -> Iterator[Piece]:
         data = self._waiting + data if self._waiting else data
@@ -197,19 +220,20 @@ class Structure:
 
     def _in_text(self, data: bytes, at: int, complete: bool) -> tuple[Piece | None, int]:
         """Text up to the next boundary, or that boundary; ``at`` is at the beginning of a line."""
-        if self._boundary is None:
+        if not self._marks.all:
             return Piece(Kind.BODY, data[at:]), len(data)
-        found = self._boundary.search(data, at)
-        if found is None:
+        found = self._marks.find(data, at)
+        if found < 0:
             return self._text_to_the_end(data, at, complete)
-        if found.start() > at:
-            return Piece(Kind.BODY, data[at : found.start()]), found.start()
+        if found > at:
+            return Piece(Kind.BODY, data[at:found]), found
         end = data.find(b"\n", at) + 1
         if not end and not complete and len(data) - at <= self._longest:
             return None, at
         end = end or len(data)
-        closing = data[found.end() : found.end() + 2] == b"--"
-        self._at_boundary(found[1], closing)
+        mark = next(mark for mark in self._marks.all if data.startswith(mark, at))
+        closing = data.startswith(b"--", at + len(mark))
+        self._at_boundary(mark, closing)
         self._open_line = data[end - 1] != LF
         return Piece(Kind.CLOSING if closing else Kind.BOUNDARY, data[at:end]), end
 
@@ -228,10 +252,10 @@ class Structure:
         """So much of a line is enough to tell whether it is a boundary."""
         return self._limits.boundary + 4
 
-    def _at_boundary(self, boundary: bytes, closing: bool) -> None:
+    def _at_boundary(self, mark: bytes, closing: bool) -> None:
         self.encoding = SEVEN_BIT
         before = len(self._levels)
-        while self._levels[-1].boundary != boundary:
+        while self._levels[-1].mark != mark:
             self._levels.pop()
         if closing:
             self._levels.pop()
@@ -240,11 +264,7 @@ class Structure:
             self._kind = b"message/rfc822" if self._levels[-1].digest else b""
             self._message_follows = self._levels[-1].digest
         if len(self._levels) != before:
-            self._compile()
-
-    def _compile(self) -> None:
-        known = b"|".join(re.escape(level.boundary) for level in reversed(self._levels))
-        self._boundary = re.compile(b"^--(" + known + b")", re.MULTILINE) if known else None
+            self._marks = _Marks(level.mark for level in reversed(self._levels))
 
 
 def _shortened(raw: bytes, limit: int) -> bytes:

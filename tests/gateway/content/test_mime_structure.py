@@ -1,5 +1,7 @@
 """Where headers are inside a body.  The cases are what Postfix 3.7 makes of the same text."""
 
+import time
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -120,6 +122,22 @@ def test_too_deep():
         pieces(deep, limits=limits, report=True)
     assert kinds(deep, limits=limits).endswith("part:Content-Type: multipart/x; boundary=a4 text:--a4")
     assert kinds(deep, limits=MimeLimits(nesting=3), report=True).endswith("boundary:--a4")
+
+
+def test_long_boundaries_cost_little():
+    """A part with a long boundary within a hundred others, opened again and again."""
+
+    def field(boundary):
+        return b"Content-Type: multipart/x; boundary=" + boundary + 2000 * b"b" + b"\n"
+
+    begin = time.perf_counter()
+    structure = Structure(MimeLimits(), report=False)
+    for depth in range(100):
+        structure.note(Field(b"content-type", field(b"%03d" % depth)))
+    inner = b"--099" + 2000 * b"b" + b"\n" + field(b"c") + b"\n"
+    kinds = [piece.kind for piece in structure.feed(b"\n" + 100 * inner, True)]
+    assert kinds.count(Kind.BOUNDARY) == kinds.count(Kind.PART_HEADER) == 100
+    assert time.perf_counter() - begin < 0.5
 
 
 MULTIPART = b"Content-Type: multipart/x; boundary=ab"
