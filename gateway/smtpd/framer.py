@@ -23,7 +23,8 @@ import re
 _END = b"\r\n.\r\n"
 _LENIENT_END = re.compile(rb"\n\.\r*\n")
 _LENIENT_UNDECIDED = re.compile(rb"\r*(?:\n\.?\r*)?\Z")
-_LENIENT_LINE_END = re.compile(rb"\r+\n")
+_LENIENT_LINE_END = re.compile(rb"(?<!\r)\r+\n")
+"""Begins at the first CR of several, and at no other: else a run of them would be looked through from each."""
 _MANY_CR = 100
 
 

@@ -25,6 +25,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ORDER = re.compile(rb"x-fax-", re.IGNORECASE)
 _FIELD = re.compile(rb"[!-9;-~]+[ \t]*:")
 _AWAY = re.compile(r"can ?not reach service|connection refused|service not available|timed? ?out", re.IGNORECASE)
+_LINE_END = re.compile(rb"(?<!\r)\r+\n")
 _LONGEST_HEADER = 1_048_576
 _FAILED = 255
 
@@ -118,6 +119,6 @@ def _with_lf(blocks: Iterator[bytes]) -> Iterator[bytes]:
         data = held + block
         held = data[len(data.rstrip(b"\r")) :]
         data = data[: len(data) - len(held)]
-        yield re.sub(rb"\r+\n", b"\n", data) if b"\r" in data else data
+        yield _LINE_END.sub(b"\n", data) if b"\r" in data else data
     if held:
         yield held

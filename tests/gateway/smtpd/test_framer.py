@@ -172,3 +172,10 @@ def test_64_kilobytes_cost_little() -> None:
         decoder.decode(block)
         best = min(best, time.perf_counter() - begin)
     assert best < 0.001
+
+
+@pytest.mark.parametrize("decoder", [Data(lenient=True), Chunks(lenient=True)])
+def test_a_run_of_carriage_returns_costs_little(decoder: Data | Chunks) -> None:
+    begin = time.perf_counter()
+    assert decoder.decode(b"\r" * 60_000 + b"x\r\r\ny") == b" " * 60_000 + b"x\ny"
+    assert time.perf_counter() - begin < 0.1
