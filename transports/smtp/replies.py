@@ -49,8 +49,13 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """All lines in one, safe to print."""
-        return printable(b" ".join(self.lines))
+        """The lines in one, safe to print.  As in Postfix, those behind the first LONGEST_LINE bytes are left out: the
+        text is kept for each recipient, and goes into the log and into notices."""
+        size = count = 0
+        while count < len(self.lines) and size < LONGEST_LINE:
+            size += len(self.lines[count])
+            count += 1
+        return printable(b" ".join(self.lines[:count]))
 
     @property
     def dsn(self) -> str:
@@ -67,31 +72,34 @@ class Reply:
 class ReplyReader:
     """Feed it bytes, take replies."""
 
-    __slots__ = ("_buffer", "_lines", "_size", "_skipping")
+    __slots__ = ("_at", "_buffer", "_lines", "_size", "_skipping")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._at = 0
+        """How far the buffer has been taken."""
         self._lines: list[bytes] = []
         self._size = 0
         self._skipping = False
         """Within the part of a line that is not kept."""
 
     def feed(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
+        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._at = 0
 
     @property
     def empty(self) -> bool:
         """Nothing is left that was not part of a reply taken before."""
-        return not self._buffer and not self._lines
+        return self._at == len(self._buffer) and not self._lines
 
     def take(self) -> Reply | None:
         """The next complete reply.  Raises ProtocolError."""
         while True:
-            end = self._buffer.find(b"\n")
+            end = self._buffer.find(b"\n", self._at)
             if end < 0:
                 self._shorten()
                 return None
-            line, self._buffer = self._buffer[:end], self._buffer[end + 1 :]
+            line, self._at = self._buffer[self._at : end], end + 1
             reply = self._add(line)
             if reply is not None:
                 return reply
@@ -117,12 +125,13 @@ class ReplyReader:
 
     def _shorten(self) -> None:
         """An unfinished line that is too long: keep its beginning as if it were a line, forget the rest."""
-        if len(self._buffer) <= LONGEST_LINE:
+        length = len(self._buffer) - self._at
+        if length <= LONGEST_LINE:
             return
-        self._size += len(self._buffer)
+        self._size += length
         if self._size > LONGEST_REPLY:
             raise ProtocolError("a reply without end")
         if not self._skipping:
             self._skipping = True
-            self._lines.append(self._buffer[:LONGEST_LINE])
-        self._buffer = b""
+            self._lines.append(self._buffer[self._at : self._at + LONGEST_LINE])
+        self._buffer, self._at = b"", 0

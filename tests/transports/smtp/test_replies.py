@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -79,3 +81,16 @@ def test_a_reply_without_end_is_given_up_and_takes_no_room(piece: bytes) -> None
             reader.feed(piece)
             assert reader.take() is None
             assert len(reader._buffer) + sum(map(len, reader._lines)) < 300_000
+
+
+def test_the_text_of_many_lines_is_cut() -> None:
+    """It is kept for each recipient; as in Postfix, no line is begun behind the limit."""
+    (reply,) = read((b"550-" + b"x" * 996 + b"\r\n") * 90 + b"550 5.7.1 y\r\n")
+    assert reply.dsn == "5.7.1" and len(reply.text) == 3 * 1000 + 2
+
+
+def test_many_short_lines_cost_little() -> None:
+    begin = time.perf_counter()
+    for _ in range(5):
+        read(b"250-\n" * 13_000 + b"250 \n")
+    assert time.perf_counter() - begin < 0.5
