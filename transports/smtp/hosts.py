@@ -19,6 +19,9 @@ from transports.smtp.options import Options
 from transports.smtp.verdict import Verdict
 
 LOOP = "5.4.6"
+AT_ONCE = 5
+"""MX hosts that are looked up at the same time: a domain may name a hundred, and name servers that never answer, and
+others have questions, too."""
 
 
 @dataclass(slots=True)
@@ -91,17 +94,19 @@ class HostFinder:
         if not records[0].host:
             text = f"Domain {hop.host} does not accept mail (nullMX)"
             return Hosts(why=Verdict("5.1.0", text, site=True))
-        asked = [
-            Deferred.fromCoroutine(self._mx_addresses(record.preference, record.host)) for record in records
-        ]
         addresses: list[_Address] = []
         why: Verdict | None = None
-        for question in asked:
-            outcome = await question
-            if not isinstance(outcome, Verdict):
-                addresses += outcome
-            elif why is None or not why.temporary or outcome.temporary:
-                why = outcome
+        for start in range(0, len(records), AT_ONCE):
+            asked = [
+                Deferred.fromCoroutine(self._mx_addresses(record.preference, record.host))
+                for record in records[start : start + AT_ONCE]
+            ]
+            for question in asked:
+                outcome = await question
+                if not isinstance(outcome, Verdict):
+                    addresses += outcome
+                elif why is None or not why.temporary or outcome.temporary:
+                    why = outcome
         if not addresses:
             if why is not None and self._options.defer_without_mx_address and not why.temporary:
                 why.dsn = "4" + why.dsn[1:]

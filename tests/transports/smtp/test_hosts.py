@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.task import deferLater
 
 from gateway.config import ConfigError
 from gateway.interfaces import BOUNCED, DEFERRED, SENT, DNSError
 from tests.transports.smtp.world import CLOSE, World, not_found
+from transports.smtp.hosts import AT_ONCE
 from transports.smtp.nexthop import NextHop, parse
 
 
@@ -28,6 +30,24 @@ def test_the_best_host_that_answers() -> None:
     assert (result.status, result.relay) == (SENT, "b.test[192.0.2.2]:25")
     assert world.net.asked == [("192.0.2.1", 25), ("192.0.2.2", 25)]
     assert "smtp: connect to a.test[192.0.2.1]:25: Connection refused" in world.log.text
+
+
+def test_a_domain_with_many_hosts_does_not_ask_for_all_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = order_world()
+    world.names.mxs["order.test"] = [(10, f"{number}.test") for number in range(100)]
+    asking, most = 0, 0
+
+    async def slow(host: str) -> list[str]:
+        nonlocal asking, most
+        asking += 1
+        most = max(most, asking)
+        await deferLater(world.net, 1)
+        asking -= 1
+        raise not_found(host)
+
+    monkeypatch.setattr(world.names, "addresses", slow)
+    (result,) = world.send("order.test")
+    assert (result.dsn, most) == ("5.4.4", AT_ONCE)
 
 
 @pytest.mark.parametrize("banner", ["421 4.3.2 busy", CLOSE, "554 5.3.2 out of service", "nonsense"])
