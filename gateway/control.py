@@ -140,7 +140,7 @@ def control_factory(
     most: int = 100,
 ) -> Any:
     """A Twisted Factory that answers requests.  ``trouble`` gets one line for each mistake of a handler; ``most``
-    connections are open at a time."""
+    connections of one user are open at a time."""
     from gateway.control_server import ControlFactory
 
     return ControlFactory(handlers, trouble, uid_of, most)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ from zope.interface import implementer
 from gateway.control import LONGEST, Handler, Refused
 
 _MOST_WAITING = 100
-"""Requests of one connection that may wait for their turn."""
+"""Requests of one connection that may wait for their turn; together no longer than one may be."""
 
 
 @implementer(IPushProducer)
@@ -32,29 +32,33 @@ class ControlProtocol(LineOnlyReceiver):
     def __init__(self) -> None:
         self._uid = -1
         self._requests: deque[bytes] = deque()
+        self._size = 0
+        """Bytes of those that wait."""
         self._busy = False
         self._open = False
         self._paused: Deferred[None] | None = None
 
     def connectionMade(self) -> None:
-        if self.factory.connections >= self.factory.most:
+        self._uid = self.factory.uid_of(self.transport)
+        if self.factory.connections[self._uid] >= self.factory.most:
             self._say({"error": "too many connections"})
             self.transport.loseConnection()
             return
-        self.factory.connections += 1
+        self.factory.connections[self._uid] += 1
         self._open = True
-        self._uid = self.factory.uid_of(self.transport)
         self.transport.registerProducer(self, True)
 
     def connectionLost(self, reason: Any = None) -> None:
         if self._open:
             self._open = False
-            self.factory.connections -= 1
+            self.factory.connections[self._uid] -= 1
+            self.factory.connections += Counter()  # forgets who has none
         self._requests.clear()
         self.resumeProducing()
 
     def lineReceived(self, line: bytes) -> None:
-        if len(self._requests) >= _MOST_WAITING:
+        self._size += len(line)
+        if len(self._requests) >= _MOST_WAITING or self._size > LONGEST:
             self.transport.abortConnection()
             return
         self._requests.append(line)
@@ -65,7 +69,9 @@ class ControlProtocol(LineOnlyReceiver):
     async def _work(self) -> None:
         try:
             while self._requests:
-                await self._request(self._requests.popleft())
+                line = self._requests.popleft()
+                self._size -= len(line)
+                await self._request(line)
         finally:
             self._busy = False
 
@@ -132,7 +138,8 @@ class ControlFactory(Factory):
         self.trouble = trouble
         self.uid_of = uid_of
         self.most = most
-        self.connections = 0
+        self.connections: Counter[int] = Counter()
+        """By user: nobody can keep others out."""
 
     def buildProtocol(self, address: Any) -> Any:
         protocol = ControlProtocol()

@@ -22,10 +22,11 @@ class Server:
 
     def __init__(self, **handlers: Any) -> None:
         self.trouble: list[str] = []
+        self.uid = 77
         self.factory = control_factory(
             {name.replace("_", "-"): handler for name, handler in handlers.items()},
             trouble=self.trouble.append,
-            uid_of=lambda transport: 77,
+            uid_of=lambda transport: self.uid,
             most=2,
         )
 
@@ -150,6 +151,29 @@ def test_connections_are_limited() -> None:
     one.connectionLost()
     _, fourth = server.connect()
     assert not fourth.disconnecting
+
+
+def test_nobody_keeps_others_out() -> None:
+    server = Server(echo=echo)
+    for _ in range(3):
+        server.connect()
+    server.uid = 0
+    protocol, transport = server.connect()
+    protocol.dataReceived(b'{"do":"echo"}\n')
+    assert answers(transport) == [{"done": [0, {}]}]
+
+
+def test_what_waits_for_its_turn_takes_little_room() -> None:
+    async def never(uid: int, arguments: dict[str, Any]) -> Any:
+        await Deferred()
+
+    protocol, transport = Server(never=never).connect()
+    protocol.dataReceived(b'{"do":"never"}\n')
+    line = b'{"do":"never","with":{"ids":"' + b"x" * 600_000 + b'"}}\n'
+    protocol.dataReceived(line)
+    assert not transport.disconnecting
+    protocol.dataReceived(line)
+    assert transport.disconnecting
 
 
 # --- client ---------------------------------------------------------------------------------------------------------
