@@ -5,7 +5,7 @@
 Lines go to ``maillog_file``, to standard error, or to syslog, as they are or as JSON objects (``log_format = json``).
 They are gathered and written once a reactor turn (or at once without a reactor), so that a line costs less than a
 microsecond of formatting and a share of one write.  Whatever stands in a line has been made printable: bytes below 32,
-127 and the C1 range become "?" (printable(), as in Postfix).
+127 and the C1 range become "?" (printable(), as in Postfix), and so does what changes the direction of text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""Controls, halves of characters, line ends, and what makes text run in another direction than it stands."""
 
 
 def printable(text: str) -> str:
