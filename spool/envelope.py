@@ -88,8 +88,9 @@ class Envelope:
 
 def note_expanded(envelope: Envelope, recipient: Recipient) -> None:
     """Add to ``envelope.expanded``."""
-    known = json.loads(envelope.expanded) if envelope.expanded else []
-    envelope.expanded = json.dumps([*known, [recipient.address, recipient.original, recipient.orcpt]])
+    one = json.dumps([recipient.address, recipient.original, recipient.orcpt])
+    # Put behind the others as text: they may be a thousand, and are not to be read for each.
+    envelope.expanded = f"{envelope.expanded[:-1]}, {one}]" if envelope.expanded else f"[{one}]"
 
 
 def expanded_recipients(envelope: Envelope) -> list[Recipient]:

@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 DELIVER, FORWARD, PASS = "deliver", "forward", "pass"
 _QUEUE_ID = re.compile(r"[A-Za-z0-9_]{1,100}\Z")
+_NOT_PLAIN = frozenset(("recipients", "client", "expanded"))
+"""Of an envelope: they travel otherwise, or not at all, as what is told of a list is the queue's affair and long."""
 _PLACE = re.compile(r"[a-z]+/[a-z]+/[A-Za-z0-9_.:,=-]+\Z")
 
 
@@ -142,9 +144,7 @@ def unpack_request(value: Any) -> Request:
 
 
 def _pack_entry(entry: Entry, recipients: Sequence[Recipient]) -> dict[str, Any]:
-    envelope = {
-        name: getattr(entry.envelope, name) for name in _names(Envelope) if name not in ("recipients", "client")
-    }
+    envelope = {name: getattr(entry.envelope, name) for name in _names(Envelope) if name not in _NOT_PLAIN}
     return {
         "id": entry.id, "where": entry.where, "attempts": entry.attempts,
         "envelope": envelope, "client": pack(entry.envelope.client),

@@ -10,13 +10,14 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from gateway.addresses.forms import quote, unquote
 from spool.interfaces import Content
 
 BLOCK = 65536
 _HEADER_LIMIT = 1_048_576
-_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*")
+_END_OF_HEADER = re.compile(rb"^(?![!-9;-~]+[ \t]*:|[ \t])", re.MULTILINE)
 
 
 @dataclass(slots=True, frozen=True)
@@ -122,20 +123,17 @@ def header(content: Content) -> bytes:
 
 def header_values(content: Content, name: bytes) -> list[str]:
     """The values of all fields of that name (lower-case), folded lines joined; a line that is no header ends it."""
-    found: list[bytes] = []
-    wanted = False
-    for line in header(content).split(b"\n"):
-        if line[:1] in (b" ", b"\t"):
-            if wanted:
-                found[-1] += line
-            continue
-        match = _FIELD.match(line)
-        if match is None:
-            break
-        wanted = match.group(1).lower() == name
-        if wanted:
-            found.append(line[match.end() :])
-    return [value.strip().decode("utf-8", "surrogateescape") for value in found]
+    # No loop over lines: a header may have hundreds of thousands.
+    data = header(content)
+    end = _END_OF_HEADER.search(data)
+    values = _field(name).finditer(data, 0, end.start() if end else len(data))
+    return [match[1].replace(b"\n", b"").strip().decode("utf-8", "surrogateescape") for match in values]
+
+
+@cache
+def _field(name: bytes) -> re.Pattern[bytes]:
+    pattern = rb"^" + re.escape(name) + rb"[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)"
+    return re.compile(pattern, re.MULTILINE | re.IGNORECASE)
 
 
 def has_been_at(content: Content, recipient: str) -> bool:

@@ -5,11 +5,11 @@ IGNORE, BCC, WARN, INFO, DUNNO, OK.  What is done, and to what line, goes to the
 
     QID: reject: header Subject: x from localhost[127.0.0.1]; from=<a@b> to=<c@d> proto=ESMTP helo=<e>: 5.7.1 no
 
-A header is looked up as one logical line, folded lines joined by LF; a body line without its LF, and only within the
-first body_checks_size_limit bytes of each part.  Which table a header is looked up in depends on where it stands:
-fields about MIME and whatever heads a part in mime_header_checks, the header of a message in a message in
-nested_header_checks.  What the tables have no answer for is asked of the plug-ins in message_filters, whose answers are
-actions, too.  TableError passes through: the message is not accepted now.
+A header is looked up as one logical line, folded lines joined by LF; a body line without its LF, in pieces of at most
+line_length_limit bytes, and only within the first body_checks_size_limit bytes of each part.  Which table a header is
+looked up in depends on where it stands: fields about MIME and whatever heads a part in mime_header_checks, the header
+of a message in a message in nested_header_checks.  What the tables have no answer for is asked of the plug-ins in
+message_filters, whose answers are actions, too.  TableError passes through: the message is not accepted now.
 """
 
 from __future__ import annotations
@@ -42,13 +42,15 @@ Lookup = Callable[[str], Awaitable[str | None]]
 
 @dataclass(slots=True)
 class Checks:
-    """The tables, each as a look-up, or None; ``body_limit`` is body_checks_size_limit."""
+    """The tables, each as a look-up, or None; ``body_limit`` is body_checks_size_limit, ``line_limit`` is
+    line_length_limit."""
 
     header: Lookup | None = None
     mime: Lookup | None = None
     nested: Lookup | None = None
     body: Lookup | None = None
     body_limit: int = 51200
+    line_limit: int = 2048
     mime_limits: MimeLimits | None = None
     """None: no structure is seen in bodies (disable_mime_input_processing)."""
 
@@ -83,6 +85,7 @@ class Checks:
             nested=lookup("nested_header_checks"),
             body=lookup("body_checks"),
             body_limit=settings.number("body_checks_size_limit"),
+            line_limit=settings.number("line_length_limit"),
         )
         if prefix or not settings.flag("disable_mime_input_processing"):
             checks.mime_limits = MimeLimits.of(settings)
@@ -184,11 +187,21 @@ class Checker:
     async def _text(self, data: bytes) -> bytes:
         if self.checks.body is None:
             return data
-        *lines, self._line_begun = (self._line_begun + data).split(b"\n")
+        *lines, begun = (self._line_begun + data).split(b"\n")
         out: list[bytes] = []
         for line in lines:
-            out += await self._line(line + b"\n")
+            for piece in self._pieces(line + b"\n"):
+                out += await self._line(piece)
+        *pieces, self._line_begun = self._pieces(begun)
+        for piece in pieces:
+            out += await self._line(piece)
         return b"".join(out)
+
+    def _pieces(self, line: bytes) -> list[bytes]:
+        limit = self.checks.line_limit
+        if len(line) <= limit:
+            return [line]
+        return [line[at : at + limit] for at in range(0, len(line), limit)]
 
     async def _line(self, line: bytes) -> list[bytes]:
         if self._body_seen >= self.checks.body_limit:

@@ -29,6 +29,8 @@ LONGEST_LINE = 2048
 
 _ADDRESS_FIELDS = {name.encode(): name for name in SENDER_FIELDS | RECIPIENT_FIELDS}
 _EIGHT_BIT = frozenset((b"8bit", b"binary"))
+_COUNTED = frozenset((b"message-id", b"date", b"from", b"to", b"cc"))
+_RESENT = b"resent-"
 _NOTED = frozenset((b"message-id", b"resent-message-id", b"content-transfer-encoding", b"content-type"))
 
 
@@ -61,6 +63,8 @@ class HeaderEditor:
         self.has_parts = False
         """The body may hold headers of its own."""
         self._seen: set[bytes] = set()
+        """Those that _COUNTED has; of fields that begin with _RESENT, _RESENT stands for the others.  A header may have
+        a million names."""
         self._hops = 0
         self._out: list[bytes] = []
 
@@ -106,7 +110,10 @@ class HeaderEditor:
     def _take(self, field: Field) -> bool:
         """True: it has addresses, and _take_addresses() is to go on with it."""
         name = field.name
-        self._seen.add(name)
+        if name in _COUNTED:
+            self._seen.add(name)
+        elif name.startswith(_RESENT):
+            self._seen.add(name if name[len(_RESENT) :] in _COUNTED else _RESENT)
         if name in self._rules.drop:
             return False
         if name == b"received":

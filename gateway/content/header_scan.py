@@ -20,12 +20,15 @@ from dataclasses import dataclass
 # Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
 _FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n){0,1000})")
 _LINES_END = re.compile(rb"\n(?![ \t])")
+_NO_FIELD = re.compile(rb"^(?![!-9;-~]+[ \t]*:|[ \t])|\A[ \t]", re.MULTILINE)
 _BLANKS = (b" ", b"\t")
 _MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
 
 
 AT_ONCE = 1000
-"""Fields that are taken in one piece; some milliseconds of work."""
+"""Fields that are taken in one piece; some milliseconds of work …"""
+SIZE_AT_ONCE = 16384
+"""… unless there are thousands of addresses in each: no field is begun behind so many bytes."""
 
 MORE, OVER, OPEN = "more", "over", "open"
 """States of a scan: there may be more fields in the data, the header is over, more input is needed."""
@@ -51,23 +54,26 @@ def scan(data: bytes, complete: bool) -> tuple[list[Field], int] | None:
 
     None when more input is needed to tell: with ``complete`` false and no line yet that ends the header.
     """
-    fields, end, state = scan_some(data, 0, complete, sys.maxsize)
+    fields, end, state = scan_some(data, 0, complete, sys.maxsize, sys.maxsize)
     return None if state is OPEN else (fields, end)
 
 
-def scan_some(data: bytes, at: int, complete: bool, most: int = AT_ONCE) -> tuple[list[Field], int, str]:
-    """Up to ``most`` fields from that place on, the position of the first byte behind them, and how it stands (MORE,
-    OVER, OPEN).  With ``complete`` false, the last one is left for the next time if more lines of it may follow."""
+def scan_some(
+    data: bytes, at: int, complete: bool, most: int = AT_ONCE, size: int = SIZE_AT_ONCE
+) -> tuple[list[Field], int, str]:
+    """Up to ``most`` fields from that place on, none of them begun behind ``size`` bytes; the position of the first byte
+    behind them; and how it stands (MORE, OVER, OPEN).  With ``complete`` false, the last one is left for the next time
+    if more lines of it may follow."""
     fields: list[Field] = []
-    last = at
+    last, enough = at, at + size
     match = _FIELD.match(data, at)
     while match is not None:
         last, at = at, match.end()
         if data.startswith(_BLANKS, at):
             at = _end_of_long(data, at)
         fields.append(_field(match, data, at))
-        match = _FIELD.match(data, at) if len(fields) < most else None
-    state = MORE if len(fields) >= most else OVER
+        match = _FIELD.match(data, at) if len(fields) < most and at < enough else None
+    state = MORE if len(fields) >= most or fields and at >= enough else OVER
     if not complete and _open_ended(data, at, state):
         state = OPEN
         if fields:
@@ -104,6 +110,12 @@ def _open_ended(data: bytes, end: int, state: str) -> bool:
     if end == len(data):
         return True
     return data.find(b"\n", end) < 0 and (state is OVER or data[end : end + 1] in b" \t")
+
+
+def end_of_header(data: bytes) -> int:
+    """Where the header at the beginning of ``data`` is over, as far as it goes; at no more cost than a search."""
+    end = _NO_FIELD.search(data)
+    return end.start() if end is not None else len(data)
 
 
 def mailbox_lines(data: bytes) -> list[bytes]:

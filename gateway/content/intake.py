@@ -207,7 +207,7 @@ class Intake:
 
     async def _take_envelope(self) -> None:
         copies = self._options.address_mappings and not self._options.internal
-        await self._envelopes.rewrite(self.envelope, copies=copies)
+        await self._envelopes.rewrite(self.envelope, self._owner.next_turn, copies=copies)
         if not self.envelope.recipients:
             raise Rejected(550, "5.1.0", "Error: no recipients specified")
 
@@ -341,7 +341,7 @@ class Intake:
 
 def _fields(header: bytes) -> list[Field]:
     """The fields of a header of our own making."""
-    return scan_some(header, 0, complete=True, most=len(header))[0]
+    return scan_some(header, 0, True, len(header), len(header) + 1)[0]
 
 
 def _ascii(envelope: Envelope) -> bool:

@@ -103,7 +103,7 @@ class Outgoing:
 
     async def _take_header(self, done: list[bytes], data: bytes, complete: bool) -> tuple[bytes, bytes]:
         """The header, if it is over, and what is behind it."""
-        fields, at, state = scan_some(data, 0, complete, len(data) + 1)
+        fields, at, state = scan_some(data, 0, complete, len(data) + 1, len(data) + 1)
         for field in fields:
             done += await self._checker.header(field)
         if state is OPEN:

@@ -17,6 +17,9 @@ from gateway.addresses.forms import unquote
 from gateway.config import Settings
 from spool.envelope import NOTIFY_NEVER, NOTIFY_SUCCESS, Envelope, Recipient, note_expanded
 
+AT_ONCE = 500
+"""Recipients that are worked on in one turn of the reactor: a user's mail may have tens of thousands."""
+
 BlindCopies = Callable[[str], Awaitable[str | None]]
 
 
@@ -70,8 +73,10 @@ class EnvelopeRewriter:
         self._sender_bcc = sender_bcc
         self._recipient_bcc = recipient_bcc
 
-    async def rewrite(self, envelope: Envelope, *, copies: bool = True) -> None:
-        """Change ``envelope`` in place.  ``copies`` false: no blind copies."""
+    async def rewrite(
+        self, envelope: Envelope, next_turn: Callable[[], Awaitable[None]], *, copies: bool = True
+    ) -> None:
+        """Change ``envelope`` in place.  ``next_turn``: lets others have a turn; ``copies`` false: no blind copies."""
         if envelope.sender:
             envelope.sender = await self._rewriting.envelope_sender(envelope.sender)
         out = _Gathered(self._rules, envelope)
@@ -79,7 +84,9 @@ class EnvelopeRewriter:
             return
         if copies and self._sender_bcc and envelope.sender and (copy := await self._sender_bcc(envelope.sender)):
             await self._add_copy(copy, out)
-        for recipient in envelope.recipients:
+        for count, recipient in enumerate(envelope.recipients):
+            if count % AT_ONCE == AT_ONCE - 1:
+                await next_turn()
             address = await self._add(recipient, out)
             if copies and self._recipient_bcc is not None and (copy := await self._recipient_bcc(address)):
                 await self._add_copy(copy, out)

@@ -12,7 +12,7 @@ they could not be queued, so that the caller keeps the message and tries again.
     success     for NOTIFY=SUCCESS; with confirm_delay_cleared for whom a delay had been told, too
     verify      the report of sendmail -v and -bv
     refused     a non-delivery notice for what never got into the spool
-    session     the transcript of an SMTP session with errors, for the postmaster
+    session     the transcript of an SMTP session with errors, for the postmaster; client_session, of one that we began
 
 The message comes back whole, or only its header: with RET=HDRS, or if it is larger than bounce_size_limit.
 """
@@ -31,7 +31,7 @@ from gateway.addresses.verp import verp_sender
 from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content.dates import mail_date
-from gateway.content.header_scan import scan
+from gateway.content.header_scan import end_of_header
 from gateway.content.options import INTERNAL
 from gateway.content.received import local_received
 from gateway.interfaces import (
@@ -177,21 +177,34 @@ class Notices:
 
         await self._bounce(queue_id, envelope, envelope.sender, facts, original)
 
-    async def session(self, errors: AbstractSet[str], peer: str, transcript: Sequence[str]) -> None:
+    async def session(
+        self, errors: AbstractSet[str], peer: str, transcript: Sequence[str], aborted: str = ""
+    ) -> None:
         """Tell the postmaster of a session in which ``errors`` (classes: "policy", "protocol", "resource" …) came up.
-        ``peer``: NAME[ADDRESS]; ``transcript``: lines with " In:  " or " Out: " in front."""
-        if self._classes.isdisjoint(errors):
-            return
+        ``peer``: NAME[ADDRESS]; ``transcript``: lines with " In:  " or " Out: " in front; ``aborted``: why the session
+        did not come to its end."""
+        if not self._classes.isdisjoint(errors):
+            end = ["", f"Session aborted, reason: {aborted}"] if aborted else [""]
+            await self._transcript(f"SMTP server: errors from {peer}", [], transcript, end)
+
+    async def client_session(self, errors: AbstractSet[str], peer: str, transcript: Sequence[str]) -> None:
+        """The same for one with a server."""
+        if not self._classes.isdisjoint(errors):
+            begin = [f"Unexpected response from {peer}.", ""]
+            await self._transcript(f"SMTP client: errors from {peer}", begin, transcript, [])
+
+    async def _transcript(self, subject: str, begin: list[str], transcript: Sequence[str], end: list[str]) -> None:
         to = self._recipients["error"]
         lines = [
             f"From: {self._sender}",
             f"To: Postmaster <{to}>" if not self._obsolete_from else f"To: {to} (Postmaster)",
-            f"Subject: {self._mail_name} SMTP server: errors from {peer}",
+            f"Subject: {self._mail_name} {subject}",
             "",
+            *begin,
             "Transcript of session follows.",
             "",
-            *[part for line in transcript for part in report.wrapped(line, " " * 5)],
-            "",
+            *[f" {part}" for line in transcript for part in report.wrapped(line[1:])],
+            *end,
             "",
             "For other details, see the local mail logfile",
         ]
@@ -388,13 +401,10 @@ def _via(fact: Fact, state: RecipientState) -> Fact:
 
 
 def _header_of(original: Content) -> bytes:
-    data = b""
-    found = None
-    while found is None and len(data) < LONGEST_HEADER:
-        block = original.read(BLOCK)
-        data += block
-        found = scan(data, complete=not block)
-    return data[: found[1]] if found else b""
+    """Of one that is longer than LONGEST_HEADER, the lines that are not."""
+    data = original.read(LONGEST_HEADER)
+    header = data[: end_of_header(data)]
+    return header[: header.rfind(b"\n") + 1]
 
 
 class _Opened:

@@ -39,7 +39,9 @@ def some(kind: type, **given: Any) -> st.SearchStrategy[Any]:
     return st.builds(kind, **parts, **given)
 
 
-ENVELOPES = some(Envelope, recipients=st.lists(some(Recipient), min_size=3, max_size=3), client=some(Client))
+ENVELOPES = some(
+    Envelope, expanded=st.just(""), recipients=st.lists(some(Recipient), min_size=3, max_size=3), client=some(Client)
+)
 
 
 class Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -66,6 +67,7 @@ def test_an_empty_message() -> None:
     (b"delivered-to:\n A@b\nSubject: x\nDELIVERED-TO : c@d\n\nDelivered-To: body@x\n", ["A@b", "c@d"]),
     (b"no header\nDelivered-To: a@b\n", []),
     (b"\nDelivered-To: a@b\n", []),
+    (b"X: y\nDelivered-To: a@b\n c\nnone\nDelivered-To: c@d\n", ["a@b c"]),
     (b"Subject: x", []),
 ])
 def test_header_values(header: bytes, found: list[str]) -> None:
@@ -76,3 +78,11 @@ def test_mail_that_goes_round() -> None:
     content = Bytes(b'Delivered-To: "Two Words"@b.example\n\nx\n')
     assert message.has_been_at(content, "two words@B.example")
     assert not message.has_been_at(content, "words@b.example")
+
+
+def test_a_header_of_many_fields_costs_little() -> None:
+    """It is looked through for each recipient."""
+    content = Bytes(b"a:\n" * 300_000 + b"Delivered-To: b@c\n\n")
+    begin = time.perf_counter()
+    assert message.header_values(content, b"delivered-to") == ["b@c"]
+    assert time.perf_counter() - begin < 0.1

@@ -1,5 +1,7 @@
 """header_checks and body_checks: what each action does, and what the log says."""
 
+import time
+
 import pytest
 
 from gateway.content.options import INTERNAL, IntakeOptions
@@ -92,6 +94,21 @@ def test_body_lines(blocks):
     draft = receive(one, [content[at : at + size] for at in range(0, len(content), size)])
     assert draft.data == b"S: body secret\n\nbody [secret]\n\nbody [secret]\n"
     assert f"replace: body body secret {TAIL}: body [secret]" in one.log.text
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_long_lines_are_looked_at_in_pieces(size):
+    """As header_checks(5) says of line_length_limit."""
+    one = way(body="/^b/ REPLACE [b]", line_length_limit="10")
+    content = b"\naaaaaaaaaab\naaaaaaaaaabaaaaaaaaac\naaaaaaaaab\nb"
+    draft = receive(one, [content[at : at + size] for at in range(0, len(content), size)])
+    assert draft.data == b"\naaaaaaaaaa[b]\naaaaaaaaaa[b]\nc\naaaaaaaaab\n[b]\n"
+
+
+def test_a_line_without_end_costs_little():
+    begin = time.perf_counter()
+    receive(way(body="/z/ REJECT"), b"\n" + 4_000_000 * b"x")
+    assert time.perf_counter() - begin < 0.5
 
 
 def test_body_checks_end_at_the_limit():
@@ -188,7 +205,7 @@ def test_no_checks_where_they_are_not_wanted():
     ("content", "turns"),
     [
         (b"Content-Type: multipart/mixed; boundary=b\n\n" + b"--b\n" * 6_000, 2), (b"From x\n" * 5000 + b"\nx\n", 4),
-        (b"Subject: x\n\n" + b"short\n" * 100, 0),
+        ((b"To: " + b"a@b.c, " * 5000 + b"d\n") * 4 + b"\n", 4), (b"Subject: x\n\n" + b"short\n" * 100, 0),
     ],
 )  # fmt: skip
 def test_others_have_a_turn_while_a_large_message_is_looked_at(content, turns):

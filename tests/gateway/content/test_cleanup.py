@@ -1,6 +1,7 @@
 """What becomes of a message on its way into the spool."""
 
 import re
+import tracemalloc
 from dataclasses import replace
 
 import pytest
@@ -121,6 +122,17 @@ def test_where_mail_is_redirected_to_is_no_alias():
     way = Way(virtual_alias_maps="inline:{ {eve@gw.my.domain = joe} }")
     draft = way.receive(b"\n", to=["eve"], redirect="eve@gw.my.domain")
     assert [(one.address, one.original) for one in draft.envelope.recipients] == [("eve@gw.my.domain", "eve")]
+
+
+def test_names_of_fields_take_no_room():
+    """A message of 10 megabytes may have more than a million of them."""
+    way = Way()
+    names = b"".join(b"%x:\n" % number for number in range(1_000_000, 1_200_000))
+    tracemalloc.start()
+    way.receive(b"Resent-X: 1\n" + names + b"\nx\n")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 15 * len(names)
 
 
 def test_resent_mail_gets_resent_fields():

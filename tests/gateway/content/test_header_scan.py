@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.content.header_scan import OPEN, OVER, is_field, mailbox_lines, scan, scan_some
+from gateway.content.header_scan import OPEN, OVER, end_of_header, is_field, mailbox_lines, scan, scan_some
 
 
 def names(data):
@@ -33,6 +33,7 @@ def names(data):
 )
 def test_fields_and_the_end(data, found, rest):
     assert names(data) == (found, rest)
+    assert data[end_of_header(data) :] == rest
 
 
 @pytest.mark.parametrize("lines", [999, 1000, 1001, 5000])
@@ -40,9 +41,9 @@ def test_fields_and_the_end(data, found, rest):
 def test_a_field_of_many_lines(lines, rest):
     field = b"X: a\n" + b" b\n" * lines
     whole = rest in (b"", b" begun", b"To: beg")
-    fields, end, _ = scan_some(field + rest, 0, complete=True)
+    fields, end, _ = scan_some(field + rest, 0, complete=True, size=1 << 20)
     assert fields[0].raw == field and end == len(field) + (len(rest) if rest == b"To: y\n" else 0)
-    fields, end, state = scan_some(field + rest, 0, complete=False)
+    fields, end, state = scan_some(field + rest, 0, complete=False, size=1 << 20)
     assert (state is OPEN) == (whole or rest == b"To: y\n")
     assert [one.raw for one in fields] == ([] if whole else [field])
 

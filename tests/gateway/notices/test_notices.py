@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import time
 from email import message_from_bytes
 
 import pytest
@@ -96,6 +97,15 @@ def test_a_non_delivery_notice():
                                message.get_boundary().encode() + b"--\n")
     assert "bounce: OLD: sender non-delivery notification: QID1" in bounces.way.log.text
     assert bounces.way.notified == ["QID1"]
+
+
+def test_a_header_of_many_fields_comes_back_in_time():
+    """As much of it as is returned at most; each bounce of such mail would hold up everybody else."""
+    bounces = Bounces(b"a:\n" * 400_000 + b"\nThe body.\n")
+    begin = time.perf_counter()
+    (message,) = bounces.send("bounce", bounces.entry(ret="HDRS"))
+    assert time.perf_counter() - begin < 2.0
+    assert message.get_payload()[2].get_payload().endswith("\na:\na:\n")
 
 
 @pytest.mark.parametrize("kind, state", [
@@ -402,6 +412,15 @@ def test_the_transcript_of_a_session():
     assert message.get_payload() == (
         "Transcript of session follows.\n\n Out: 220 gw.my.domain ESMTP\n In:  QUIT\n\n\n"
         "For other details, see the local mail logfile\n"
+    )
+    now(bounces.notices.session({"policy"}, "unknown[198.51.100.7]", lines, "too many errors"))
+    assert bounces.messages[1].get_payload().endswith(
+        " In:  QUIT\n\nSession aborted, reason: too many errors\n\nFor other details, see the local mail logfile\n"
+    )
+    now(bounces.notices.client_session({"policy"}, "mx.example[192.0.2.25]", lines))
+    assert bounces.messages[2]["Subject"] == "Postfix SMTP client: errors from mx.example[192.0.2.25]"
+    assert bounces.messages[2].get_payload().startswith(
+        "Unexpected response from mx.example[192.0.2.25].\n\nTranscript of session follows.\n\n Out: 220"
     )
 
 
