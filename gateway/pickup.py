@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from gateway.addresses.basis import Tables
 from gateway.addresses.login_senders import LoginSenders
+from gateway.addresses.verp import Delimiters
 from gateway.clock import time_of_day
 from gateway.config import Settings
 from gateway.content import submission
@@ -40,6 +41,7 @@ PROGRAM = "pickup"
 INTERVAL = 60.0
 AT_ONCE = 10
 BLOCK = 256 * 1024
+BROKEN = "broken-"
 ABANDONED = 36 * 3600.0
 """Seconds after which a file under a temporary name has nobody who will finish it."""
 
@@ -104,6 +106,8 @@ class Pickup:
         self._host = settings.text("myhostname")
         self._mail_name = settings.text("mail_name")
         self._content_filter = settings.text("content_filter")
+        self._verp = Delimiters.of(settings)
+        self._size_limit = settings.number("message_size_limit")
         self._options = replace(IntakeOptions.of(settings), keep_header=True)
         self._timer = LoopingCall(self.poke)
         self._timer.clock = clock
@@ -161,7 +165,8 @@ class Pickup:
             except SubmissionError as error:
                 await self._put_aside(name, str(error))
             except Exception as error:
-                self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: stays for now: {error}")
+                why = str(error).replace(name, f"{submission.shown(name)}*")
+                self._log.warning(PROGRAM, f"{_shown(name)}: stays for now: {why}")
 
     async def _take(self, name: str) -> None:
         taken: Taken = await self._in_thread(open_taken, self._folder / name)
@@ -172,6 +177,8 @@ class Pickup:
                 login = await self._in_thread(login_name, taken.uid, f"uid:{taken.uid}")
                 if not await self._senders.allow(login, taken.submission.sender):
                     raise SubmissionError(f"{login} is not authorized to use sender='{taken.submission.sender}'")
+            if taken.submission.verp and not self._verp.acceptable(taken.submission.verp):
+                raise SubmissionError(f"VERP delimiters that are not {self._verp.wanted}")
             envelope = self._envelope(taken)
             judged = await self._judge(taken, envelope)
             received = [*map(_line, judged.decisions.prepend), *self._received(taken, envelope)]
@@ -198,12 +205,18 @@ class Pickup:
         self._told.discard(name)
 
     async def _pass(self, intake: Any, taken: Taken) -> None:
-        block = taken.block
+        """As much as was there when it was opened, and no more than it takes to be too much: its owner may go on
+        writing, or have made a file of holes that nobody could read to its end."""
+        left = taken.submission.size
+        if self._size_limit:
+            left = min(left, self._size_limit + 1)
+        block = taken.block[:left]
         while block:
+            left -= len(block)
             intake.write(block)
             if intake.full:
                 await intake.drained()
-            block = await self._in_thread(taken.file.read, BLOCK) if len(block) == BLOCK else b""
+            block = await self._in_thread(taken.file.read, min(BLOCK, left)) if left else b""
         await intake.finish()
 
     async def _judge(self, taken: Taken, envelope: Envelope) -> Judgement:
@@ -289,12 +302,18 @@ class Pickup:
         await self._refused(queue_id, envelope, taken.file, why)
 
     async def _put_aside(self, name: str, why: str) -> None:
-        self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: {why}; renamed to broken-{name}")
+        self._log.warning(PROGRAM, f"{_shown(name)}: {why}; renamed to {_shown(BROKEN + name)}")
         try:
-            await self._in_thread(os.rename, self._folder / name, self._folder / f"broken-{name}")
+            await self._in_thread(os.rename, self._folder / name, self._folder / f"{BROKEN}{name}")
         except OSError as error:
-            self._log.warning(PROGRAM, f"{submission.MAILDROP}/{name}: cannot be renamed: {error}")
+            self._log.warning(PROGRAM, f"{_shown(name)}: cannot be renamed: {error.strerror}")
             self._left_alone.add(name)
+
+
+def _shown(name: str) -> str:
+    """For the log, which others than root may read."""
+    before = BROKEN if name.startswith(BROKEN) else ""
+    return f"{submission.MAILDROP}/{before}{submission.shown(name.removeprefix(before))}*"
 
 
 # --- what blocks: for a thread ------------------------------------------------------------------------------------

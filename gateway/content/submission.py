@@ -1,8 +1,9 @@
 """Mail on its way from `mailgateway sendmail` to the gateway: a file in ``maildrop/`` below queue_directory.
 
 Nobody's program needs a set-uid bit: the folder has mode 1733, so that anybody may put a file there, and nobody but
-its owner (mail_owner) can list it.  Names have 160 random bits.  Who submitted is the file's owner, which no one can
-forge; all else in the file is what that user says and is checked when it is read.
+its owner (mail_owner) can list it.  Names have 160 random bits, and are told to nobody (shown()): who knows one can
+read the file.  Who submitted is the file's owner, which no one can forge; all else in the file is what that user says
+and is checked when it is read.
 
     mailgateway-submission 1 SIZE LENGTH          fixed width: bytes of the content, bytes of the JSON object
     {"sender": …, "recipients": [ … ], …}
@@ -34,11 +35,14 @@ TEMPORARY = re.compile(r"tmp-[0-9a-f]{40}\Z")
 _MAGIC = "mailgateway-submission 1"
 _FIRST = re.compile(rb"mailgateway-submission 1 (\d{20}) (\d{10})\n")
 _FIRST_LENGTH = len(_MAGIC) + 1 + 20 + 1 + 10 + 1
-LONGEST_ENVELOPE = 64 * 1024 * 1024
+LONGEST_ENVELOPE = 32 * 1024 * 1024
+MOST_RECIPIENTS = 100_000
+"""All of them are in memory while the message is dealt with; who has more sends it several times."""
 LONGEST_ADDRESS = 10_000
 
 _TYPES = {"str": str, "int": int, "bool": bool}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
+"""Control characters, and halves of characters that no bytes stand behind."""
 _REASON = re.compile(r"5\.\d{1,3}\.\d{1,3} .")
 
 
@@ -94,6 +98,11 @@ def prepare(queue: Path, uid: int = -1, gid: int = -1) -> None:
 
 def new_name() -> str:
     return os.urandom(20).hex()
+
+
+def shown(name: str) -> str:
+    """What people may see of a file's name: its beginning."""
+    return name[:12]
 
 
 def validate(submission: Submission) -> None:
@@ -245,6 +254,8 @@ def _submission(facts: Any) -> Submission:
         raise ValueError("unknown trace or ret")
     if submission.encoding not in ("", "7bit", "8bit"):
         raise ValueError("unknown encoding")
+    if len(submission.recipients) + len(submission.turned_away) > MOST_RECIPIENTS:
+        raise ValueError(f"more than {MOST_RECIPIENTS} recipients")
     if not all(0 <= notify <= 15 for notify in [submission.notify, *submission.notifies]):
         raise ValueError("unknown notify")
     for each in (submission.notifies, submission.orcpts):
@@ -258,4 +269,4 @@ def _submission(facts: Any) -> Submission:
 
 
 def _is_plain(text: str) -> bool:
-    return len(text) <= LONGEST_ADDRESS and not _CONTROL.search(text)
+    return len(text) <= LONGEST_ADDRESS and not _UNSAFE.search(text)

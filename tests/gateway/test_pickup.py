@@ -107,6 +107,41 @@ def test_a_large_message(place):
     assert place.stored[0].data.endswith(content[12:])
 
 
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path, monkeypatch):
+    """Its owner may have made it of holes, as large as files can be."""
+    reads = []
+
+    async def in_thread(function, *arguments):
+        if function.__name__ == "read":
+            reads.append(arguments)
+        return function(*arguments)
+
+    async def refused(queue_id, envelope, content, why):
+        notices.append((envelope.sender, str(why), content.read()))
+
+    notices = []
+    monkeypatch.setitem(Place.__init__.__globals__, "in_thread", in_thread)
+    place = Place(tmp_path, parameters={"message_size_limit": str(2 * BLOCK)}, options={"refused": refused})
+    path = place.folder / place.drop("a@b.example", content=b"Subject: x\n\n")
+    size, whole = 1000 * BLOCK, path.read_bytes()
+    path.write_bytes(whole.replace(f" {12:020d} ".encode(), f" {size:020d} ".encode()))
+    os.truncate(path, len(whole) - 12 + size)
+    place.pickup.poke()
+    assert place.names == [] and len(reads) <= 3
+    ((sender, why, returned),) = notices
+    assert sender == "joe@gw.my.domain" and "message file too big" in why and b"\nSubject: x\n" in returned
+
+
+def test_delimiters_that_are_none_are_refused(place):
+    """With them no sender can be made for a recipient: the mail could neither leave nor come back."""
+    name = place.drop("a@b.example", verp="x")
+    place.pickup.poke()
+    assert place.names == [f"broken-{name}"] and "VERP delimiters" in place.way.log.text
+    place.drop("a@b.example", verp="-=")
+    place.pickup.poke()
+    assert place.stored[0].envelope.verp == "-="
+
+
 def test_many_messages_oldest_first(place):
     for number in range(25):
         name = place.drop(f"u{number}@b.example")
@@ -151,7 +186,8 @@ def test_what_is_no_submission_is_set_aside(place, kind):
     place.pickup.poke()
     assert not place.stored
     assert f"broken-{name}" in place.names and name not in place.names
-    assert place.way.log.text.count(f"warning: maildrop/{name}: ") == 1
+    assert place.way.log.text.count(f"warning: maildrop/{name[:12]}*: ") == 1
+    assert name not in place.way.log.text, "who knows it can read the file"
     lines = len(place.way.log.lines)
     place.pickup.poke()
     assert len(place.way.log.lines) == lines
@@ -164,6 +200,8 @@ def test_what_is_no_submission_is_set_aside(place, kind):
         '{"sender": "a", "recipients": [], "notify": true}', '{"sender": "a", "recipients": [], "ret": "x"}',
         '{"recipients": []}', '{"sender": "a"}', "[" * 100_000, '{"sender": "%s", "recipients": []}' % ("a" * 20_000),
         '{"sender": "a", "recipients": ["b"], "notifies": [1, 2]}', '{"sender": "a", "recipients": [], "notify": 16}',
+        '{"sender": "\\ud800", "recipients": []}',
+        '{"sender": "a", "recipients": [%s"b"]}' % ('"b",' * 100_000),
         '{"sender": "a", "recipients": [], "trace": "x"}', '{"sender": "a", "recipients": [], "encoding": "x"}',
     ],
 )  # fmt: skip
