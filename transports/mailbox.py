@@ -125,13 +125,17 @@ def _open(spec: Spec) -> int:
         trusted_link = stat.S_ISLNK(found.st_mode) and _is_roots(path, found)
         if stat.S_ISLNK(found.st_mode) and not trusted_link:
             raise Refused(spec["unusable"], "file is a symbolic link")
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | (0 if trusted_link else os.O_NOFOLLOW)
+        # O_NONBLOCK: a pipe without a reader must not hold us up.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK | (0 if trusted_link else os.O_NOFOLLOW)
         try:
             descriptor = os.open(path, flags)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and not trusted_link:
                 continue
+            if error.errno == errno.ENXIO and stat.S_ISFIFO(found.st_mode) and spec["devices"]:
+                raise Refused("4.2.0", "nobody reads from the named pipe") from None
             raise _not_opened("cannot open file", error, spec) from None
+        os.set_blocking(descriptor, True)
         opened = os.fstat(descriptor)
         same = trusted_link or (opened.st_dev, opened.st_ino) == (found.st_dev, found.st_ino)
         if same and (opened.st_nlink == 1 or not stat.S_ISREG(opened.st_mode)):

@@ -138,6 +138,14 @@ def test_a_batch_for_one_mbox_is_forced_to_disk_once(anybodys: Path, monkeypatch
     assert len(syncs) == 1
 
 
+def test_a_pipe_without_a_reader_holds_nobody_up(anybodys: Path) -> None:
+    os.mkfifo(anybodys / "joe")
+    for lenient, dsn in ((False, "5.2.0"), (True, "4.2.0")):
+        tasks = batch("mbox", MBOX | {"path": f"{anybodys}/joe", "devices": lenient, "lenient": lenient})
+        list(worker.do(tasks))
+        assert tasks[0].answer["dsn"] == dsn
+
+
 def test_one_that_is_too_large_is_no_harm_to_the_others(anybodys: Path) -> None:
     tasks = batch("mbox", *[MBOX | {"path": f"{anybodys}/joe", "limit": 25}] * 3)
     tasks[1].message = [b"x" * 10, b"x" * 10]
