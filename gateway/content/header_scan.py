@@ -61,9 +61,9 @@ def scan(data: bytes, complete: bool) -> tuple[list[Field], int] | None:
 def scan_some(
     data: bytes, at: int, complete: bool, most: int = AT_ONCE, size: int = SIZE_AT_ONCE
 ) -> tuple[list[Field], int, str]:
-    """Up to ``most`` fields from that place on, none of them begun behind ``size`` bytes; the position of the first byte
-    behind them; and how it stands (MORE, OVER, OPEN).  With ``complete`` false, the last one is left for the next time
-    if more lines of it may follow."""
+    """Up to ``most`` fields from that place on, none of them begun behind ``size`` bytes; the position of the first
+    byte behind them; and how it stands (MORE, OVER, OPEN).  With ``complete`` false, the last one is left for the next
+    time if more lines of it may follow."""
     fields: list[Field] = []
     last, enough = at, at + size
     match = _FIELD.match(data, at)

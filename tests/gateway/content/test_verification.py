@@ -9,6 +9,7 @@ from gateway.content.verification import PROBE_LIFE, Known, Verifier
 from gateway.content.verification_store import Store, open_store
 from gateway.interfaces import DELIVERABLE, UNDELIVERABLE
 from gateway.log import MemoryLog
+from spool.envelope import Envelope, Recipient
 from spool.interfaces import RecipientState
 from tests.gateway.content.support import NOW, Way, now
 
@@ -71,6 +72,15 @@ def test_other_messages_that_only_ask_are_none_of_ours():
     envelope = rig.probes[0].envelope
     assert rig.report(DELIVERABLE)
     assert not rig.verifier.report(envelope, [RecipientState(True, DELIVERABLE)])
+
+
+def test_a_users_question_about_others_too_is_none_of_ours():
+    rig = Rig()
+    rig.ask()
+    theirs = Envelope("eve@gw.my.domain", [Recipient(ADDRESS, ADDRESS), Recipient("good@far.test", "good@far.test")])
+    bad, good = RecipientState(True, UNDELIVERABLE, "5.1.1", "no"), RecipientState(True, DELIVERABLE)
+    assert not rig.verifier.report(theirs, [bad, good])
+    assert rig.ask()[0] == "waiting" and rig.report(UNDELIVERABLE, "5.1.1", "no") and rig.ask() == ("bounced", "no")
 
 
 def test_refresh_and_expiry_of_good_results():
