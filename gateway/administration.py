@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.config import Settings
+from gateway.content.submission import shown
 from gateway.control import Handler, Refused, control_factory, listed_object
 from gateway.interfaces import Log
 from gateway.pickup import Pickup, list_submissions
@@ -107,7 +108,7 @@ class Administration:
     async def _listed(self) -> AsyncIterator[dict[str, Any]]:
         for name in await self._in_thread(list_submissions, self._maildrop, 0.0):
             yield {
-                "queue_name": "maildrop", "queue_id": name, "arrival_time": 0, "message_size": 0,
+                "queue_name": "maildrop", "queue_id": shown(name), "arrival_time": 0, "message_size": 0,
                 "forced_expire": False, "sender": "", "recipients": [],
             }
         async for some in self._spool.slices():

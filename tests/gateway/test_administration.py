@@ -8,6 +8,8 @@ from twisted.internet.task import Clock
 
 from gateway.administration import Administration
 from gateway.config.settings import Settings
+from gateway.content import submission
+from gateway.content.submission import Submission
 from gateway.log import MemoryLog
 from gateway.tables.registry import Tables
 from spool.envelope import Envelope, Recipient
@@ -80,3 +82,25 @@ def test_deleting_keeps_to_the_queues_that_are_named(tmp_path: Path):
     assert delete(ids=["JOB", draft.id], queues=everywhere) == {"count": 2, "ids": [draft.id, "JOB"]}
     assert delete(ids=None, queues=everywhere) == {"count": 1, "ids": []}
     assert jobs.cancelled == [{"JOB", draft.id}, None]
+
+
+def test_names_in_the_maildrop_folder_are_told_to_nobody(tmp_path: Path):
+    """Everybody may ask for the list, and who knows such a name can read that file."""
+
+    async def in_thread(function, *arguments):
+        return function(*arguments)
+
+    async def listed():
+        return [item async for item in made._listed()]
+
+    clock, log = Clock(), MemoryLog()
+    settings = Settings({"queue_directory": str(tmp_path)}, directory=tmp_path)
+    tables = Tables(clock=clock, log=log, reactor=clock, resolver=None)
+    made = Administration(
+        settings, MemorySpool(reactor=clock), None, None, tables, log, in_thread=in_thread, request=None
+    )
+    submission.prepare(tmp_path)
+    name = submission.drop(tmp_path, Submission("a@b", ["c@d"]), [b"Subject: secret\n\n"])
+    found = []
+    Deferred.fromCoroutine(listed()).addCallback(found.extend)
+    assert [item["queue_id"] for item in found] == [name[:12]]
