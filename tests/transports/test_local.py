@@ -511,6 +511,36 @@ async def test_forward_to_others_and_oneself(local: LocalMaker) -> None:
 
 
 @ensureDeferred
+async def test_what_is_too_much_for_a_users_file(local: LocalMaker) -> None:
+    """Millions of addresses, or a line that takes long to read, would hold up everybody else's mail."""
+    here = local()
+    forward(here, "joe", "# " + "x" * 1_048_576 + "\n\\joe\n")
+    assert await here.said("joe") == [SENT_TO_MAILBOX], "as if it were not there"
+    assert f"file {here.folder}/joe/.forward is too large" in here.log.text
+    forward(here, "joe", "a@x.example, " * 6000)
+    assert await here.said("joe") == [(DEFERRED, "4.3.5", "mail system configuration error")]
+
+
+@ensureDeferred
+async def test_files_that_lead_to_themselves_are_read_once(local: LocalMaker, anybodys: Path) -> None:
+    """However many members they have: what is beyond duplicate_filter_limit is delivered again, but not read again."""
+    here = local({"all": "one@x.example, two@x.example, jane"}, duplicate_filter_limit="2")
+    forward(here, "jane", "jane\n\\jane\njane\n")
+    assert SENT_TO_MAILBOX in await here.said("all")
+    again = f":include:{anybodys}/list\n"
+    (anybodys / "list").write_text(f"one@x.example, two@x.example\n{again}{again}")
+    forward(here, "joe", again)
+    assert await here.said("joe") == [(SENT, "2.0.0", "forwarded as COPY2")]
+
+
+@ensureDeferred
+async def test_forward_to_another_user_is_a_message_of_its_own(local: LocalMaker) -> None:
+    here = local()
+    forward(here, "joe", "jane\n")
+    assert await here.said("joe") == [(SENT, "2.0.0", "forwarded as COPY1")]
+
+
+@ensureDeferred
 async def test_forward_to_another_user_is_a_message_of_its_own(local: LocalMaker) -> None:
     here = local()
     forward(here, "joe", "jane\n")

@@ -9,15 +9,23 @@ import errno
 import os
 from dataclasses import replace
 
+from twisted.internet.task import deferLater
+
 from gateway.addresses.forms import quote, unquote
 from gateway.addresses.tokens import Address, internal, parse
 from gateway.interfaces import TableError
 from transports.local import command, files, indirect
 from transports.local.place import Delivery, Place, Rights
-from transports.local.reading import read_as
+from transports.local.reading import LARGEST, LARGEST_OF_USER, read_as
 from transports.process import Identity
 
 INCLUDE = ":include:"
+AT_ONCE = 100
+"""Members that are looked at in one turn of the reactor."""
+LONG = 4096
+"""Characters of a line after which others have a turn, too."""
+LONGEST_OF_USER = 65_536
+"""Characters of a line in a user's file: it is read in one go, and takes some microseconds for each."""
 EMPTY = "MAILER-DAEMON"
 """Who stands for an empty address."""
 
@@ -30,17 +38,31 @@ def destinations(text: str) -> list[str]:
 async def deliver(delivery: Delivery, place: Place, text: str) -> int:
     """To everything that the text lists; the number of members.  Raises TableError."""
     members = destinations(text)
-    for member in members:
+    for at, member in enumerate(members, 1):
         await _member(delivery, place, member or EMPTY)
+        if at % AT_ONCE == 0:
+            await _others(delivery)
     return len(members)
+
+
+async def _others(delivery: Delivery) -> None:
+    """Let others have a turn."""
+    await deferLater(delivery.tools.clock, 0)
 
 
 async def lines(delivery: Delivery, place: Place, text: str) -> int:
     """The same for a file: line by line, without those that begin with "#"."""
     count = 0
-    for line in text.split("\n"):
-        if not line.startswith("#"):
+    for at, line in enumerate(text.split("\n"), 1):
+        if line.startswith("#"):
+            pass
+        elif place.rights and len(line) > LONGEST_OF_USER:
+            _misconfigured(delivery, place, f"a line of more than {LONGEST_OF_USER} characters", "4.3.5")
+            count += 1
+        else:
             count += await deliver(delivery, place, line)
+        if at % AT_ONCE == 0 or len(line) > LONG:
+            await _others(delivery)
     return count
 
 
@@ -91,11 +113,12 @@ async def _include(delivery: Delivery, place: Place, path: str) -> None:
     if not path.startswith("/"):
         _misconfigured(delivery, place, f":include:{path} uses a relative path")
         return
-    if not delivery.first_time(f"include {path}"):
+    if not delivery.first_time(f"include {path}", always=True):
         return
     default = delivery.config.default_rights
     reader = place.rights.identity if place.rights else Identity(os.geteuid(), os.getegid())
-    file = await read_as(delivery.tools.runner, reader, path, instead=default)
+    largest = LARGEST_OF_USER if place.rights else LARGEST
+    file = await read_as(delivery.tools.runner, reader, path, instead=default, largest=largest)
     if file.text is None:
         dsn = "4.3.5" if file.may_pass else "5.3.5"
         what = f":include: file {path}"

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from transports.local import expansion
 from transports.local.place import Delivery, Place, Rights
-from transports.local.reading import File, read_as
+from transports.local.reading import LARGEST_OF_USER, File, read_as
 
 
 async def deliver(delivery: Delivery, place: Place) -> bool:
@@ -18,14 +18,15 @@ async def deliver(delivery: Delivery, place: Place) -> bool:
     if not config.forward_path:
         return False
     user = await delivery.user(place.user)
-    if user is None or not delivery.first_time(f"forward {user.name}"):
+    # Files that lead to one another must not be read again and again, however many others they name before.
+    if user is None or not delivery.first_time(f"forward {user.name}", always=True):
         return False
     place = replace(place, rights=Rights.of(user))
     named = [pattern for pattern in config.forward_path if place.has_all(pattern)]
     patterns = {place.fill(pattern, config.forward_filter): pattern for pattern in reversed(named)}
     paths = [path for path in reversed(patterns) if path.startswith("/")]
     while path := await delivery.tools.accounts.first_present(paths):
-        file = await read_as(delivery.tools.runner, user.identity, path, links=False)
+        file = await read_as(delivery.tools.runner, user.identity, path, links=False, largest=LARGEST_OF_USER)
         if not file.missing:
             text = _trusted(delivery, path, file, user.identity.uid)
             return text is not None and await _expand(delivery, place, patterns[path], text)

@@ -240,11 +240,12 @@ class Delivery:
         """The header line that names the recipient as it was given, if one is wanted."""
         return message.original_to(unquote(place.original)) if self.config.original_recipients else b""
 
-    def first_time(self, what: str) -> bool:
-        """Whether this has not been done yet for this recipient (the duplicate filter)."""
+    def first_time(self, what: str, *, always: bool = False) -> bool:
+        """Whether this has not been done yet for this recipient (the duplicate filter).  ``always``: it is remembered
+        beyond duplicate_filter_limit."""
         if what in self._seen:
             return False
-        if len(self._seen) < self.config.remembered or not self.config.remembered:
+        if always or len(self._seen) < self.config.remembered or not self.config.remembered:
             self._seen.add(what)
         return True
 
