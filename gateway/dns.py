@@ -237,9 +237,7 @@ class DNSResolver:
         records = await self._records(domain, dns.rdatatype.MX)
         for record in records:
             if record.exchange == dns.name.root:
-                if len(records) == 1 and record.preference == 0:
-                    return [MX(0, "")]
-                continue
+                return [MX(0, "")]  # RFC 7505, whatever stands beside it
             host = safe_name(record.exchange)
             if host:
                 found.append(MX(record.preference, host))

@@ -332,7 +332,7 @@ class MX:
 
 
 class IResolver(Interface):
-    """DNS and the hosts file.  Names in answers are lower-case, without the final dot, of safe characters only.
+    """DNS and the hosts file.  Names in answers are as they were given, without the final dot, of safe characters only.
     Errors: DNSError with the text of Postfix ("Host or domain name not found. Name service error for name=… type=MX:
     Host not found, try again")."""
 

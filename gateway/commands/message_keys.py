@@ -1,7 +1,8 @@
 """The keys that header_checks and body_checks would make of a message: postmap -q - with -h, -b and -m.
 
 Without ``mime`` the header ends at the first line that is no field, and all that follows is body.  With it, the fields
-of parts and of messages within the message are headers as well, and no body.  Lines come with their line feeds.
+of parts and of messages within the message are headers as well, and no body.  The line between header and body is one
+of the body, and there even if the message has none.  Lines come with their line feeds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ MAX_KEY = 100_000
 def message_keys(lines: Iterable[str], *, headers: bool, body: bool, mime: bool) -> Iterator[str]:
     raw = (line.encode("utf-8", "surrogateescape") for line in lines)
     for is_header, key in _in_parts(raw) if mime else _plain(raw):
-        if key and (headers if is_header else body):
+        if headers and key if is_header else body:
             yield key[:MAX_KEY].decode("utf-8", "surrogateescape")
 
 
@@ -35,7 +36,9 @@ def _plain(lines: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
             field = line if line and is_field(line) else b""
             if not field:
                 in_body = True
-                yield False, line
+                yield False, b""
+                if line:
+                    yield False, line
     yield True, field
 
 
@@ -45,5 +48,5 @@ def _in_parts(lines: Iterable[bytes]) -> Iterator[tuple[bool, bytes]]:
         if piece.kind in (Kind.PART_HEADER, Kind.NESTED_HEADER):
             yield True, piece.data.rstrip(b"\n")
         else:
-            for line in piece.data.split(b"\n"):
+            for line in piece.data.removesuffix(b"\n").split(b"\n"):
                 yield False, line

@@ -37,6 +37,8 @@ SUMMARY = "show and change configuration parameters"
 
 _OPTIONS = "aAbc:C:deEfFhHjlmMno:pPtT:vxX#"
 _ACTIONS = "aAbdFlmMnpPtT"
+_USUAL_DIRECTORY = Path("/etc/postfix")
+"""Where Postfix's configuration is unless somebody says otherwise: nothing to be told with -n."""
 _AGENTS = ("local", "error", "virtual", "smtp", "lmtp", "pipe", "python")
 
 
@@ -140,7 +142,7 @@ def _run(request: Request, directory: Path | None) -> None:
     configuration = _configuration(directory)
     configuration.settings = configuration.settings.with_overrides(request.overrides)
     for finding in configuration.findings:
-        if finding.severity != NOTE:
+        if finding.severity != NOTE and request.action != "d":  # defaults are nobody's mistake
             _warn(str(Finding(finding.severity, finding.file, finding.line, finding.what)))
     if request.action in ("M", "F", "P"):
         for line in postconf_master.show(request.action, request.flags, request.names, configuration, _warn):
@@ -204,7 +206,8 @@ def _names(request: Request, configuration: Configuration, known: KnownNames, ex
     } - builtin
     if "builtin" in request.classes:
         yield from builtin if request.action != "n" else builtin & settings.values.keys()
-        if request.action == "n" and explicit and "config_directory" not in settings.values:
+        elsewhere = explicit and settings.directory != _USUAL_DIRECTORY
+        if request.action == "n" and elsewhere and "config_directory" not in settings.values:
             yield "config_directory"
     if "service" in request.classes:
         set_here = {name for name in settings.values if name not in builtin and known.effective(name)}
@@ -283,7 +286,7 @@ def _edit(request: Request, directory: Path | None) -> None:
     if request.action in ("M", "F", "P"):
         path = directory / "master.cf"
         text = _read(path)
-        text = postconf_master.edited(text, str(path), request.action, request.editing, request.names)
+        text = postconf_master.edited(text, str(path), request.action, request.editing, request.names, _warn)
     else:
         path = directory / "main.cf"
         text = _edited(_read(path), request)

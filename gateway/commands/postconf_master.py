@@ -27,6 +27,9 @@ def show(action: str, flags: set[str], wanted: list[str], configuration: Configu
     """The lines to print.  ``wanted``: SERVICE[/TYPE[/NAME]] patterns; none = everything."""
     depth = 2 if action == "M" else 3
     patterns = [_pattern(text, depth) for text in wanted]
+    for pattern in patterns:
+        if action == "F" and pattern[2] not in ("*", *layout.FIELDS):
+            raise Bad(f'invalid field "{pattern[2]}": fields are {", ".join(layout.FIELDS)}')
     matched: set[int] = set()
     for service in configuration.services:
         for name, value in _items(action, service, flags, configuration):
@@ -113,29 +116,36 @@ def _matches(pattern: list[str], service: Service, name: str) -> bool:
 # --- change ----------------------------------------------------------------------------------------------------
 
 
-def edited(text: str, path: str, action: str, how: str, arguments: list[str]) -> str:
+def edited(text: str, path: str, action: str, how: str, arguments: list[str], warn: Warn) -> str:
     """The text of master.cf after the change.  ``how``: "e" set, "X" remove, "#" comment out."""
+    changes: dict[tuple[str, str], str | None] = {}
+    services = {(each.name, each.type): each for each in master_cf.parse(text, path).services}
     if how == "#":
         if action != "M":
             raise Bad(f"-# does not go with -{action}")
-        return editing.comment_out(text, editing.master_key, {_service_key(each) for each in arguments})
-    changes: dict[tuple[str, str], str | None] = {}
-    services = {(each.name, each.type): each for each in master_cf.parse(text, path).services}
+        return editing.comment_out(text, editing.master_key, set(_chosen(arguments, services)))
+    if action == "M" and how == "X":
+        return editing.edit(text, editing.master_key, dict.fromkeys(_chosen(arguments, services), editing.REMOVE))
     for argument in arguments:
-        if action == "M" and how == "X":
-            changes[_service_key(argument)] = editing.REMOVE
-        elif action == "M":
+        if action == "M":
             key, entry = _entry(argument, path)
             changes[key] = layout.service(entry, fold=True)
         else:
-            entry = _changed(action, how, argument, services)
-            changes[entry.name, entry.type] = layout.service(entry, fold=True)
+            for key, entry in _changed(action, how, argument, services, warn):
+                changes[key] = layout.service(entry, fold=True)
     return editing.edit(text, editing.master_key, changes)
 
 
-def _service_key(text: str) -> tuple[str, str]:
+def _chosen(arguments: list[str], services: dict[tuple[str, str], Service]) -> Iterator[tuple[str, str]]:
+    """The services that are meant by SERVICE/TYPE, either of which may be "*"."""
+    for argument in arguments:
+        name, type = _service_key(argument, "*")
+        yield from (key for key in services if name in ("*", key[0]) and type in ("*", key[1]))
+
+
+def _service_key(text: str, *any_type: str) -> tuple[str, str]:
     name, slash, type = text.strip().rpartition("/")
-    if not slash or type not in master_cf.TYPES:
+    if not slash or type not in (*master_cf.TYPES, *any_type):
         raise Bad(f'"{text}": write SERVICE/TYPE, with a type out of {", ".join(master_cf.TYPES)}')
     return name, type
 
@@ -155,27 +165,40 @@ def _entry(argument: str, path: str) -> tuple[tuple[str, str], Service]:
     return key, file.services[0]
 
 
-def _changed(action: str, how: str, argument: str, services: dict[tuple[str, str], Service]) -> Service:
-    """The service with one field or parameter set or removed."""
+def _changed(
+    action: str, how: str, argument: str, services: dict[tuple[str, str], Service], warn: Warn
+) -> Iterator[tuple[tuple[str, str], Service]]:
+    """The services that SERVICE/TYPE/NAME means, under their old names, with one field or parameter set or removed."""
     head, equals, value = argument.partition("=")
-    service_part, slash, name = head.strip().rpartition("/")
-    service = services.get(_service_key(service_part)) if slash else None
-    if service is None:
-        raise Bad(f'"{head.strip()}": no such service')
+    pattern = _pattern(head.strip(), 3)
     value = value.strip()
-    if (how == "e") != bool(equals) or "\n" in value:
+    if len(head.split("/")) < 3 or (how == "e") != bool(equals) or "\n" in value:
         raise Bad(f'"{argument}": write SERVICE/TYPE/NAME{"=VALUE, on one line" if how == "e" else ""}')
-    if action == "P":
-        kept = [each for each in service.options if each[0] != "o" or each[1].partition("=")[0] != name]
-        service.options = kept + ([("o", f"{name}={value}")] if how == "e" else [])
-        return service
-    if how != "e" or name not in layout.FIELDS:
+    name = pattern[2]
+    if action == "F" and (how != "e" or name not in layout.FIELDS):
         raise Bad(f'"{argument}": fields are {", ".join(layout.FIELDS)}; they can be set, not removed')
+    chosen = [service for service in services.values() if _matches(pattern[:2], service, name)]
+    if not chosen:
+        warn(f'unmatched service_name/type: "{argument}"')
+    for service in chosen:
+        key = service.name, service.type
+        if action == "P":
+            _set_parameter(service, name, f"{name}={value}" if how == "e" else "")
+        else:
+            services[key] = service = _with_field(service, name, value)
+        yield key, service
+
+
+def _set_parameter(service: Service, name: str, setting: str) -> None:
+    kept = [each for each in service.options if each[0] != "o" or each[1].partition("=")[0] != name]
+    service.options = kept + ([("o", setting)] if setting else [])
+
+
+def _with_field(service: Service, name: str, value: str) -> Service:
     columns = list(service.columns)
     columns[layout.FIELDS.index(name)] = value
     rest = "" if name == "command" else layout.command(service).removeprefix(service.columns[-1])
     file = master_cf.parse(" ".join(columns) + rest, service.path)
     for finding in file.findings:
         raise Bad(f"{finding.what}: {finding.mend}")
-    services[service.name, service.type] = file.services[0]
     return file.services[0]

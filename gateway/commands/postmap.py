@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gateway.addresses import tokens
 from gateway.commands import taking_up
 from gateway.commands.message_keys import message_keys
 from gateway.commands.table_changes import Change, Fatal, add, build, delete
@@ -128,8 +129,6 @@ def _parse(request: Request, arguments: list[str]) -> None:
         raise Fatal(request.usage)
     if request.flags & {"b", "h", "m"} and (request.action, request.key) != ("q", "-"):
         raise Fatal("specify -b -h or -m only with \"-q -\"")
-    if "m" in request.flags and not request.flags & {"b", "h"}:
-        raise Fatal("specify -m only with -b or -h")
 
 
 def _perform(request: Request, settings: Settings) -> int:
@@ -187,8 +186,15 @@ async def _query(request: Request, tables: list[Table], key: str) -> str | None:
         except TableError as error:
             raise Fatal(f"table {table.name}: query error: {error}") from None
         if value is not None:
-            return _decoded(table, key, value) if "F" in request.flags else value
+            return _decoded(table, key, value) if "F" in request.flags else _as_kept(table, value)
     return None
+
+
+def _as_kept(table: Table, value: str) -> str:
+    """The value as Postfix's indexes have it: an alias's is a list of addresses, spelled in one way."""
+    if isinstance(table, IndexedTable) and table.alias:
+        return tokens.external(tokens.scan(value))
+    return value
 
 
 def _decoded(table: Table, key: str, value: str) -> str:
@@ -232,8 +238,7 @@ def _list(request: Request, table: Table) -> int:
     if entries is None:
         raise Fatal(f"table {table.name}: sequence operation is not supported")
     for key, value in entries:
-        if "F" in request.flags:
-            value = _decoded(table, key, value)
+        value = _decoded(table, key, value) if "F" in request.flags else _as_kept(table, value)
         if "j" in request.flags:
             _emit(_json(key, value))
         else:

@@ -4,8 +4,8 @@ Needs no set-uid bit, and refuses to run with one: the message goes as a file in
 (gateway.content.submission), safe when this ends with 0, whether the gateway runs or not.  All else that sendmail is
 asked for (-bp, -bi, -q …) is done by the command for it.
 
-Exit status: 0 queued; 69 too large; 77 not authorized; 78 configuration; 75 for everything else, as Postfix's: the
-text on standard error says what.  Loads nothing of Twisted, so that it starts fast.
+Exit status: 0 queued; 78 configuration; 75 for everything else, as Postfix's: the text on standard error says what.
+Loads nothing of Twisted, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from gateway.content.submission import Submission
 
 SUMMARY = "hand in a message (and -bp, -bi, -bs, -q …), as other programs expect it"
 
-EX_DATAERR, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 65, 69, 75, 77
+EX_TEMPFAIL, EX_NOPERM = 75, 77
 
 BLOCK = 65536
 LONGEST_HEADER = 16 * 1024 * 1024
@@ -39,7 +39,7 @@ _DOT = re.compile(rb"^\.\n", re.MULTILINE)
 
 
 class Fatal(Exception):
-    """Ends the command with one line."""
+    """Ends the command with one line.  ``status``: for commands that have more than one for their failures."""
 
     def __init__(self, text: str, status: int = EX_TEMPFAIL) -> None:
         super().__init__(text)
@@ -56,21 +56,31 @@ def main(arguments: list[str], directory: Path | None) -> int:
         return _run(options, options.directory or directory)
     except (Fatal, UsageError) as error:
         print(f"sendmail: fatal: {error}", file=sys.stderr)
-        return error.status if isinstance(error, Fatal) else EX_TEMPFAIL
+        return EX_TEMPFAIL
     except OSError as error:
         print(f"sendmail: fatal: cannot queue the message: {error}", file=sys.stderr)
         return EX_TEMPFAIL
 
 
+_WITHOUT_RECIPIENTS = {
+    "smtp": "stand-alone mode", "queue": "display queue mode", "flush": "flush queue mode",
+    "aliases": "alias initialization mode", "daemon": "daemon mode",
+}
+
+
 def _run(options: Options, directory: Path | None) -> int:
+    if options.recipients and options.mode in _WITHOUT_RECIPIENTS:
+        raise Fatal(f"{_WITHOUT_RECIPIENTS[options.mode]} requires no recipient")
     if options.mode == "nothing":
         return 0
     if options.mode == "mail":
         return _submit(options, directory)
     if options.mode == "smtp":
+        settings = load_configuration(directory).settings
+        refuse_unauthorized(settings, None)
         from gateway.commands.sendmail_smtp import serve  # only here: loads Twisted
 
-        return serve(load_configuration(directory).settings)
+        return serve(settings)
     from gateway.commands.main import run
 
     if options.mode == "aliases":
@@ -88,9 +98,13 @@ def _submit(options: Options, directory: Path | None) -> int:
         raise Fatal("Recipient addresses must be specified on the command line or via the -t option")
     settings = load_configuration(directory).settings
     sender = sender_address(options.sender) if options.sender is not None else login_name()
+    if options.sender is not None and len(addresses(options.sender)) > 1:
+        print(f"sendmail: warning: -f option specified malformed sender: {_one_line(options.sender)}", file=sys.stderr)
     envelope = Submission(
         sender=sender,
-        recipients=[one for text in options.recipients for one in addresses(text)],
+        recipients=[
+            one for text in options.recipients for one in addresses(text) or [settings.text("empty_address_recipient")]
+        ],
         full_name=_one_line(options.full_name) if options.full_name is not None else own_name(),
         notify=options.notify,
         ret=options.ret,
@@ -124,7 +138,7 @@ def submit(settings: Settings, envelope: Submission, content: Iterator[bytes], *
     try:
         submission.validate(envelope)
     except submission.SubmissionError as error:
-        raise Fatal(str(error), EX_DATAERR) from None
+        raise Fatal(str(error)) from None
     refuse_unauthorized(settings, envelope.sender)
     queue = Path(settings.text("queue_directory"))
     if not (queue / submission.MAILDROP).is_dir():
@@ -199,7 +213,7 @@ def header_recipients(fields: Iterable[Field]) -> list[str]:
 
 
 def sender_address(text: str) -> str:
-    """The address of -f, in external form; "" for an empty one."""
+    """The address of -f, in external form; "" for an empty one, the first of several."""
     return (addresses(text) or [""])[0]
 
 
@@ -288,7 +302,7 @@ def _header(content: Iterator[bytes]) -> tuple[list[Field], bytes]:
         found = scan(data, complete=block is None)
         if found is not None:
             return found[0], data
-    raise Fatal("the message header is too long", EX_UNAVAILABLE)
+    raise Fatal("the message header is too long")
 
 
 def _limited(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
@@ -296,7 +310,7 @@ def _limited(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
     for block in blocks:
         size += len(block)
         if size > limit > 0:
-            raise Fatal("message file too big", EX_UNAVAILABLE)
+            raise Fatal("message file too big")
         yield block
 
 

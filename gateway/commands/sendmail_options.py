@@ -63,7 +63,7 @@ def parse(arguments: list[str]) -> Options:
     options.recipients = rest
     if options.from_header and options.mode != "mail":
         raise UsageError("-t can be used only in delivery mode")
-    if options.verbose and not options.trace:
+    if options.verbose == 1 and not options.trace:  # more of them ask for debugging output instead
         options.trace = "record"
     return options
 
@@ -130,7 +130,9 @@ def _take_value(options: Options, letter: str, value: str) -> None:
             options.warnings.append("bad -R option value -- ignored")
     elif letter == "V":
         _envid(options, value)
-    elif letter == "X" and value.startswith("V"):
+    elif letter == "X":
+        if not value.startswith("V"):
+            raise UsageError(f"unsupported: -X{value[:1]}")
         options.verp = value[1:]
     elif letter == "o":
         _old_option(options, value)

@@ -30,7 +30,7 @@ _ALIAS_PART = re.compile(
     r'"((?:[^"\\]|\\.)*)"?'  # a quoted part
     r"|(\([^()]*\))"  # a comment
     r"|([:@<>])"  # the end of the name, or what may not be in one
-    r"|([^\":@<>( \t\r\n\v\f]+|\()"
+    r"|((?:[^\\\":@<>( \t\r\n\v\f]|\\.)+|[(\\])"
     r"|[ \t\r\n\v\f]+",
     re.DOTALL,
 )
@@ -136,7 +136,7 @@ def split_alias_line(text: str) -> tuple[str, str]:
         elif special:
             raise BadLine("name must be local")
         elif comment or plain:
-            words.append(comment or plain)
+            words.append(comment or _UNQUOTE.sub(r"\1", plain))
     key, value = " ".join(words), text[at:].strip(_SPACE)
     if not key or not value:
         raise BadLine("need name:value pair")

@@ -135,14 +135,15 @@ async def error_of(question: Any) -> DNSError:
 @ensureDeferred
 async def test_mx_hosts_come_by_preference(server: NameServer) -> None:
     server.zone["a.example MX"] = "a.example 60 MX 20 B.a.example.\na.example 60 MX 5 c.a.example."
-    assert await make(server).mx("a.example") == [MX(5, "c.a.example"), MX(20, "b.a.example")]
+    assert await make(server).mx("a.example") == [MX(5, "c.a.example"), MX(20, "B.a.example")]
 
 
 @ensureDeferred
 async def test_null_mx_and_no_mx(server: NameServer) -> None:
     server.zone["null.example MX"] = "null.example 60 MX 0 ."
+    server.zone["beside.example MX"] = "beside.example 60 MX 5 a.example.\nbeside.example 60 MX 10 ."
     server.zone["none.example MX"] = "none.example 60 SOA a. b. 1 2 3 4 5"
-    assert await make(server).mx("null.example") == [MX(0, "")]
+    assert await make(server).mx("null.example") == await make(server).mx("beside.example") == [MX(0, "")]
     assert await make(server).mx("none.example") == []
 
 

@@ -84,6 +84,12 @@ def test_the_same_names(directory: Path, capsys: Capture) -> None:
         ["-Pe", "uucp/unix/biff=no", "smtp/unix/own=1"],
         ["-PX", "smtp/inet/smtpd_banner"],
         ["-Fe", "smtp/inet/chroot=y", "smtp/unix/command=lmtp -v -o a=b"],
+        ["-F", "*/unix/chroot = y"],
+        ["-Fe", "smtp/*/process_limit=3"],
+        ["-Pe", "*/unix/biff=no"],
+        ["-PX", "*/*/smtpd_banner"],
+        ["-MX", "*/inet"],
+        ["-M#", "smtp/*"],
     ],
 )
 def test_changes_as_postfix(tmp_path: Path, capsys: Capture, arguments: list[str]) -> None:
@@ -119,6 +125,26 @@ def test_unknown_names_are_a_warning(directory: Path, capsys: Capture) -> None:
     assert (status, out) == (0, "biff = yes\n")
     assert err == "postconf: warning: nosuch: unknown parameter\n"
     assert "unmatched request" in run(directory, capsys, "-M", "nosuch")[2]
+
+
+def test_changes_to_nothing_are_a_warning(directory: Path, capsys: Capture) -> None:
+    status, _, err = run(directory, capsys, "-Pe", "nosuch/unix/a=b")
+    assert (status, err) == (0, 'postconf: warning: unmatched service_name/type: "nosuch/unix/a=b"\n')
+    assert (directory / "master.cf").read_text() == MASTER
+
+
+def test_defaults_are_told_without_a_word_about_what_is_set(directory: Path, capsys: Capture) -> None:
+    (directory / "main.cf").write_text("biff = no\nbiff = no\n")
+    assert "overriding earlier entry" in run(directory, capsys, "biff")[2]
+    assert run(directory, capsys, "-d", "biff") == (0, "biff = yes\n", "")
+
+
+def test_the_usual_directory_goes_without_saying(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    assert f"config_directory = {directory}\n" in run(directory, capsys, "-n")[1]
+    monkeypatch.setattr("gateway.commands.postconf._USUAL_DIRECTORY", directory)
+    assert "config_directory" not in run(directory, capsys, "-n")[1]
 
 
 def test_json(directory: Path, capsys: Capture) -> None:
@@ -159,7 +185,7 @@ def test_without_a_directory(capsys: Capture) -> None:
         (["-Me", "smtp/unix=other unix - - n - - smtp"], 'must begin with "smtp unix"'),
         (["-Me", "smtp/unix=smtp unix - - n"], "bad field count"),
         (["-MX", "smtp"], "write SERVICE/TYPE"),
-        (["-Pe", "nosuch/unix/a=b"], "no such service"),
+        (["-F", "smtp/unix/nosuch"], 'invalid field "nosuch"'),
         (["-Fe", "smtp/unix/chroot=maybe"], "invalid chroot field"),
         (["-x", "relayhost", "-o", "relayhost=${x"], "truncated macro reference"),
         (["-T", "nonsense"], "bad -T mode"),

@@ -71,7 +71,6 @@ def test_default_type_and_aliases(run: Command) -> None:
         (["regexp:map"], "unsupported dictionary type: regexp does not support bulk-mode creation."),
         (["-q", "x", "-s", "hash:map"], "specify only one of -s or -q or -d"),
         (["-b", "-q", "x", "hash:map"], 'specify -b -h or -m only with "-q -"'),
-        (["-m", "-q", "-", "hash:map"], "specify -m only with -b or -h"),
         (["-x", "hash:map"], "option -x not recognized; usage: postmap [-"),
         ([], "usage: postmap [-"),
     ],
@@ -109,6 +108,13 @@ def test_not_utf8(run: Command, folder: Path) -> None:
     assert run("-u", "hash:map") == (0, "", "")
     status, _, error = run("-q", "a", "hash:map")
     assert (status, error.rstrip()[-23:]) == (1, "non-UTF-8 lookup result")
+
+
+def test_values_of_aliases_are_lists_of_addresses(run: Command, folder: Path) -> None:
+    (folder / "aliases").write_text("a: b,c ,  \"|d  e\" , :include:/f,\\g\n")
+    assert run("-q", "a", "aliases", program="postalias") == (0, 'b, c, "|d  e", :include:/f, g\n', "")
+    assert run("-q", "a", "hash:aliases") == (0, 'b, c, "|d  e", :include:/f, g\n', "")
+    assert run("-s", "aliases", program="postalias") == (0, 'a:\tb, c, "|d  e", :include:/f, g\n', "")
 
 
 def test_list(run: Command, folder: Path) -> None:
@@ -221,6 +227,14 @@ def test_headers_and_body_as_keys(run: Command, folder: Path) -> None:
     assert run("-hq", "-", "regexp:checks", stdin=message)[1] == "From: x\tother\nSubject: one\n two\tS\n"
     assert run("-bq", "-", "regexp:checks", stdin=message)[1] == "body line\tB\nSubject: two\tS\n"
     assert run("-hq", "-", "regexp:checks", stdin="Subject: two")[1] == "Subject: two\tS\n"
+    assert run("-mq", "-", "regexp:checks", stdin="body line\n")[1] == "body line\tB\n"
+
+
+def test_empty_lines_of_a_message(run: Command) -> None:
+    assert run("-hbq", "-", "static:x", stdin="A: b\n\nc\n\n") == (0, "A: b\tx\n\tx\nc\tx\n\tx\n", "")
+    assert run("-bq", "-", "static:x", stdin="A: b\nc\n") == (0, "\tx\nc\tx\n", "")
+    part = "A: b\nMIME-Version: 1.0\nContent-Type: message/rfc822\n\nB: c\n\nd\n"
+    assert run("-bmq", "-", "static:x", stdin=part) == (0, "\tx\n\tx\nd\tx\n", "")
 
 
 def test_parts_of_a_message_as_keys(run: Command, folder: Path) -> None:
@@ -234,7 +248,7 @@ def test_parts_of_a_message_as_keys(run: Command, folder: Path) -> None:
         "Subject: s", "Content-Type: multipart/mixed; boundary=b", "Content-Type: message/rfc822", "X: nested"
     ]  # fmt: skip
     body = [line.partition("\t")[0] for line in run("-bmq", "-", "regexp:checks", stdin=message)[1].splitlines()]
-    assert body == ["--b", "text", "--b--"]
+    assert [line for line in body if line] == ["--b", "text", "--b--"]
 
 
 def test_warnings_of_pattern_tables(run: Command, folder: Path) -> None:
@@ -253,6 +267,8 @@ def test_newaliases(run: Command, folder: Path) -> None:
     (folder / "aliases").unlink()
     status, _, error = run(program="newaliases")
     assert status == 1 and error == f"postalias: fatal: open {folder}/aliases: No such file or directory\n"
+    status, _, error = run("x", program="newaliases")
+    assert (status, error) == (75, "newaliases: fatal: alias initialization mode requires no recipient\n")
 
 
 def test_the_network_in_a_process_of_its_own(folder: Path) -> None:

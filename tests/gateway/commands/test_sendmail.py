@@ -98,7 +98,8 @@ def test_dots_stay_with_i(site):
         (["-V", "a\tbc"], {"envid": ""}),
         (["-G"], {"remote": True}),
         (["-v"], {"trace": "record"}),
-        (["-O", "A=b", "-L", "tag", "-h", "5", "-Am", "-U", "-m", "-p", "x", "-X", "log", "-bm"], {}),
+        (["-v", "-v"], {"trace": ""}),
+        (["-O", "A=b", "-L", "tag", "-h", "5", "-Am", "-U", "-m", "-p", "x", "-bm"], {}),
     ],
 )  # fmt: skip
 def test_options(site, arguments, expected):
@@ -124,6 +125,11 @@ def test_verifying_sends_a_probe_instead_of_the_message(site, capsys):
         (["-t"], b"Subject: to nobody\n\nx\n", "No recipient addresses found in message header"),
         (["-bv", "-t"], b"\n", "-t option cannot be used with -bv"),
         (["-Z", "ann"], b"x\n", "unknown option -Z"),
+        (["-X", "log", "ann"], b"x\n", "unsupported: -Xl"),
+        (["-bp", "ann"], b"", "display queue mode requires no recipient"),
+        (["-bs", "ann"], b"", "stand-alone mode requires no recipient"),
+        (["-bi", "ann"], b"", "alias initialization mode requires no recipient"),
+        (["-qIABC", "ann"], b"", "flush queue mode requires no recipient"),
         (["-f"], b"x\n", "-f needs a value"),
         (["-n", "a@b"], b"x\n", "-n option not supported"),
         (["-XVabc", "a@b"], b"x\n", "-XV requires two characters from -=+"),
@@ -164,13 +170,25 @@ def test_what_was_verp_once_is_so_still_but_for_a_warning(site, capsys):
 
 @pytest.mark.parametrize("arguments", [['"e\x1bsc"@b'], ["-f", "a\x01@b", "c@d"]])
 def test_what_the_gateway_would_set_aside_is_refused_at_once(site, capsys, arguments):
-    assert site(*arguments, stdin=b"x\n") == 65
+    assert site(*arguments, stdin=b"x\n") == 75
     assert "bad characters in" in capsys.readouterr().err
     assert not site.folder.exists() or not list(site.folder.iterdir())
 
 
+def test_a_sender_that_is_several(site, capsys):
+    assert site("-f", "a <a@x>, b@x", "c@d", stdin=b"x\n") == 0
+    assert site.taken()[0].sender == "a@x"
+    assert capsys.readouterr().err == "sendmail: warning: -f option specified malformed sender: a <a@x>, b@x\n"
+
+
+@pytest.mark.parametrize("nobody", ["", " ", "<>", "(comment)"])
+def test_the_empty_recipient_is_the_mail_system(site, nobody):
+    assert site("a@b", nobody, stdin=b"x\n") == 0
+    assert site.taken()[0].recipients == ["a@b", "MAILER-DAEMON"]
+
+
 def test_too_large(site, capsys):
-    assert site("a@b", stdin=b"\n" + b"x" * 6000) == 69
+    assert site("a@b", stdin=b"\n" + b"x" * 6000) == 75
     assert "message file too big" in capsys.readouterr().err
     assert list(site.folder.iterdir()) == []
 
@@ -244,7 +262,7 @@ def test_an_account_without_a_name(site, monkeypatch, capsys):
 def test_users_who_may_not_submit(site, capsys):
     with (site.directory / "main.cf").open("a") as file:
         file.write("authorized_submit_users = nobody-at-all\n")
-    assert site("a@b") == 77
+    assert site("a@b") == site("-bs") == 75
     assert "is not allowed to submit mail" in capsys.readouterr().err
     assert not site.folder.exists()
 

@@ -87,6 +87,8 @@ def test_bad_map_line(line: str, problem: str) -> None:
         ('p: "|cmd  \\"a  b\\" c",   d', "p", '"|cmd  \\"a  b\\" c", d'),
         ("list: :include:/x/y", "list", ":include:/x/y"),
         ("(comment) c1: z", "(comment) c1", "z"),
+        ("two\\ words: z", "two words", "z"),
+        ("\\jo\\:e: \\z", "jo:e", "\\z"),
     ],
 )
 def test_alias_line(line: str, key: str, value: str) -> None:
