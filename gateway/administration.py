@@ -75,6 +75,7 @@ class Administration:
         self._maildrop = Path(settings.text("queue_directory")) / "maildrop"
         self._lookers = tables.string_list("authorized_mailq_users", settings)
         self._flushers = tables.string_list("authorized_flush_users", settings)
+        self._flushable = tables.domain_list("fast_flush_domains", settings)
 
     def factory(self) -> Any:
         """The server of the control socket."""
@@ -130,10 +131,15 @@ class Administration:
 
     async def _flush_site(self, uid: int, arguments: dict[str, Any]) -> int:
         await self._must_be_among(uid, self._flushers, "flush the mail queue")
-        return await self.flush_domain(str(arguments.get("site", "")))
+        site = str(arguments.get("site", ""))
+        if not await self.flush_site(site):
+            raise Refused(f'Flush service is not configured for destination "{site}"')
+        return 0
 
-    async def flush_domain(self, site: str) -> int:
-        """Try what is deferred for a domain now; the number of messages."""
+    async def flush_site(self, site: str) -> bool:
+        """Try what is deferred for a domain of fast_flush_domains now; False if it is none.  Raises TableError."""
+        if not await self._flushable.match(site):
+            return False
         wanted, found = site.lower().strip("[]"), []
         async for some in self._spool.slices():
             for one in some:
@@ -143,7 +149,9 @@ class Administration:
                 )
                 if one.queue == "deferred" and any(to.rpartition("@")[2].lower() == wanted for to in waiting):
                     found.append(one.id)
-        return await self._scheduler.flush(found) if found else 0
+        if found:
+            await self._scheduler.flush(found)
+        return True
 
     def _changing(self, action: str) -> Handler:
         async def change(uid: int, arguments: dict[str, Any]) -> dict[str, Any]:

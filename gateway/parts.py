@@ -66,6 +66,7 @@ from transports.process import Runner
 from transports.programs import Guards
 from transports.smtp import SMTPTransport
 from transports.smtp.login import Logins
+from transports.smtp.transcript import Postmaster
 from transports.status_filter import FilteredTransport
 from transports.store import Locking, Store
 from transports.virtual import VirtualConfig, VirtualTables, VirtualTransport
@@ -494,6 +495,7 @@ def _smtp(parts: Parts, service: Service, settings: Settings, others: Mapping[st
         ),
         logins=Logins.of(settings, parts.tables, secrets.token_urlsafe, lmtp=lmtp, own_addresses=parts.own_addresses),
         checks=OutgoingChecks.of(settings, parts.tables, prefix, program, parts.log),
+        postmaster=Postmaster.of(settings, parts.notices.client_session, parts.log, program),
     )
     return made
 

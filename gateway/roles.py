@@ -240,7 +240,7 @@ class SchedulerRole(Role):
         return await self.parts.verifier.query(address)
 
     async def _flush_site(self, site: str) -> str:
-        return await etrn(self.parts, self.administration, site)
+        return await etrn(self.administration, site)
 
     async def _forward(self, value: Any) -> Any:
         return await self._door.forward(value)
@@ -383,8 +383,7 @@ class Single(Role):
         return await self._in_charge().parts.verifier.query(address)
 
     async def _flush_site(self, site: str) -> str:
-        one = self._in_charge()
-        return await etrn(one.parts, one.administration, site)
+        return await etrn(self._in_charge().administration, site)
 
     def start(self, descriptors: Mapping[str, int]) -> None:
         self.parts.start()
@@ -466,12 +465,9 @@ def load(room: Room, factories: Mapping[str, SmtpdFactory]) -> dict[str, Any]:
     }
 
 
-async def etrn(parts: Parts, administration: Administration, site: str) -> str:
-    """What smtpd's ETRN asks for: fast_flush_domains says which sites may; RFC 1985."""
-    if not await parts.tables.domain_list("fast_flush_domains", parts.settings).match(site):
-        return NOT_ELIGIBLE
-    await administration.flush_domain(site)
-    return FLUSHED
+async def etrn(administration: Administration, site: str) -> str:
+    """What smtpd's ETRN asks for; RFC 1985."""
+    return FLUSHED if await administration.flush_site(site) else NOT_ELIGIBLE
 
 
 def make_room(log: MailLog, *, deliveries: bool = False) -> Room:

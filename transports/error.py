@@ -12,13 +12,15 @@ from zope.interface import implementer
 
 from gateway.interfaces import BOUNCED, DEFERRED, ITransport, Request, Result
 
-_ENHANCED = re.compile(r"([245])(\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
 
 
 def split_text(text: str, dsn: str) -> tuple[str, str]:
-    """Code and text of a next hop; its class is that of ``dsn``, which also stands in for a code that is not there."""
+    """Code and text of a next hop; ``dsn`` stands in for a code that is not there, or is of another class."""
     match = _ENHANCED.match(text)
-    return (dsn[0] + match.group(2), text[match.end() :]) if match else (dsn, text)
+    if match is None:
+        return dsn, text
+    return match[1] if match[1][0] == dsn[0] else dsn, text[match.end() :]
 
 
 @implementer(ITransport)

@@ -77,7 +77,7 @@ def judge(outcome: Outcome, command: str) -> Verdict:
         reason = f'Command died with signal {outcome.code}: "{command}"{behind}'
         return Verdict(DEFERRED, "4.3.0", reason, said or SYSEXITS[70][1])
     if outcome.code == OK:
-        return Verdict(SENT, "2.0.0", said.strip())
+        return Verdict(SENT, "2.0.0", said.rstrip())
     enhanced = _ENHANCED.match(said)
     if enhanced:
         text = said[enhanced.end() :]

@@ -27,8 +27,11 @@ from gateway.interfaces import AddressClass, Log, TableError
 PROGRAM = "smtpd"
 
 _STATUS = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:[ \t]+|\Z)")
-_AS_SENDER = {"1.1": "1.7", "1.2": "1.8", "1.3": "1.7", "1.4": "1.7", "1.6": "1.7"}
-_AS_RECIPIENT = {"1.7": "1.3", "1.8": "1.2"}
+AS_SENDER = {
+    "1.1": "1.7", "1.2": "1.8", "1.3": "1.7", "1.4": "1.7", "1.5": "1.0", "1.6": "1.7", "1.9": "1.0", "1.10": "1.0",
+}  # fmt: skip
+AS_RECIPIENT = {"1.7": "1.3", "1.8": "1.2", "1.9": "1.0", "1.10": "1.0"}
+"""Details of status codes in a reply that is about a sender or recipient, where they would not fit; RFC 3463 3.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,5 +158,5 @@ class Recipients:
 def _status(status: str, code: int, sender: bool) -> str:
     """An enhanced status code that agrees with the reply's code, and with whose address it is about; RFC 3463 3.2."""
     detail = status.partition(".")[2]
-    detail = (_AS_SENDER if sender else _AS_RECIPIENT).get(detail, detail)
+    detail = (AS_SENDER if sender else AS_RECIPIENT).get(detail, detail)
     return f"{code // 100}.{detail}"

@@ -19,7 +19,8 @@ from spool.envelope import Envelope, Recipient
 WIDTH = 78
 INDENT = "    "
 
-_BREAKS = re.compile(r"[ \t]*[\r\n]+[ \t]*")
+_BREAKS = re.compile(r"(?<![ \t])[ \t]*[\r\n]+[ \t]*")
+"""Begins with the first of several blanks, and with no other: else a run of them would be looked through from each."""
 
 
 @dataclass(slots=True)
@@ -70,12 +71,12 @@ def header(notice: Notice, boundary: str) -> bytes:
         f"From: {notice.sender}",
         f"Subject: {notice.subject}",
         f"To: {_line(notice.recipient)}",
-        f"Auto-Submitted: {notice.automatic}",
     ]
     if notice.threaded and notice.envelope.message_id:
         answered = _line(notice.envelope.message_id)
-        lines += [f"In-Reply-To: {answered}", f"References: {answered}"]
+        lines += [f"References: {answered}", f"In-Reply-To: {answered}"]
     lines += [
+        f"Auto-Submitted: {notice.automatic}",
         "MIME-Version: 1.0",
         f'Content-Type: multipart/report; report-type=delivery-status;\n\tboundary="{boundary}"',
         "Content-Transfer-Encoding: 8bit",

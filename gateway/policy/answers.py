@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from gateway.addresses.recipients import AS_RECIPIENT, AS_SENDER
 from gateway.config.settings import split_words
 from gateway.policy import session as facts
 from gateway.policy.evaluator import PROGRAM, Item
@@ -29,11 +30,6 @@ _DSN = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|\Z)")
 _CODE = re.compile(r"[45]\d\d\Z", re.ASCII)
 _HEADER = re.compile(r"[!-9;-~]+[ \t]*:")
 _MOST_LISTS = 1000
-
-_DSN_OF_SENDER = {
-    "1.1": "1.7", "1.2": "1.8", "1.3": "1.7", "1.4": "1.7", "1.5": "1.0", "1.6": "1.7", "1.9": "1.0", "1.10": "1.0",
-}  # fmt: skip
-_DSN_OF_RECIPIENT = {"1.7": "1.3", "1.8": "1.2", "1.9": "1.0", "1.10": "1.0"}
 
 _ACTIONS = frozenset(("FILTER", "HOLD", "DISCARD", "REDIRECT", "BCC", "PREPEND"))
 
@@ -86,9 +82,9 @@ class Answers:
             dsn, text = match[1], text[match.end() :] or "Access denied"
         detail = dsn[2:]
         if kind == facts.SENDER:
-            detail = _DSN_OF_SENDER.get(detail, detail)
+            detail = AS_SENDER.get(detail, detail)
         elif kind == facts.RECIPIENT:
-            detail = _DSN_OF_RECIPIENT.get(detail, detail)
+            detail = AS_RECIPIENT.get(detail, detail)
         elif detail.startswith("1."):
             detail = "0.0"
         if detail != dsn[2:]:

@@ -14,7 +14,7 @@ running, and tells the new one as each of these comes to an end (hand_over): so 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -360,7 +360,12 @@ class Scheduler:
         if not todo:
             self._work_on(message, self._end_attempt(message))
         elif entry.expire:
-            self._refuse(message, todo, Result(DEFERRED, "4.7.0", "message is administratively expired"))
+            untried = [index for index in todo if not entry.states[index].status]
+            message.pending = len(untried)
+            if untried:
+                self._refuse(message, untried, Result(DEFERRED, "4.7.0", "message is administratively expired"))
+            else:  # the sender hears why it has waited
+                self._work_on(message, self._end_attempt(message))
         else:
             self._run(self._dispatch(message, todo))
 
@@ -420,7 +425,7 @@ class Scheduler:
             self._work_on(message, self._end_attempt(message))
 
     async def _way(self, envelope: Envelope, recipient: str) -> Route:
-        if envelope.content_filter:
+        if envelope.content_filter and envelope.trace != "verify":
             transport, _, nexthop = envelope.content_filter.partition(":")
             nexthop = nexthop or self._policy.filter_nexthop or recipient.rpartition("@")[2]
             return Route(transport, nexthop, recipient, AddressClass.DEFAULT)
@@ -470,6 +475,10 @@ class Scheduler:
             results = softened(results)
         for index, result in zip(group.indexes, results, strict=True):
             keep(entry.states[index], result)
+        for index, address in zip(group.indexes, group.addresses, strict=False):
+            recipient, state = entry.envelope.recipients[index], entry.states[index]
+            if address != recipient.address and state.recipient is None:  # notices name him as the log does
+                state.recipient = replace(recipient, address=address)
         message.pending -= len(results)
 
         def report() -> None:

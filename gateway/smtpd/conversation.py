@@ -147,13 +147,13 @@ class Conversation:
         if self._transcript is not None and len(self._transcript) > self.options.history_limit:
             self._report()
 
-    def _report(self) -> None:
-        """Tell the postmaster, if it is something that he wants to hear."""
+    def _report(self, reason: str = "") -> None:
+        """Tell the postmaster, if it is something that he wants to hear.  ``reason``: why the session was aborted."""
         transcript, report = self._transcript, self.service.with_.report_session
         if transcript is None or report is None:
             return
         if not transcript.errors.isdisjoint(self.options.notify_classes):
-            telling = report(set(transcript.errors), self.session.client, transcript.lines)
+            telling = report(set(transcript.errors), self.session.client, transcript.lines, reason)
             Deferred.fromCoroutine(self._told(telling))
         transcript.forget()
 
@@ -219,7 +219,7 @@ class Conversation:
         if self.network:
             self.service.with_.limits.disconnect(self.service.name, self.network)
         if not self.service.stand_alone:
-            self._report()
+            self._report(reason)
         if self._begun:
             self.info(f"disconnect from {session.client}{self._statistics()}")
         self.channel.close()

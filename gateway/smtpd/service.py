@@ -59,7 +59,7 @@ class Collaborators:
     """Room on the spool's file system."""
     flush_site: Callable[[str], Awaitable[str]] = _no_flush
     """ETRN: deliver the mail for a domain now; FLUSHED, NOT_ELIGIBLE or UNABLE."""
-    report_session: Callable[[AbstractSet[str], str, Sequence[str]], Awaitable[None]] | None = None
+    report_session: Callable[[AbstractSet[str], str, Sequence[str], str], Awaitable[None]] | None = None
     """Tells the postmaster of a session with errors: their classes, NAME[ADDRESS], the transcript's lines."""
     verify: Callable[[str], Awaitable[Sequence[str]]] | None = None
     """Address verification; see gateway.policy.registry.Toolbox."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -10,6 +11,7 @@ from gateway.administration import Administration
 from gateway.config.settings import Settings
 from gateway.content import submission
 from gateway.content.submission import Submission
+from gateway.control import Refused
 from gateway.log import MemoryLog
 from gateway.tables.registry import Tables
 from spool.envelope import Envelope, Recipient
@@ -33,7 +35,8 @@ def test_a_domain_is_flushed_in_one_change(tmp_path: Path):
     spool, scheduler, log = MemorySpool(reactor=clock), Scheduler(), MemoryLog()
     tables = Tables(clock=clock, log=log, reactor=clock, resolver=None)
     made = Administration(
-        Settings(directory=tmp_path), spool, scheduler, None, tables, log, in_thread=None, request=None
+        Settings({"fast_flush_domains": "far.example, nowhere.example"}, directory=tmp_path),
+        spool, scheduler, None, tables, log, in_thread=None, request=None,
     )
     wanted = []
     for address in ("a@far.example", "b@near.example", "c@FAR.example"):
@@ -45,10 +48,11 @@ def test_a_domain_is_flushed_in_one_change(tmp_path: Path):
             wanted.append(draft.id)
         clock.advance(1)
     found = []
-    Deferred.fromCoroutine(made.flush_domain("Far.Example")).addCallback(found.append)
-    assert (found, scheduler.flushed) == ([2], [wanted])
-    Deferred.fromCoroutine(made.flush_domain("nowhere.example")).addCallback(found.append)
-    assert (found, scheduler.flushed) == ([2, 0], [wanted])
+    for site in ("Far.Example", "nowhere.example", "near.example"):
+        Deferred.fromCoroutine(made.flush_site(site)).addCallback(found.append)
+    assert (found, scheduler.flushed) == ([True, True, False], [wanted])
+    with pytest.raises(Refused, match='^Flush service is not configured for destination "near.example"$'):
+        made._flush_site(0, {"site": "near.example"}).send(None)
 
 
 class Jobs:

@@ -15,7 +15,9 @@ from transports.error import ErrorTransport
 @pytest.mark.parametrize("transport, nexthop, status, dsn, reason", [
     (ErrorTransport(), "5.1.2 this domain has moved away", BOUNCED, "5.1.2", "this domain has moved away"),
     (ErrorTransport(), "no mail for this domain", BOUNCED, "5.0.0", "no mail for this domain"),
-    (ErrorTransport(), "4.1.2 wrong class", BOUNCED, "5.1.2", "wrong class"),
+    (ErrorTransport(), "4.1.2 wrong class", BOUNCED, "5.0.0", "wrong class"),
+    (ErrorTransport(defers=True), "5.1.2 wrong class", DEFERRED, "4.0.0", "wrong class"),
+    (DiscardTransport(), "5.1.1 wrong class", SENT, "2.0.0", "wrong class"),
     (ErrorTransport(defers=True), "4.3.0 not today", DEFERRED, "4.3.0", "not today"),
     (ErrorTransport(defers=True), "not today", DEFERRED, "4.0.0", "not today"),
     (DiscardTransport(), "nobody reads it", SENT, "2.0.0", "nobody reads it"),

@@ -290,6 +290,13 @@ async def test_luser_relay(local: LocalMaker) -> None:
 
 
 @ensureDeferred
+async def test_the_local_part_is_the_mailbox_too(local: LocalMaker) -> None:
+    here = local(luser_relay="$mailbox@elsewhere.example", recipient_delimiter="+")
+    await here.deliver("No.Body+ext")
+    assert here.forwarder.copies[0][2] == ["no.body+ext@elsewhere.example"]
+
+
+@ensureDeferred
 async def test_luser_relay_to_somebody_unknown(local: LocalMaker) -> None:
     """Nobody has got it: the sender must hear of that."""
     assert await local(luser_relay="/tmp/box").said("nobody") == [(BOUNCED, "5.1.1", 'unknown user: "/tmp/box"')]
@@ -541,10 +548,12 @@ async def test_forward_to_another_user_is_a_message_of_its_own(local: LocalMaker
 
 
 @ensureDeferred
-async def test_forward_to_another_user_is_a_message_of_its_own(local: LocalMaker) -> None:
+async def test_what_stands_behind_a_line_that_is_tried_again_waits(local: LocalMaker) -> None:
     here = local()
-    forward(here, "joe", "jane\n")
-    assert await here.said("joe") == [(SENT, "2.0.0", "forwarded as COPY1")]
+    forward(here, "joe", '"|exit 75", "|exit 0"\n\\joe, someone@remote.example\n')
+    assert sorted(await here.said("joe")) == [
+        (DEFERRED, "4.3.0", "temporary failure"), (SENT, "2.0.0", "delivered to command: exit 0")]
+    assert here.forwarder.copies == [] and not (here.folder / "mail" / "joe").exists()
 
 
 @ensureDeferred
@@ -602,6 +611,13 @@ async def test_mailbox_command(local: LocalMaker, anybodys: Path) -> None:
         await here.deliver(Recipient(address, "j@x"))
         seen = dict(line.split("=", 1) for line in (anybodys / "env").read_text().splitlines())
         assert (seen.get("EXTENSION"), seen["ORIGINAL_RECIPIENT"]) == (extension, "j@x")
+
+
+@ensureDeferred
+async def test_the_same_command_for_two_names_runs_twice(local: LocalMaker) -> None:
+    here = local({"twice": '"|exit 0", "|exit 0", once', "once": '"|exit 0"'})
+    delivered = (SENT, "2.0.0", "delivered to command: exit 0")
+    assert await here.said("twice") == [delivered, delivered]
 
 
 @ensureDeferred

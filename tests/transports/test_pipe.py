@@ -254,4 +254,4 @@ async def test_faxmail_gets_no_orders(runner: Runner, anybodys: Path) -> None:
 @ensureDeferred
 async def test_addresses_of_any_bytes(runner: Runner) -> None:
     pipe = Pipe(runner, "argv=/bin/sh", "-c", 'printf "%s" "$$0" | od -An -tx1', "$recipient", message=b"")
-    assert await pipe.seen("a\udcff@b") == "61 ff 40 62"
+    assert await pipe.seen("a\udcff@b") == " 61 ff 40 62"

@@ -39,6 +39,7 @@ def test_exit_status(code: int, status: str, dsn: str, reason: str) -> None:
     (67, b"5.7 no code\n", BOUNCED, "5.1.1", "user unknown. Command output: 5.7 no code "),
     (1, b"a\tb\n\xff\x1b", BOUNCED, "5.3.0", 'Command died with status 1: "/x". Command output: a b __'),
     (0, b"5.0.0 warning\n", SENT, "2.0.0", "5.0.0 warning"),
+    (0, b" \n two\n\n", SENT, "2.0.0", "   two"),
 ])
 def test_output(code: int, output: bytes, status: str, dsn: str, reason: str) -> None:
     verdict = judge(Outcome(Ending.EXITED, code, output), "/x")

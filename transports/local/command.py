@@ -25,7 +25,7 @@ async def deliver(delivery: Delivery, place: Place, line: str) -> None:
     if place.within and place.within not in config.commands_in:
         delivery.failed(place, "5.7.1", "mail to command is restricted")
         return
-    if not delivery.first_time(f"command {identity.uid} {place.rights.home if place.rights else ''} {line}"):
+    if not delivery.first_time(f"command {place.user} {identity.uid} {line}"):
         return
     if delivery.only_asked:
         delivery.sent(place, f"delivers to command: {line}")

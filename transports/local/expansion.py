@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from gateway.addresses.forms import quote, unquote
 from gateway.addresses.tokens import Address, internal, parse
-from gateway.interfaces import TableError
+from gateway.interfaces import DEFERRED, TableError
 from transports.local import command, files, indirect
 from transports.local.place import Delivery, Place, Rights
 from transports.local.reading import LARGEST, LARGEST_OF_USER, read_as
@@ -51,8 +51,9 @@ async def _others(delivery: Delivery) -> None:
 
 
 async def lines(delivery: Delivery, place: Place, text: str) -> int:
-    """The same for a file: line by line, without those that begin with "#"."""
-    count = 0
+    """The same for a file: line by line, without those that begin with "#".  What stands behind a line of which
+    something is to be tried again waits for that: or it would be delivered at each attempt."""
+    count, seen = 0, len(delivery.parts)
     for at, line in enumerate(text.split("\n"), 1):
         if line.startswith("#"):
             pass
@@ -61,6 +62,9 @@ async def lines(delivery: Delivery, place: Place, text: str) -> int:
             count += 1
         else:
             count += await deliver(delivery, place, line)
+        if any(part.status == DEFERRED for part in delivery.parts[seen:]):
+            break
+        seen = len(delivery.parts)
         if at % AT_ONCE == 0 or len(line) > LONG:
             await _others(delivery)
     return count
@@ -103,7 +107,7 @@ async def to_address(delivery: Delivery, place: Place, member: str) -> None:
 
 
 def _misconfigured(delivery: Delivery, place: Place, warning: str, dsn: str = "5.3.5") -> None:
-    delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {warning}")
+    delivery.tools.log.warning("local", warning)
     delivery.failed(place, dsn, "mail system configuration error")
 
 

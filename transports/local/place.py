@@ -169,7 +169,8 @@ class Place:
         return {
             "user": self.user, "home": self.rights.home if self.rights else "", "domain": self.domain,
             "shell": self.rights.shell if self.rights else "", "recipient": self.recipient, "local": self.local,
-            "extension": self.extension, "recipient_delimiter": self.delimiter or self.first_delimiter,
+            "mailbox": self.local, "extension": self.extension,
+            "recipient_delimiter": self.delimiter or self.first_delimiter,
         }
 
     def fill(self, text: str, allowed: frozenset[str] | None) -> str:

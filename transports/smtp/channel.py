@@ -29,6 +29,7 @@ from transports.smtp import verdict as stages
 from transports.smtp.options import Times
 from transports.smtp.replies import ProtocolError, Reply, ReplyReader
 from transports.smtp.reply_filter import ReplyFilter
+from transports.smtp.transcript import Transcript
 from transports.smtp.verdict import Stage, Verdict
 
 FAREWELL = 10.0
@@ -66,6 +67,8 @@ class Channel(Protocol):
         self.began = reactor.seconds()
         """When the connection stood."""
         self._times, self._reactor = times, reactor
+        self.transcript: Transcript | None = None
+        """What is said, if somebody may want to read it."""
         self._reader = ReplyReader()
         self._filter = reply_filter
         self._held = False
@@ -126,6 +129,8 @@ class Channel(Protocol):
             if not reader.empty and reply.code != 421:
                 raise ProtocolError(f"{reply.text} (and more than was asked for)")
         stage = self._at
+        if self.transcript is not None:
+            self.transcript.heard(reply)
         handler(reply)
         if reply.code == 421:
             self._end(stages.said(reply, self.peer.host, self.peer.named, stage))
@@ -133,6 +138,8 @@ class Channel(Protocol):
             self._arm(expected[0][1])
 
     def _breach(self, error: ProtocolError) -> None:
+        if self.transcript is not None:
+            self.transcript.broken(str(error))
         self._end(stages.breach(self.peer.named, self._stage, str(error)), abort=True)
 
     # --- replies that a table may change
@@ -174,9 +181,22 @@ class Channel(Protocol):
             self._arm(stage)
         self._expected.append((handler, stage))
 
-    def _command(self, line: bytes, handler: Handler, stage: Stage) -> None:
+    def _command(self, line: bytes, handler: Handler, stage: Stage, shown: bytes = b"") -> None:
+        """``shown``: what the transcript has in its place."""
+        self._note(shown or line)
         self._write(line)
         self._expect(handler, stage)
+
+    def _note(self, *commands: bytes) -> None:
+        if self.transcript is not None:
+            for command in commands:
+                self.transcript.asked(command)
+
+    def _refusal(self, reply: Reply, stage: Stage) -> Verdict:
+        """The server's answer to a command is no."""
+        if self.transcript is not None:
+            self.transcript.refused(reply)
+        return stages.said(reply, self.peer.host, self.peer.named, stage)
 
     def _write(self, data: bytes) -> None:
         send(self.transport, data)

@@ -20,6 +20,7 @@ from transports.smtp.options import Options
 from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.session import Session
 from transports.smtp.system_errors import error_text
+from transports.smtp.transcript import Transcript
 from transports.smtp.verdict import Verdict
 
 NO_CONNECTION, NOT_BOUND = "4.4.1", "4.4.0"
@@ -41,13 +42,15 @@ class _Factory(ClientFactory):
 
 
 class Connector:
-    """Makes sessions for one service."""
+    """Makes sessions for one service.  ``recorded``: what is said in them is kept."""
 
     def __init__(
-        self, options: Options, reactor: Any, log: Log, program: str, reply_filter: ReplyFilter | None = None
+        self, options: Options, reactor: Any, log: Log, program: str, reply_filter: ReplyFilter | None = None,
+        *, recorded: bool = False,
     ) -> None:
         self._options, self._reactor, self._log, self._program = options, reactor, log, program
         self._reply_filter = reply_filter
+        self._recorded = recorded
 
     async def connect(self, peer: Peer, hello: Hello) -> tuple[Session, Verdict | None]:
         """``session.ready`` and the verdict None = ready for mail."""
@@ -65,6 +68,8 @@ class Connector:
     async def _try(self, peer: Peer, hello: Hello, own: str) -> tuple[Session, Verdict | BaseException | None]:
         options = self._options
         session = Session(options, peer, hello, self._reactor, self._log, self._program, self._reply_filter)
+        if self._recorded:
+            session.transcript = Transcript()
         outcome: Deferred[Verdict | BaseException | None] = Deferred()
         failed: Deferred[BaseException] = Deferred()
         failed.addCallback(outcome.callback)

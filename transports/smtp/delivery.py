@@ -28,6 +28,7 @@ from transports.smtp.payload import Check, Payload
 from transports.smtp.pool import Pool, Terms
 from transports.smtp.session import Session, Transaction
 from transports.smtp.tls_policy import Level, Policies, Policy, PolicyError
+from transports.smtp.transcript import Postmaster
 from transports.smtp.verdict import LOST, Outcome, Verdict
 
 UNAVAILABLE = "server unavailable or unable to receive mail"
@@ -45,7 +46,7 @@ class Parts:
 
     __slots__ = (
         "checks", "connector", "finder", "generic", "introductions", "log", "now", "options", "policies", "pool",
-        "program", "usual",
+        "postmaster", "program", "usual",
     )
 
     def __init__(
@@ -61,11 +62,12 @@ class Parts:
         now: Callable[[], float],
         generic: Generic | None = None,
         checks: MessageChecks | None = None,
+        postmaster: Postmaster | None = None,
     ) -> None:
         self.options, self.policies, self.introductions = options, policies, introductions
         self.finder, self.connector = finder, connector
         self.pool, self.log, self.program, self.now = pool, log, program, now
-        self.generic, self.checks = generic, checks
+        self.generic, self.checks, self.postmaster = generic, checks, postmaster
         self.usual: Terms | None = None
         """The same for every next hop and sender: nobody needs to be asked."""
         if policies.constant and introductions.logins is None and not policies.standard.checked:
@@ -208,6 +210,7 @@ class Delivery:
             if not self._has_had_its_say(peer):
                 session = self._parts.pool.take_address(peer, terms)
                 if session is not None:
+                    session.peer = peer  # the same address, which may have had another name for another domain
                     await self._with_session(session, text, terms, final=False)
             if self._left and not self._has_had_its_say(peer):
                 await self._with_host(hop, text, terms, peer, last_hop, last)
@@ -226,6 +229,7 @@ class Delivery:
         while hello is not None:
             session, problem = await parts.connector.connect(peer, hello)
             if problem is not None:
+                self._tell_postmaster(session)
                 again = session.tls_failed and self._may_do_without_tls(hello)
                 if again:
                     parts.log.info(parts.program, f"{self._request.entry.id}: {problem.reason}")
@@ -289,6 +293,7 @@ class Delivery:
         outcome = await session.deliver(
             Transaction(self._payload, self._commands, self._downgraded, self._request.entry.envelope.trace == "verify")
         )
+        self._tell_postmaster(session)
         if session.usable:
             self._parts.pool.keep(session, text, terms, self._request.nexthop)
         if outcome.stale:
@@ -299,6 +304,10 @@ class Delivery:
         again = broken and not reused and self._may_do_without_tls(session.hello)
         self._judge(session, outcome, left, connected, final and not again)
         return again and bool(self._left)
+
+    def _tell_postmaster(self, session: Session) -> None:
+        if self._parts.postmaster is not None and session.transcript is not None:
+            self._parts.postmaster.hear(session.transcript, session.peer.relay, self._request.entry.envelope.sender)
 
     def _judge(
         self, session: Session, outcome: Outcome, left: list[int], connected: float, final: bool

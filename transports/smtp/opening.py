@@ -201,6 +201,8 @@ class Opening(Channel):
         self.opened.callback(None)
 
     def _refuse(self, reply: Reply, *, soften: bool = False) -> None:
+        if self.transcript is not None:
+            self.transcript.refused(reply)
         self._leave(stages.refused(reply, self.peer.host, self.peer.named, soften=soften))
 
     def _leave(self, why: Verdict) -> None:
@@ -282,7 +284,7 @@ class Opening(Channel):
             return
         first = self._mechanism.first()
         words = name.encode() if first is None else b"%b %b" % (name.encode(), b64encode(first) or b"=")
-        self._command(b"AUTH %b\r\n" % words, self._login_answered, stages.EHLO)
+        self._command(b"AUTH %b\r\n" % words, self._login_answered, stages.EHLO, b"AUTH *")
 
     def _login_answered(self, reply: Reply) -> None:
         login = self.hello.login
@@ -295,7 +297,7 @@ class Opening(Channel):
             except ValueError as problem:  # of base64, or a SaslError
                 self._cannot_log_in(problem)
                 return
-            self._command(b64encode(response) + b"\r\n", self._login_answered, stages.EHLO)
+            self._command(b64encode(response) + b"\r\n", self._login_answered, stages.EHLO, b"*")
         else:
             if reply.code == 535:
                 login.note_failure(self.peer.host, reply.dsn, reply.text, self._reactor.seconds())

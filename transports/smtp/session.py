@@ -25,6 +25,7 @@ from transports.smtp.payload import Payload
 from transports.smtp.producers import CheckedProducer, Producer
 from transports.smtp.replies import ProtocolError, Reply
 from transports.smtp.reply_filter import ReplyFilter
+from transports.smtp.transcript import DATA
 from transports.smtp.verdict import Outcome, Stage, Verdict
 
 Step = tuple[bytes, Handler, Stage]
@@ -124,7 +125,9 @@ class Session(Opening):
         """The answers to RCPT are all that is wanted."""
         if self.features.pipelining:
             last = b"RSET\r\n" if self._asks_only else b"DATA\r\n"
-            self._write(b"".join([command for command, _, _ in first] + [mail] + self._rcpts + [last]))
+            together = [*[command for command, _, _ in first], mail, *self._rcpts, last]
+            self._note(*together)
+            self._write(b"".join(together))
             for _, handler, stage in first:
                 self._expect(handler, stage)
             self._expect(self._mail_answered, stages.MAIL)
@@ -163,7 +166,7 @@ class Session(Opening):
 
     def _mail_answered(self, reply: Reply) -> None:
         if not reply.good:
-            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.MAIL)
+            self._outcome.failure = self._refusal(reply, stages.MAIL)
             if reply.code == 421:
                 return
             self._fresh_reuse = False
@@ -175,7 +178,7 @@ class Session(Opening):
         if self._outcome.failure is None:
             self._fresh_reuse = False
             if not reply.good:
-                self._outcome.verdicts[index] = stages.said(reply, self.peer.host, self.peer.named, stages.RCPT)
+                self._outcome.verdicts[index] = self._refusal(reply, stages.RCPT)
             else:
                 self._accepted.append(index)
                 if self._asks_only:
@@ -203,7 +206,7 @@ class Session(Opening):
                 self._command(b".\r\n", self._void_answered, stages.DOT)
             return
         if wanted:
-            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.DATA)
+            self._outcome.failure = self._refusal(reply, stages.DATA)
         self._conclude(keep=not reply.good and reply.code != 421)
 
     def _break_off(self, reply: Reply) -> None:
@@ -251,6 +254,7 @@ class Session(Opening):
             self._await_dot()
 
     def _await_dot(self) -> None:
+        self._note(b".")
         for _ in self._accepted if self._options.lmtp else (0,):
             self._expect(self._dot_answered, stages.DOT)
         self._awaited = iter(self._accepted)
@@ -259,7 +263,7 @@ class Session(Opening):
         """A reply before the message has been sent can only be a refusal."""
         if reply.good or reply.code < 400:
             raise ProtocolError(f"{reply.text} (before the end of the message)")
-        self._end(stages.said(reply, self.peer.host, self.peer.named, stages.BODY), abort=True)
+        self._end(self._refusal(reply, stages.BODY), abort=True)
 
     def send_block(self, block: bytes) -> None:
         """For the producer, which is asked for more when the transport's buffer runs empty: nothing goes past that."""
@@ -278,16 +282,14 @@ class Session(Opening):
 
     def body_failed(self) -> None:
         """The message cannot be read any further, or not be checked."""
+        if self.transcript is not None:
+            self.transcript.errors.add(DATA)
         self._end(Verdict("4.3.0", f"local data error while talking to {self.peer.named}", site=True), abort=True)
 
     def _dot_answered(self, reply: Reply) -> None:
         if self._options.lmtp:
             index = next(self._awaited)
-            self._outcome.verdicts[index] = (
-                self._success(reply)
-                if reply.good
-                else stages.said(reply, self.peer.host, self.peer.named, stages.DOT)
-            )
+            self._outcome.verdicts[index] = self._success(reply) if reply.good else self._refusal(reply, stages.DOT)
             if self._expected:
                 return
         elif reply.good:
@@ -295,7 +297,7 @@ class Session(Opening):
             for index in self._accepted:
                 self._outcome.verdicts[index] = success
         else:
-            self._outcome.failure = stages.said(reply, self.peer.host, self.peer.named, stages.DOT)
+            self._outcome.failure = self._refusal(reply, stages.DOT)
         self._dirty = not reply.good
         self._conclude(keep=reply.code // 100 != 3 and reply.code != 421)
 

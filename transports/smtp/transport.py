@@ -7,7 +7,7 @@
 opened.  ``own_addresses``: this host's, for loop detection (inet_interfaces, proxy_interfaces).  ``program``: the name
 in the log, "smtp" or "lmtp" if none is given.  ``flags``: of the service's line in master.cf, out of DORX.
 ``generic``: smtp_generic_maps, if there are any; ``logins``: if the service logs in to servers; ``checks``:
-smtp_header_checks and its like, if there are any.
+smtp_header_checks and its like, if there are any; ``postmaster``: if he wants to hear of errors in sessions.
 Raises ConfigError, ValueError, OSError or OpenSSL's Error at once for a configuration that cannot work.
 """
 
@@ -35,6 +35,7 @@ from transports.smtp.pool import Pool
 from transports.smtp.reply_filter import ReplyFilter
 from transports.smtp.tls import ClientTLS
 from transports.smtp.tls_policy import Policies, PolicyError
+from transports.smtp.transcript import Postmaster
 
 
 @implementer(ITransport)
@@ -56,6 +57,7 @@ class SMTPTransport:
         generic: Generic | None = None,
         logins: Logins | None = None,
         checks: MessageChecks | None = None,
+        postmaster: Postmaster | None = None,
         randomness: random.Random | None = None,
     ) -> None:
         options = Options.of(settings, lmtp, flags)
@@ -75,13 +77,14 @@ class SMTPTransport:
             policies,
             Introductions(settings, prefix, tables, self.program, options, tls, logins, log),
             HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom()),
-            Connector(options, reactor, log, self.program, replies),
+            Connector(options, reactor, log, self.program, replies, recorded=postmaster is not None),
             self._pool,
             log,
             self.program,
             reactor.seconds,
             generic,
             checks,
+            postmaster,
         )
 
     async def deliver(self, request: Request) -> Sequence[Result]:

@@ -45,6 +45,7 @@ def unknown(address: str, sender: bool = False, of: Recipients = SITE) -> Unknow
         ("gone@my.domain", 550, "5.1.6", "5.1.7", "User has moved to new@place"),
         ("a@err.tld", 550, "5.1.1", "5.1.0", "nope nope"),
         ("a@err3.tld", 550, "5.7.1", "5.7.1", "go: away"),
+        ("a@err9.tld", 550, "5.1.0", "5.1.0", "not here"),
         ("a@retry.tld", 450, "4.0.0", "4.0.0", "later"),
     ],
 )

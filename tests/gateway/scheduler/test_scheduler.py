@@ -424,6 +424,13 @@ def test_the_content_filter_comes_before_routing():
     assert world.smtp.requests == []
 
 
+def test_a_content_filter_is_not_asked_what_would_be_delivered():
+    world = World()
+    world.send("ann@there", content_filter="fax:scanner", trace="verify")
+    world.smtp.answer()
+    assert world.fax.requests == []
+
+
 @pytest.mark.parametrize(("nexthop", "expected"), [("", "there"), ("scanner", "scanner")])
 def test_a_content_filter_without_a_next_hop(nexthop, expected):
     world = World(filter_nexthop=nexthop)
@@ -495,6 +502,17 @@ def test_an_expired_message_goes_back_at_the_next_attempt():
     world.flush()
     assert world.smtp.requests == []
     assert "status=force-expired, returned to sender" in world.log.text
+    assert "administratively" not in world.log.text
+    assert world.notices.sent == [("bounce", queue_id, [0])]
+
+
+def test_an_expired_message_that_was_never_tried():
+    world = World()
+    queue_id, envelope = world.store("ann@there")
+    Deferred.fromCoroutine(world.spool.expire(queue_id))
+    world.scheduler.start()
+    assert world.smtp.requests == []
+    assert "dsn=4.7.0, status=deferred (message is administratively expired)" in world.log.text
     assert world.notices.sent == [("bounce", queue_id, [0])]
 
 
@@ -549,16 +567,17 @@ def test_recipients_are_taken_in_the_order_of_their_addresses():
     assert world.smtp.take("there")[0].addresses == ["a@there", "c@there", '"x y"@there']
 
 
-def test_the_log_has_the_recipient_as_it_was_resolved():
+def test_the_log_and_notices_have_the_recipient_as_it_was_resolved():
     world = World()
 
     async def resolve(sender, recipient):
         return Route("smtp", "there", "x@far", AddressClass.DEFAULT)
 
     world.router.resolve = resolve
-    world.send("x%far@here")
-    world.smtp.answer()
+    queue_id = world.send(Recipient("x%far@here", "x%far@here", notify=NOTIFY_DELAY))
+    world.smtp.answer("deferred", "4.0.0", "later")
     assert "to=<x@far>" in world.log.text
+    assert world.queue()[queue_id].states[0].recipient == Recipient("x@far", "x%far@here", notify=NOTIFY_DELAY)
 
 
 def test_what_was_delivered_of_a_held_message_is_on_record_and_told():

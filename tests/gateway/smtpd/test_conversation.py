@@ -637,12 +637,20 @@ def reported(rig: Rig) -> list[tuple[set[str], str, list[str]]]:
     """Install somebody who listens; what he was told."""
     told: list[tuple[set[str], str, list[str]]] = []
 
-    async def report(errors: Any, peer: str, lines: Any) -> None:
-        told.append((set(errors), peer, list(lines)))
+    async def report(errors: Any, peer: str, lines: Any, aborted: str) -> None:
+        told.append((set(errors), peer, [*lines, aborted] if aborted else list(lines)))
 
     service = make_service(rig.settings, replace(rig.collaborators(), report_session=report))
     rig.factory.reload(service)
     return told
+
+
+def test_the_postmaster_is_told_why_a_session_was_aborted() -> None:
+    rig = Rig(notify_classes="protocol", smtpd_hard_error_limit="1", smtpd_error_sleep_time="0")
+    told = reported(rig)
+    rig.connect().say("HELO x", "FOO")
+    ((_, _, lines),) = told
+    assert lines[-2:] == [" Out: 421 4.7.0 gw.test Error: too many errors", "too many errors"]
 
 
 def test_the_postmaster_is_told_of_resource_errors() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -22,6 +23,7 @@ from spool.envelope import Envelope, Recipient
 from spool.interfaces import Entry, RecipientState
 from transports.smtp import SMTPTransport
 from transports.smtp.login import Logins
+from transports.smtp.transcript import Postmaster
 
 T = TypeVar("T")
 CLOSE, RESET, SILENCE = "CLOSE", "RESET", "SILENCE"
@@ -328,6 +330,8 @@ class World:
         self.names = Names()
         self.log = MemoryLog()
         self.content = Message(b"Subject: x\n\nbody\n")
+        self.told: list[tuple[set[str], str, list[str]]] = []
+        """What the postmaster has heard."""
         values = {"myhostname": "gw.test", "smtp_randomize_addresses": "no", "inet_protocols": "ipv4", **values}
         settings = Settings(values)
         tables = Tables(clock=self.net, log=self.log)
@@ -336,7 +340,13 @@ class World:
             checks=OutgoingChecks.of(settings, tables, "lmtp_" if lmtp else "smtp_", "smtp", self.log),
             generic=Generic.from_settings(settings, tables, own, log=self.log),
             logins=Logins.of(settings, tables, lambda: "nonce", lmtp=lmtp, own_addresses=own),
+            postmaster=Postmaster.of(settings, self._tell, self.log, "smtp"),
         )
+
+    async def _tell(self, errors: AbstractSet[str], peer: str, lines: Sequence[str]) -> None:
+        if peer.startswith("trouble"):
+            raise OSError("no room")
+        self.told.append((set(errors), peer, list(lines)))
 
     async def open(self, id: str) -> Message:
         self.content.seek(0)
