@@ -13,6 +13,7 @@ from collections.abc import Callable
 from OpenSSL import SSL
 
 _SIDES = ((SSL.SSL_ST_CONNECT, "SSL_connect"), (SSL.SSL_ST_ACCEPT, "SSL_accept"))
+_SIGNED = "TLSv1.3 write server certificate verify"
 _CLOSE_NOTIFY = 0
 _LEVELS = {1: "warning", 2: "fatal"}
 _ALERTS = {
@@ -28,10 +29,17 @@ _ALERTS = {
 """RFC 8446 6, as the library words them."""
 
 
-def trace(context: SSL.Context, tell: Callable[[str], None]) -> None:
-    """Of all connections that are made with ``context`` from now on."""
+def trace(
+    context: SSL.Context, tell: Callable[[str], None] | None, signed: Callable[[SSL.Connection], object] | None = None
+) -> None:
+    """Of all connections that are made with ``context`` from now on.  ``signed`` hears of those for which a server has
+    proved itself anew (TLS 1.3), as it does not when a session is resumed."""
 
     def heard(connection: SSL.Connection, where: int, value: int) -> None:
+        if signed is not None and where & SSL.SSL_CB_LOOP and _state(connection) == _SIGNED:
+            signed(connection)
+        if tell is None:
+            return
         side = next((name for bit, name in _SIDES if where & ~SSL.SSL_ST_MASK & bit), "undefined")
         if where & SSL.SSL_CB_LOOP:
             tell(f"{side}:{_state(connection)}")

@@ -14,7 +14,7 @@ FREE = {
     "reactor",
     "interfaces", "log", "link", "listeners", "privileges", "master", "dns", "dns_client", "dns_filter", "dns_files",
     "control", "control_server", "sending", "plugins", "credentials", "unix_port", "capacity", "clock", "succession",
-    "compression", "certificates", "tls_words", "tls_trace",
+    "compression", "certificates", "tls_words", "tls_facts", "tls_trace",
 }
 # The composition: the only modules that know everyone.
 COMPOSITION = {"app", "parts", "role", "roles", "rehearsal", "administration", "pickup", "explain", "following",
@@ -46,7 +46,7 @@ def test_the_spool_knows_nobody(path):
 def test_transports_know_values_addresses_and_parameters(path):
     allowed = ("gateway.interfaces", "gateway.addresses", "gateway.config", "gateway.tables", "gateway.sending",
                "gateway.clock", "gateway.compression", "gateway.certificates", "gateway.tls_words",
-               "gateway.tls_trace")
+               "gateway.tls_facts", "gateway.tls_trace")
     found = [one for one in imports(path) if one.startswith("gateway.") and not one.startswith(allowed)]
     assert found == []
 

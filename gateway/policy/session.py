@@ -57,8 +57,9 @@ class Tls:
     """… and in that of who issued it."""
     fingerprints: tuple[str, ...] = ()
     """Of the certificate, and of its public key: upper-case pairs of hexadecimal digits parted by colons."""
-    group: str = ""
-    """How keys were exchanged."""
+    exchange: str = ""
+    """How keys were exchanged and the server has signed, in Postfix's words; in TLS 1.3 only."""
+    client_signature: str = ""
     asked: bool = False
     """The client was asked for a certificate."""
     trusted: bool = False

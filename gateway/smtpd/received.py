@@ -48,7 +48,9 @@ def _client(options: Options, session: Session) -> list[str]:
     tls = session.tls
     if tls is not None and options.received_tls:
         bits = f"{tls.cipher_bits}/{tls.algorithm_bits} bits"
-        lines.append(f"(using {tls.protocol} with cipher {tls.cipher} ({bits}))")
+        how = [f"(using {tls.protocol} with cipher {tls.cipher} ({bits})"]
+        how += [f" {words}" for words in (tls.exchange, tls.client_signature) if words]
+        lines += [*how[:-1], f"{how[-1]})"]
         lines.append(f"({_certificate(tls)})")
     if session.sasl_username and options.received_sasl:
         lines.append(f"(Authenticated sender: {session.sasl_username})")

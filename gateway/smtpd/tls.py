@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
@@ -28,6 +28,7 @@ from gateway.config import Settings
 from gateway.interfaces import Log, TableError
 from gateway.policy.session import Tls
 from gateway.tables import Maps, Tables
+from gateway.tls_facts import key_exchange, signature
 from gateway.tls_trace import trace
 from gateway.tls_words import VERSIONS, allowed_versions, cipher_list
 
@@ -54,6 +55,8 @@ class Rules:
     default_authorities: bool
     digest: str
     log_level: int
+    received: bool
+    """The Received header tells of the connection."""
     lifetime: int
 
     @classmethod
@@ -72,6 +75,7 @@ class Rules:
             default_authorities=flag("tls_append_default_CA"),
             digest=digest_of(settings, "smtpd_tls_fingerprint_digest"),
             log_level=settings.number("smtpd_tls_loglevel"),
+            received=flag("smtpd_tls_received_header"),
             lifetime=int(settings.seconds("smtpd_tls_session_cache_timeout")),
         )
 
@@ -121,6 +125,7 @@ class ServerTLS:
         self._program = program
         self._seconds = seconds
         self._distrusted: WeakKeyDictionary[SSL.Connection, bool] = WeakKeyDictionary()
+        self._signed: WeakSet[SSL.Connection] = WeakSet()
         self._main = _Kept(self, files)
         self._by_files: dict[tuple[Path, ...], _Kept] = {}
 
@@ -132,14 +137,19 @@ class ServerTLS:
         connection = transport.getHandle()
         bits = connection.get_cipher_bits() or 0
         tls = Tls(connection.get_protocol_version_name(), connection.get_cipher_name() or "", bits, bits)
-        group = getattr(connection, "get_group_name", lambda: None)()
-        tls.group = group or ""
         tls.asked = self.rules.ask
         certificate = connection.get_peer_certificate(as_cryptography=True) if self.rules.ask else None
+        if tls.protocol == "TLSv1.3" and (group := connection.get_group_name()):
+            tls.exchange = " ".join(filter(None, [key_exchange(group), self._own_signature(connection)]))
+            tls.client_signature = signature(certificate, "client")
         if certificate is not None:
             tls.subject, tls.issuer, tls.fingerprints = describe(certificate, self.rules.digest)
             tls.trusted = not self._distrusted.get(connection, False)
         return tls
+
+    def _own_signature(self, connection: SSL.Connection) -> str:
+        own = connection.get_certificate() if connection in self._signed else None
+        return "" if own is None else signature(own.to_cryptography(), "server")
 
     def warning(self, text: str) -> None:
         self._log.warning(self._program, text)
@@ -172,8 +182,8 @@ class ServerTLS:
             context.set_options(SSL.OP_NO_TICKET)
         if rules.ask:
             self._ask(context)
-        if rules.log_level > 1:
-            trace(context, self.tell)
+        if rules.log_level > 0 or rules.received:
+            trace(context, self.tell if rules.log_level > 1 else None, self._signed.add)
         if self._names is not None:
             context.set_tlsext_servername_callback(self._by_name)
         return context
@@ -313,10 +323,10 @@ def log_lines(tls: Tls, client: str, level: int) -> list[str]:
         trust = "Trusted" if tls.trusted else "Untrusted"
         certificate, key = tls.fingerprints
         about = f"subject_CN={tls.subject}, issuer={tls.issuer}, fingerprint={certificate}, pkey_fingerprint={key}"
-        lines.append(f"{client}: {trust}: {about}")
-    bits = f"{tls.cipher_bits}/{tls.algorithm_bits} bits"
-    exchange = f" key-exchange {tls.group}" if tls.group else ""
-    how = f"{tls.protocol} with cipher {tls.cipher} ({bits}){exchange}"
+        if level > 1:
+            lines.append(f"{client}: {about}")
+    how = f"{tls.protocol} with cipher {tls.cipher} ({tls.cipher_bits}/{tls.algorithm_bits} bits)"
+    how = " ".join(filter(None, [how, tls.exchange, tls.client_signature]))
     return [*lines, f"{trust} TLS connection established from {client}: {how}"]
 
 

@@ -7,14 +7,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from OpenSSL import SSL
 
-_EXCHANGES = {"x25519": "X25519", "x448": "X448"}
-_CURVES = {"secp256r1": "prime256v1", "prime256v1": "prime256v1"}
-_DIGESTS = {"secp256r1": "SHA256", "secp384r1": "SHA384", "secp521r1": "SHA512"}
-"""Of signatures by keys on these curves (RFC 8446 4.2.3)."""
-_FINITE_FIELD = re.compile(r"ffdhe([0-9]+)", re.IGNORECASE)
+from gateway.tls_facts import key_exchange, signature
+
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
 SELF_SIGNED, NO_ISSUER, SELF_SIGNED_ABOVE, UNVERIFIED_LEAF = 18, 20, 19, 21
@@ -91,35 +87,14 @@ def summary(connection: SSL.Connection, server: str, trust: str, what: str, *, f
     if version == "TLSv1.3":
         group = connection.get_group_name()
         if group:
-            text += f" key-exchange {_exchange(group)}"
-        if full:
-            text += _signature(connection)
+            text += f" {key_exchange(group)}"
+        if full and (signed := signature(_certificate(connection), "server")):
+            text += f" {signed}"
     return text
 
 
-def _exchange(group: str) -> str:
-    lower = group.lower()
-    field = _FINITE_FIELD.fullmatch(lower)
-    if field:
-        return f"DHE ({field[1]} bits)"
-    if lower in _EXCHANGES:
-        return _EXCHANGES[lower]
-    return f"ECDHE ({_CURVES.get(lower, group)})" if lower.startswith(("secp", "prime", "brainpool")) else group
-
-
-def _signature(connection: SSL.Connection) -> str:
-    """How the server has signed, as far as its key tells."""
+def _certificate(connection: SSL.Connection) -> x509.Certificate | None:
     try:
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        key = None if certificate is None else certificate.public_key()
-    except Exception:  # of a kind that nobody can read
-        return ""
-    if isinstance(key, ec.EllipticCurvePublicKey):
-        name = key.curve.name
-        digest = f" server-digest {_DIGESTS[name]}" if name in _DIGESTS else ""
-        return f" server-signature ECDSA ({_CURVES.get(name, name)}){digest}"
-    if isinstance(key, rsa.RSAPublicKey):
-        return f" server-signature RSA-PSS ({key.key_size} bits)"
-    if isinstance(key, ed25519.Ed25519PublicKey):
-        return " server-signature ED25519"
-    return " server-signature ED448" if isinstance(key, ed448.Ed448PublicKey) else ""
+        return connection.get_peer_certificate(as_cryptography=True)
+    except Exception:  # whatever is wrong with what a stranger has sent
+        return None

@@ -355,7 +355,7 @@ async def test_starttls(certificate: Path) -> None:
     lines = rig.cleanup.stored[0].received
     assert lines[0] == b"Received: from inside (unknown [127.0.0.1])"
     assert lines[1].startswith(b"\t(using TLSv1.3 with cipher TLS_")
-    assert b" with ESMTPS id " in lines[3]
+    assert b" with ESMTPS id " in lines[4]
 
 
 @ensureDeferred

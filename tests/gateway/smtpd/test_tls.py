@@ -101,7 +101,7 @@ async def test_the_log_and_protocols(tmp_path: Path) -> None:
     rig = tls_rig(tmp_path, smtpd_tls_loglevel="1", smtpd_tls_protocols="!TLSv1.3")
     assert await with_client(rig, lambda client: client.socket.version()) == "TLSv1.2"
     line = "Anonymous TLS connection established from unknown[127.0.0.1]: TLSv1.2 with cipher ECDHE-"
-    assert any(one.startswith(line) and "/256 bits)" in one for one in rig.lines)
+    assert any(one.startswith(line) and one.endswith("/256 bits)") for one in rig.lines)
     with pytest.raises(ssl.SSLError):
         await with_client(rig, mail, minimum_version=ssl.TLSVersion.TLSv1_3)
 
@@ -196,8 +196,8 @@ def fingerprint(one: Certified, digest: str = "sha256") -> str:
 def asking(folder: Path, **settings: str) -> Rig:
     (folder / "ca.pem").write_bytes(AUTHORITY.pem)
     return tls_rig(
-        folder, smtpd_tls_CAfile=str(folder / "ca.pem"), mynetworks="10.0.0.0/8", smtpd_tls_loglevel="1",
-        smtpd_tls_fingerprint_digest="sha256", **{"smtpd_tls_ask_ccert": "yes", **settings},
+        folder, smtpd_tls_CAfile=str(folder / "ca.pem"), mynetworks="10.0.0.0/8", smtpd_tls_fingerprint_digest="sha256",
+        **{"smtpd_tls_ask_ccert": "yes", "smtpd_tls_loglevel": "1", **settings},
     )  # fmt: skip
 
 
@@ -207,7 +207,9 @@ RELAY = "permit_tls_all_clientcerts, reject_unauth_destination"
 @ensureDeferred
 async def test_a_trusted_client(tmp_path: Path) -> None:
     known = Certified("client <1>", AUTHORITY)
-    rig = asking(tmp_path, smtpd_relay_restrictions=RELAY, smtpd_tls_received_header="yes")
+    rig = asking(
+        tmp_path, smtpd_relay_restrictions=RELAY, smtpd_tls_received_header="yes", smtpd_tls_loglevel="2"
+    )  # fmt: skip
 
     def talk(client: Client) -> list[bytes]:
         return [*mail(client), client.ask(b"DATA\r\n"), client.ask(b"x\r\n.\r\n")]
@@ -215,9 +217,15 @@ async def test_a_trusted_client(tmp_path: Path) -> None:
     answers = await with_client(rig, talk, own=known.write(tmp_path / "client.pem"))
     assert answers[2] == b"250 2.1.5 Ok\r\n"
     names = f"subject_CN=client ?1?, issuer=Test CA, fingerprint={fingerprint(known)}, pkey_fingerprint="
-    assert any(one.startswith(f"unknown[127.0.0.1]: Trusted: {names}") for one in rig.lines)
-    assert any(one.startswith("Trusted TLS connection established from unknown[127.0.0.1]") for one in rig.lines)
-    assert rig.cleanup.stored[0].received[2] == b'\t(Client CN "client ?1?", Issuer "Test CA" (verified OK))'
+    assert any(one.startswith(f"unknown[127.0.0.1]: {names}") for one in rig.lines)
+    exchange = "X25519 server-signature ECDSA (prime256v1) server-digest SHA256"
+    signed = "client-signature ECDSA (prime256v1) client-digest SHA256"
+    (line,) = [one for one in rig.lines if one.startswith("Trusted TLS connection established from unknown[127.0.0.1]")]
+    assert line.endswith(f" bits) key-exchange {exchange} {signed}")
+    using, first, second, who = rig.cleanup.stored[0].received[1:5]
+    assert using.startswith(b"\t(using TLSv1.3 with cipher TLS_") and using.endswith(b" bits)")
+    assert [first, second] == [f"\t key-exchange {exchange}".encode(), f"\t {signed})".encode()]
+    assert who == b'\t(Client CN "client ?1?", Issuer "Test CA" (verified OK))'
 
 
 @ensureDeferred
