@@ -263,3 +263,17 @@ def test_milters_by_client():
 def test_what_cannot_be_understood(settings):
     with pytest.raises(ConfigError):
         Rig(**settings)
+
+
+def test_a_client_that_has_gone_before_they_are_asked():
+    def gone():
+        raise AttributeError("there is no socket any more")
+
+    milter = FakeMilter({protocol.NEGOTIATE: []})
+    rig = Rig(milter, milter_connect_macros="{daemon_addr}")
+    client = rig.connect(greet=False)
+    client.transport.getHost = gone
+    client.go_away()
+    milter.transport.protocol.dataReceived(protocol.packet(protocol.NEGOTIATE, milter.agreement))
+    client.got()
+    assert rig.lines[-1].startswith("disconnect from") and "internal" not in rig.log.text
