@@ -26,7 +26,7 @@ from gateway.commands.sendmail_options import Options, UsageError, parse
 from gateway.config import Settings
 from gateway.config.builtin import load_configuration
 from gateway.content import submission
-from gateway.content.header_scan import Field, mailbox_lines, scan
+from gateway.content.header_scan import Field, end_of_mailbox_lines, scan
 from gateway.content.submission import Submission
 
 SUMMARY = "hand in a message (and -bp, -bi, -bs, -q …), as other programs expect it"
@@ -284,7 +284,7 @@ def read_content(stream: BinaryIO, *, dot_ends: bool, line_ends: str = "always")
         if line_ends == "always":
             data = data.replace(b"\r\n", b"\n")
         if mailbox:
-            skipped = sum(map(len, mailbox_lines(data)))
+            skipped = end_of_mailbox_lines(data)
             mailbox = skipped == len(data)
             data = data[skipped:]
         dot = _DOT.search(data) if dot_ends else None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 # Atomic groups, as a possessive group "(…)*+" lets a half-matched member through in Python 3.11.
@@ -22,7 +23,7 @@ _FIELD = re.compile(rb"([!-9;-~]+)([ \t]*):[^\n]*+\n(?>(?:[ \t][^\n]*+\n){0,1000
 _LINES_END = re.compile(rb"\n(?![ \t])")
 _NO_FIELD = re.compile(rb"^(?![!-9;-~]+[ \t]*:|[ \t])|\A[ \t]", re.MULTILINE)
 _BLANKS = (b" ", b"\t")
-_MAILBOX_LINE = re.compile(rb">*From [^\n]*+\n")
+_NO_MAILBOX_LINE = re.compile(rb"^(?!>*From )", re.MULTILINE)
 
 
 AT_ONCE = 1000
@@ -118,14 +119,19 @@ def end_of_header(data: bytes) -> int:
     return end.start() if end is not None else len(data)
 
 
-def mailbox_lines(data: bytes) -> list[bytes]:
-    """The "From " lines of a mailbox at the beginning, also those marked with ">": no part of the header."""
-    lines: list[bytes] = []
-    start = 0
-    while match := _MAILBOX_LINE.match(data, start):
-        lines.append(match[0])
-        start = match.end()
-    return lines
+def end_of_mailbox_lines(data: bytes) -> int:
+    """Where the "From " lines of a mailbox at the beginning end, also those marked with ">": no part of the header."""
+    other = _NO_MAILBOX_LINE.search(data)
+    return data.rfind(b"\n", 0, other.start() if other is not None else len(data)) + 1
+
+
+def pieces(lines: bytes) -> Iterator[bytes]:
+    """Whole lines in pieces of some SIZE_AT_ONCE bytes."""
+    at = 0
+    while at < len(lines):
+        end = lines.rfind(b"\n", at, at + SIZE_AT_ONCE) + 1 or lines.find(b"\n", at) + 1 or len(lines)
+        yield lines[at:end]
+        at = end
 
 
 def is_field(line: bytes) -> bool:

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from gateway.addresses.virtual import ExpansionError
 from gateway.content.checks import Checker, Checks, about
 from gateway.content.header_edit import HeaderEditor
-from gateway.content.header_scan import AT_ONCE, MORE, OPEN, Field, mailbox_lines, scan_some
+from gateway.content.header_scan import MORE, OPEN, Field, end_of_mailbox_lines, pieces, scan_some
 from gateway.content.milter.filters import Filters
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
@@ -28,6 +28,7 @@ IN_MEMORY = 128 * 1024
 """A message up to this size is worked on only when it is complete."""
 
 _EIGHT_BIT_PART = re.compile(rb"\n(?i:content-transfer-encoding[ \t]*:[ \t\n]*(?:8bit|binary)\n)")
+_MAILBOX_LINE = b"X-Mailbox-Line: "
 _LONGEST_MARK = 80
 """Bytes of what this looks for that may be at the end of a block."""
 
@@ -216,9 +217,8 @@ class Intake:
         header is not over yet."""
         if complete and data and not data.endswith(b"\n"):
             data += b"\n"
-        lines = mailbox_lines(data) if self._editor is None and data[:1] in (b"F", b">") else []
-        at = sum(map(len, lines)) if lines else 0
-        fields, at, state = scan_some(data, at, complete)
+        mailbox = end_of_mailbox_lines(data) if self._editor is None and data[:1] in (b"F", b">") else 0
+        fields, at, state = scan_some(data, mailbox, complete)
         if state is OPEN and not fields:
             return data
         editor = self._editor
@@ -227,13 +227,13 @@ class Intake:
             if self._received:
                 ours = b"\n".join([line.removesuffix(b"\n") for line in self._received])
                 await editor.take(_fields(ours.replace(b"%(id)s", self.id.encode()) + b"\n"))
-            if lines and self._service == "smtpd":
-                for start in range(0, len(lines), AT_ONCE):
+            if mailbox and self._service == "smtpd":
+                for number, some in enumerate(pieces(data[:mailbox])):
                     self._put_header(editor.taken())
-                    if start:
+                    if number:
                         await self._owner.next_turn()
-                    some = lines[start : start + AT_ONCE]
-                    await editor.take(_fields(b"".join([b"X-Mailbox-Line: " + line for line in some])))
+                    lines = _MAILBOX_LINE + some[:-1].replace(b"\n", b"\n" + _MAILBOX_LINE) + b"\n"
+                    await editor.take(_fields(lines))
         await self._edit(editor, fields)
         while state is MORE:
             self._put_header(editor.taken())

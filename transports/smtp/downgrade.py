@@ -27,6 +27,8 @@ class Downgrader:
 
     def __init__(self) -> None:
         self._boundaries: list[bytes] = []
+        self._marks: tuple[bytes, ...] = ()
+        """What lines begin with that are boundaries."""
         self._header: list[bytes] | None = []
         """Lines of the part header that is being read; None = within a body."""
         self._header_size = 0
@@ -58,7 +60,7 @@ class Downgrader:
     def _line(self, line: bytes) -> bytes:
         """``line``: with its LF, or a piece of one."""
         bare = line.rstrip(b"\n")
-        if bare.startswith(b"--") and self._boundaries and self._is_boundary(bare):
+        if self._marks and bare.startswith(self._marks):
             return (b"" if self._header is None else self._end_of_header(b"")) + self._begin_part(line, bare)
         if self._header is None:
             return self._body(line)
@@ -70,9 +72,6 @@ class Downgrader:
 
     # --- structure
 
-    def _is_boundary(self, bare: bytes) -> bool:
-        return any(bare[2:].startswith(boundary) for boundary in self._boundaries)
-
     def _begin_part(self, line: bytes, bare: bytes) -> bytes:
         while not bare[2:].startswith(self._boundaries[-1]):
             self._boundaries.pop()
@@ -82,7 +81,11 @@ class Downgrader:
             self._header = None
         else:
             self._header, self._header_size = [], 0
+        self._mark()
         return line
+
+    def _mark(self) -> None:
+        self._marks = tuple([b"--" + boundary for boundary in self._boundaries])
 
     def _end_of_header(self, blank: bytes = b"\n") -> bytes:
         """The part header, changed where need be; the body follows."""
@@ -113,6 +116,7 @@ class Downgrader:
             boundary = (match[1] if match[1] is not None else match[2])[:70].rstrip()
             if boundary:
                 self._boundaries.append(boundary)
+                self._mark()
 
     # --- the encoding
 

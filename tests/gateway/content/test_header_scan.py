@@ -1,10 +1,12 @@
 """Where a header ends and what is in it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.content.header_scan import OPEN, OVER, end_of_header, is_field, mailbox_lines, scan, scan_some
+from gateway.content.header_scan import OPEN, OVER, end_of_header, end_of_mailbox_lines, is_field, scan, scan_some
 
 
 def names(data):
@@ -68,8 +70,15 @@ def test_blanks_before_the_colon_are_left_out():
 
 
 def test_mailbox_lines():
-    assert mailbox_lines(b"From a b\n>From c d\nSubject: x\n") == [b"From a b\n", b">From c d\n"]
-    assert mailbox_lines(b"From: a\n") == []
+    assert end_of_mailbox_lines(b"From a b\n>From c d\nSubject: x\n") == len(b"From a b\n>From c d\n")
+    assert end_of_mailbox_lines(b"From a\nFrom b") == len(b"From a\n")
+    assert end_of_mailbox_lines(b"From: a\n") == end_of_mailbox_lines(b"") == 0
+
+
+def test_many_mailbox_lines_cost_little():
+    begin = time.perf_counter()
+    assert end_of_mailbox_lines(b"From a\n" * 1_400_000) == 9_800_000
+    assert time.perf_counter() - begin < 0.5
 
 
 def test_what_can_stand_in_a_header():

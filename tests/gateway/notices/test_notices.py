@@ -99,6 +99,14 @@ def test_a_non_delivery_notice():
     assert bounces.way.notified == ["QID1"]
 
 
+def test_a_reason_of_blanks_is_told_in_time():
+    """Another host's reply may be of them, and is told for each recipient."""
+    bounces = Bounces()
+    begin = time.perf_counter()
+    bounces.send("bounce", bounces.entry(states=[failed("host said:" + " " * 10_000 + "x")]))
+    assert time.perf_counter() - begin < 0.5
+
+
 def test_a_header_of_many_fields_comes_back_in_time():
     """As much of it as is returned at most; each bounce of such mail would hold up everybody else."""
     bounces = Bounces(b"a:\n" * 400_000 + b"\nThe body.\n")
