@@ -27,7 +27,8 @@ class Forwarder:
         self._contents = contents
 
     async def forward(self, entry: Entry, prepend: bytes, sender: str, recipients: list[Recipient]) -> str:
-        """See IForwarder.  The copy is not inspected again."""
+        """See IForwarder.  The copy is not inspected again.  What BODY= said of the first message is not said of it:
+        its header tells."""
         envelope = _heir(entry.envelope, sender, recipients)
         return await self._copy(entry, "local", prepend.splitlines(), envelope, INTERNAL)
 
@@ -38,6 +39,7 @@ class Forwarder:
         left = [one for one, state in zip(old.recipients, entry.states, strict=True) if not state.done]
         envelope = _heir(old, old.sender, left)
         envelope.arrival, envelope.content_filter, envelope.expanded = old.arrival, old.content_filter, old.expanded
+        envelope.encoding = old.encoding
         return await self._copy(entry, "pickup", received, envelope, DEFAULT)
 
     async def _copy(
@@ -64,8 +66,8 @@ class Forwarder:
 
 
 def _heir(old: Envelope, sender: str, recipients: list[Recipient]) -> Envelope:
-    """An envelope with what belongs to the message itself: client, encoding, DSN options."""
+    """An envelope with what belongs to the message itself: client, DSN options."""
     return Envelope(
-        sender, recipients, client=replace(old.client), full_name=old.full_name, encoding=old.encoding,
+        sender, recipients, client=replace(old.client), full_name=old.full_name,
         eight_bit=old.eight_bit, smtputf8=old.smtputf8, envid=old.envid, ret=old.ret, verp=old.verp,
     )

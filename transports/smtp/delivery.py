@@ -91,6 +91,7 @@ class Delivery:
         self._addresses = 0
         self._sessions = 0
         self._age = parts.now() - request.entry.envelope.arrival
+        payload.long_lines = self._long_lines
 
     async def run(self) -> list[Result]:
         checks, generic = self._parts.checks, self._parts.generic
@@ -200,6 +201,10 @@ class Delivery:
         if self._why is None or not self._why.temporary or why.temporary:
             self._why = why
             self._put_off.clear()
+
+    def _long_lines(self) -> None:
+        text = f"breaking line > {self._parts.options.line_limit} bytes with <CR><LF>SPACE"
+        self._parts.log.info(self._parts.program, f"{self._request.entry.id}: {text}")
 
     async def _try_hosts(self, hop: NextHop, text: str, terms: Terms, hosts: Hosts, last_hop: bool) -> None:
         options = self._parts.options

@@ -8,14 +8,17 @@ blank: sent on as it is, a later system could take it for a line end.  A line th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 
 class DotEncoder:
     """Encodes one message: encode() each block, then end()."""
 
-    __slots__ = ("_column", "_limit")
+    __slots__ = ("_broken_line", "_column", "_limit")
 
-    def __init__(self, limit: int = 998) -> None:
-        self._limit = limit
+    def __init__(self, limit: int = 998, broken_line: Callable[[], None] = lambda: None) -> None:
+        """``broken_line`` is called whenever lines had to be broken."""
+        self._limit, self._broken_line = limit, broken_line
         self._column = 0
         """Bytes sent of the current line; 0 = at its start."""
 
@@ -53,6 +56,7 @@ class DotEncoder:
 
     def _broken(self, lines: list[bytes]) -> list[bytes]:
         limit, column = self._limit, self._column
+        self._broken_line()
         result: list[bytes] = []
         for line in lines:
             room = limit - column

@@ -125,9 +125,8 @@ class Opening(Channel):
     def _work_around(self) -> list[str]:
         hello = self.hello
         words = [word for word in hello.workarounds if hello.old or word != "delay_dotcrlf"]
-        if words:
-            text = f"{hello.queue_id}: enabling PIX workarounds: {' '.join(words)} for {self.peer.relay}"
-            self._log.info(self._program, text)
+        text = f"{hello.queue_id}: enabling PIX workarounds: {' '.join(words)} for {self.peer.relay}"
+        self._log.info(self._program, text)
         self._delay_dot = "delay_dotcrlf" in words
         return words
 

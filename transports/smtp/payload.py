@@ -41,6 +41,8 @@ class Payload:
         """In a large message: what is sent in the place of so many bytes at its beginning."""
         self.checks: Callable[[], Check] | None = None
         """Makes the checks of one attempt."""
+        self.long_lines: Callable[[], None] = lambda: None
+        """Called once when lines are longer than the limit."""
         self.small: bytes | None = content.read() if content.size <= SMALL else None
         self.eight_bit = envelope.eight_bit or envelope.encoding == "8bit"
 
@@ -98,13 +100,13 @@ class Payload:
         if downgraded:
             return b"".join(self.blocks(True))
         if self._encoded is None:
-            encoder = DotEncoder(self._limit)
+            encoder = self._encoder()
             self._encoded = encoder.encode(self.small) + encoder.end()
         return self._encoded
 
     def blocks(self, downgraded: bool) -> Iterator[bytes]:
         """The encoded message in blocks, its final dot in the last one.  Raises what the content's read raises."""
-        encoder = DotEncoder(self._limit)
+        encoder = self._encoder()
         pieces = self._plain()
         for piece in Downgrader().convert(pieces) if downgraded else pieces:
             yield encoder.encode(piece)
@@ -113,7 +115,7 @@ class Payload:
     async def checked_blocks(self, downgraded: bool) -> AsyncIterator[bytes]:
         """The same, through the checks."""
         assert self.checks is not None
-        check, encoder, downgrader = self.checks(), DotEncoder(self._limit), Downgrader() if downgraded else None
+        check, encoder, downgrader = self.checks(), self._encoder(), Downgrader() if downgraded else None
         for piece in self._plain():
             piece = await check.feed(piece, False)
             yield encoder.encode(downgrader.feed(piece) if downgrader else piece)
@@ -121,6 +123,13 @@ class Payload:
         if downgrader is not None:
             last = downgrader.feed(last) + downgrader.end()
         yield encoder.encode(last) + encoder.end()
+
+    def _encoder(self) -> DotEncoder:
+        return DotEncoder(self._limit, self._long_lines)
+
+    def _long_lines(self) -> None:
+        tell, self.long_lines = self.long_lines, lambda: None
+        tell()
 
     def _plain(self) -> Iterator[bytes]:
         if self.small is not None:

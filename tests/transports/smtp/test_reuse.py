@@ -173,6 +173,14 @@ def test_a_backup_host_is_not_reused_for_the_next_hop() -> None:
     assert len(first.sessions) == 1
 
 
+def test_a_host_has_the_name_by_which_it_was_found() -> None:
+    world, host = world_with_host()
+    world.names.hosts["y.test"] = ["192.0.2.1"]
+    relays = [world.send(domain)[0].relay for domain in ("x.test", "x.test", "y.test")]
+    assert relays == [f"{name}.test[192.0.2.1]:25" for name in "xxy"]
+    assert len(host.sessions) == 2
+
+
 def test_stop_ends_what_is_idle() -> None:
     world, host = world_with_host()
     world.send("x.test")
