@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from gateway.addresses.resolve import BAD_SYNTAX
 from gateway.addresses.syntax import Extensions
 from gateway.config import ConfigError, Settings
 from gateway.interfaces import (
@@ -89,6 +90,8 @@ class Router:
     async def resolve(self, sender: str, recipient: str) -> Route:
         if recipient.endswith("@trouble.example"):
             raise TableError("transport_maps are away")
+        if recipient.endswith("@"):
+            return Route("error", BAD_SYNTAX, recipient, AddressClass.DEFAULT)
         here = recipient.lower().endswith(f"@{HERE}")
         return Route("local" if here else "smtp", "", recipient, AddressClass.LOCAL)
 
@@ -275,7 +278,7 @@ async def test_unknown_users(local: LocalMaker) -> None:
     here = local()
     assert await here.said("Nobody", "postmaster", '""@gw.my.domain') == [
         (BOUNCED, "5.1.1", 'unknown user: "nobody"'), (SENT, "2.0.0", "discarded"),
-        (BOUNCED, "5.1.3", 'null username in """@gw.my.domain"')]
+        (BOUNCED, "5.1.3", 'null username in "@gw.my.domain"')]
     assert "required alias not found: postmaster" in here.log.text
 
 
@@ -683,12 +686,14 @@ async def test_other_transports(local: LocalMaker) -> None:
 
 @ensureDeferred
 async def test_empty_addresses_and_empty_lists(local: LocalMaker) -> None:
-    here = local({"none": ",", "nobody": '""'})
+    here = local({"none": ",", "nobody": '""', "at": "@", "half": "joe@"})
     assert await here.said("none") == [(DEFERRED, "4.3.0", "alias database unavailable")]
     assert "no recipient in alias lookup result for none" in here.log.text
     (result,) = await here.deliver("nobody")
     assert (result.reason, about(result)) == ("discarded", f"MAILER-DAEMON@{HERE}")
     assert "required alias not found: mailer-daemon" in here.log.text
+    assert [result.reason for result in await here.deliver("at")] == ["discarded"]
+    assert await here.said("half") == [(BOUNCED, "5.1.3", "bad recipient address syntax: joe@")]
 
 
 @ensureDeferred

@@ -12,6 +12,7 @@ from dataclasses import replace
 from twisted.internet.task import deferLater
 
 from gateway.addresses.forms import quote, unquote
+from gateway.addresses.resolve import BAD_SYNTAX
 from gateway.addresses.tokens import Address, internal, parse
 from gateway.interfaces import DEFERRED, TableError
 from transports.local import command, files, indirect
@@ -39,7 +40,7 @@ async def deliver(delivery: Delivery, place: Place, text: str) -> int:
     """To everything that the text lists; the number of members.  Raises TableError."""
     members = destinations(text)
     for at, member in enumerate(members, 1):
-        await _member(delivery, place, member or EMPTY)
+        await _member(delivery, place, EMPTY if member in ("", "@") else member)
         if at % AT_ONCE == 0:
             await _others(delivery)
     return len(members)
@@ -100,7 +101,9 @@ async def to_address(delivery: Delivery, place: Place, member: str) -> None:
         delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {error}")
         delivery.failed(replace(place, recipient=unquote(address)), "4.3.0", "address resolver failure")
         return
-    if route.transport == delivery.request.service:
+    if (route.transport, route.nexthop) == ("error", BAD_SYNTAX):
+        delivery.failed(place, "5.1.3", f"bad recipient address syntax: {route.recipient}")
+    elif route.transport == delivery.request.service:
         await delivery.deliver(delivery, replace(place, recipient=unquote(route.recipient), level=place.level + 2))
     else:
         indirect.add(delivery, place, route.recipient)
