@@ -97,8 +97,8 @@ def test_kills_at_random_lose_nothing(gateway):
     twice = sum(count - 1 for count in counts.values())
     print(f"{sum(killed.values())} kills {dict(killed)}: {len(load.accepted)} accepted, none lost, {twice} came again, "
           f"{len(load.troubles)} clients saw trouble")
-    # Twice comes what was in flight: a few deliveries at each kill of the scheduler.
-    assert twice <= 30 * (killed["scheduler"] + killed["master"] + killed["all"])
+    # Twice comes what was in flight at each kill of the scheduler: deliveries, and ends on their way to a slow disk.
+    assert twice <= 100 * (killed["scheduler"] + killed["master"] + killed["all"])
     time.sleep(max(0.0, last + ORPHANS_GONE - time.monotonic()))
     assert [pid for pid, words in processes() if pid in orphans and "gateway.role" in words] == []
 

@@ -207,7 +207,7 @@ def test_values_that_are_files(run: Command, folder: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root rights")
 def test_root_makes_another_users_index_as_that_user(run: Command, folder: Path) -> None:
-    for path in [folder, *folder.parents][:3]:
+    for path in [folder, *folder.parents][:4]:
         path.chmod(0o755)
     (folder / "home").mkdir()
     text = folder / "home/map"

@@ -42,11 +42,12 @@ def shut_in(folder: Path, readable: Iterable[str], *, seconds: int, memory: int,
 
 
 def limit(*, seconds: int, memory: int, file_size: int) -> None:
+    processes = _own_threads() + PROCESSES
     for what, soft, hard in (
         (resource.RLIMIT_CPU, seconds, seconds + 5),
         (resource.RLIMIT_AS, memory, memory * OFFICE_MEMORY),
         (resource.RLIMIT_FSIZE, file_size, file_size),
-        (resource.RLIMIT_NPROC, _own_threads() + PROCESSES, _own_threads() + PROCESSES),
+        (resource.RLIMIT_NPROC, processes, processes),
         (resource.RLIMIT_CORE, 0, 0),
         (resource.RLIMIT_NOFILE, 256, 256),
     ):
