@@ -171,7 +171,7 @@ class PipeTransport:
 
     def _refused(self, address: str, content: Content) -> Result | None:
         if "D" in self._service.flags and message.has_been_at(content, address):
-            reason = f"mail forwarding loop for {quote(address)}"
+            reason = f"mail forwarding loop for {address}"
             return _own(BOUNCED, "5.4.6", reason, self._service.name)
         refusal = self._guard.refuse_recipient(address)
         return _own(refusal.status, refusal.dsn, refusal.reason, self._service.name) if refusal else None

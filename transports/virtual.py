@@ -103,8 +103,6 @@ class VirtualTransport:
         except TableError as error:
             self._log.warning("virtual", f"{request.entry.id}: {error}")
             found = Failure("4.3.0", "mail system configuration error")
-        if message.has_been_at(content, recipient):
-            found = Failure("5.4.6", f"mail forwarding loop for {quote(recipient)}")
         if isinstance(found, Box):
             what = "maildir" if found.is_maildir else "mailbox"
             if request.entry.envelope.trace == "verify":
@@ -124,7 +122,7 @@ class VirtualTransport:
         config, tables = self._config, self._tables
         path = await self._lookup(tables.mailboxes, recipient)
         if path is None:
-            return Failure("5.1.1", f'unknown user: "{quote(recipient).lower()}"')
+            return Failure("5.1.1", f'unknown user: "{recipient.lower()}"')
         numbers = []
         for kind, asked, least in (("uid", tables.uids, max(1, config.minimum_uid)), ("gid", tables.gids, 1)):
             text = await self._lookup(asked, recipient)

@@ -68,9 +68,9 @@ async def deliver_to(delivery: Delivery, place: Place) -> None:
         text = f"address with illegal extension: {place.user}{place.refused_extension}"
         delivery.tools.log.warning("local", f"{delivery.request.entry.id}: {text}")
     if place.recipient.lower() in delivery.been_at:
-        delivery.failed(place, "5.4.6", f"mail forwarding loop for {quote(place.recipient)}")
+        delivery.failed(place, "5.4.6", f"mail forwarding loop for {place.recipient}")
     elif not place.user:
-        delivery.failed(place, "5.1.3", f'null username in "{quote(place.recipient)}"')
+        delivery.failed(place, "5.1.3", f'null username in "{place.recipient}"')
     else:
         try:
             await _switch(delivery, place)
