@@ -143,6 +143,8 @@ class Checker:
     _body_seen: int = 0
     _line_begun: bytes = b""
     """The beginning of a body line whose end is still to come."""
+    _over: bool = False
+    """After DISCARD and REDIRECT nothing more of the message is looked at."""
 
     def __post_init__(self) -> None:
         if self.checks.mime_limits is not None:
@@ -221,7 +223,7 @@ class Checker:
         raise Rejected(550, "5.6.0", reason)
 
     async def _look_up(self, lookup: Lookup | None, raw: bytes, where: str, title: str) -> list[bytes]:
-        if lookup is None:
+        if lookup is None or self._over:
             return [raw]
         text = raw.removesuffix(b"\n").decode("utf-8", "surrogateescape")
         answer = await lookup(text)
@@ -271,7 +273,7 @@ class Checker:
         """Carry out what concerns the whole message.  What is wrong with the action, or ""."""
         message = self.message
         if action == "DISCARD":
-            message.discard = True
+            message.discard = self._over = True
         elif action == "HOLD":
             message.hold = True
         elif action == "FILTER":
@@ -288,6 +290,7 @@ class Checker:
                 message.copies.append(argument)
             else:
                 message.envelope.redirect = argument
+                self._over = True
         else:
             return f"unknown command in {table} map: {action} {argument}".rstrip()
         return ""

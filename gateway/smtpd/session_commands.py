@@ -110,7 +110,10 @@ async def vrfy(self: Conversation, tokens: list[Token]) -> str:
         return "502 5.5.1 VRFY command is disabled"
     if len(tokens) < 2:
         return f"501 5.5.4 Syntax: VRFY address{' [SMTPUTF8]' if self.options.smtputf8 else ''}"
-    if self.is_limited(limits.RECIPIENTS) and await self.over_limit(limits.RECIPIENTS):
+    count = await self.over_limit(limits.RECIPIENTS) if self.is_limited(limits.RECIPIENTS) else 0
+    if count:
+        what = f"{count} from {self.session.client} for service {self.service.name}"
+        self.warning(f"Recipient address rate limit exceeded: {what}")
         return f"450 4.7.1 Error: too many recipients from {self.peer.address}"
     words = [token.text for token in tokens[1:]]
     if len(words) > 1 and words[-1].upper() == "SMTPUTF8":

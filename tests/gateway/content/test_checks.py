@@ -220,3 +220,13 @@ def test_a_table_that_is_away():
     one = Way(header_checks="fail:away")
     with pytest.raises(Rejected, match="451 4.3.0"):
         receive(one, b"S: x\n\n")
+
+
+@pytest.mark.parametrize("action", ["DISCARD", "REDIRECT ann@gw.my.domain"])
+def test_what_ends_all_checks(action):
+    rules = f"/^A/ {action}}}, {{/^S/ REJECT"
+    one = way(rules, "/z/ REJECT")
+    receive(one, b"A: x\nS: x\n\nz\n")
+    assert "reject" not in one.log.text
+    with pytest.raises(Rejected):
+        receive(way(rules), b"S: x\nA: x\n\nz\n")

@@ -540,6 +540,14 @@ def test_another_refusal(tmp_path: Path, entry: str, reply: str) -> None:
     assert "reject: RCPT from unknown[192.0.2.7]: 554 5.7.1 <a@b.test>: Sender address" in rig.log.text
 
 
+def test_vrfy_counts_as_a_recipient() -> None:
+    rig = Rig(smtpd_client_recipient_rate_limit="1", smtpd_client_event_limit_exceptions="")
+    replies = ["252 2.0.0 joe", "450 4.7.1 Error: too many recipients from 192.0.2.7"]
+    assert rig.connect().say("VRFY joe", "VRFY joe") == replies
+    line = "warning: Recipient address rate limit exceeded: 2 from unknown[192.0.2.7] for service smtp"
+    assert line in rig.lines
+
+
 def test_what_soft_bounce_softens() -> None:
     rig = Rig(
         smtpd_reject_filter_maps="inline:{{502 5.5.1 VRFY command is disabled=550 5.7.1 No}}", soft_bounce="yes",
