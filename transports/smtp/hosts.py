@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from twisted.internet.defer import Deferred
 
-from gateway.interfaces import MX, DNSError, IResolver
+from gateway.interfaces import MX, DNSError, IResolver, Log
 from transports.smtp.channel import Peer
 from transports.smtp.nexthop import NextHop
 from transports.smtp.options import Options
@@ -47,8 +47,11 @@ class HostFinder:
         resolver: IResolver,
         own_addresses: Collection[str],
         randomness: random.Random,
+        log: Log,
+        program: str,
     ) -> None:
         self._options, self._resolver, self._random = options, resolver, randomness
+        self._log, self._program = log, program
         self._own = frozenset(own_addresses)
 
     def detects_loops(self, hop: NextHop) -> bool:
@@ -108,6 +111,7 @@ class HostFinder:
                 elif why is None or not why.temporary or outcome.temporary:
                     why = outcome
         if not addresses:
+            self._log.warning(self._program, f"no MX host for {hop.host} has a valid address record")
             if why is not None and self._options.defer_without_mx_address and not why.temporary:
                 why.dsn = "4" + why.dsn[1:]
             return Hosts(why=why)

@@ -76,7 +76,7 @@ class SMTPTransport:
             options,
             policies,
             Introductions(settings, prefix, tables, self.program, options, tls, logins, log),
-            HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom()),
+            HostFinder(options, resolver, own_addresses, randomness or random.SystemRandom(), log, self.program),
             Connector(options, reactor, log, self.program, replies, recorded=postmaster is not None),
             self._pool,
             log,

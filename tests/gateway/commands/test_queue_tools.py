@@ -135,6 +135,12 @@ def test_the_list_as_postfix_prints_it(place: Place, run: Run, monkeypatch: pyte
     )
 
 
+def test_recipients_are_listed_by_domain(place: Place, run: Run) -> None:
+    place.store("z@b.example", "a@c.example", "B@B.example", "c@b.example", reason="busy")
+    listed = json.loads(run(postqueue, "-j")[1])["recipients"]
+    assert [one["address"] for one in listed] == ["B@B.example", "c@b.example", "z@b.example", "a@c.example"]
+
+
 def test_one_request(place: Place, run: Run) -> None:
     place.store("one@remote.example")
     assert run(mailq)[1].endswith("\n-- 0 Kbytes in 1 Request.\n")

@@ -128,6 +128,8 @@ def test_what_names_can_do() -> None:
         (result,) = world.send(domain)
         assert (result.status, result.dsn, result.reason) == words
         assert result.relay.endswith(":25") if result.status == SENT else result.relay == "none"
+    warned = "smtp: warning: no MX host for {} has a valid address record"
+    assert [domain for domain in expected if warned.format(domain) in world.log.text] == ["lost.test", "broken.test"]
 
 
 def test_ignore_mx_lookup_error() -> None:
