@@ -17,6 +17,7 @@ _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
 
 def split_text(text: str, dsn: str) -> tuple[str, str]:
     """Code and text of a next hop; ``dsn`` stands in for a code that is not there, or is of another class."""
+    text = text.lstrip()
     match = _ENHANCED.match(text)
     if match is None:
         return dsn, text

@@ -140,9 +140,8 @@ class PipeTransport:
         if service.size and envelope.size > service.size:
             return [_own(BOUNCED, "5.2.3", "message too large", service.name)] * count
         if count > 1 and service.flags & {"D", "O"}:
-            self._log.warning(
-                "pipe", f"service {service.name}: flags D and O want {service.name}_destination_recipient_limit = 1"
-            )
+            flag = "D" if "D" in service.flags else "O"
+            self._log.warning("pipe", f"pipe flag `{flag}' requires {service.name}_destination_recipient_limit = 1")
             return [_own(DEFERRED, "4.3.5", "mail system configuration error", service.name)] * count
         if envelope.trace == "verify":
             return [_own(SENT, "2.0.0", f"delivers to command: {service.argv[0]}", service.name)] * count

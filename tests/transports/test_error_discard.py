@@ -16,6 +16,8 @@ from transports.error import ErrorTransport
     (ErrorTransport(), "5.1.2 this domain has moved away", BOUNCED, "5.1.2", "this domain has moved away"),
     (ErrorTransport(), "no mail for this domain", BOUNCED, "5.0.0", "no mail for this domain"),
     (ErrorTransport(), "4.1.2 wrong class", BOUNCED, "5.0.0", "wrong class"),
+    (ErrorTransport(), "  5.7.1  two  blanks", BOUNCED, "5.7.1", "two  blanks"),
+    (ErrorTransport(), " no code", BOUNCED, "5.0.0", "no code"),
     (ErrorTransport(defers=True), "5.1.2 wrong class", DEFERRED, "4.0.0", "wrong class"),
     (DiscardTransport(), "5.1.1 wrong class", SENT, "2.0.0", "wrong class"),
     (ErrorTransport(defers=True), "4.3.0 not today", DEFERRED, "4.3.0", "not today"),

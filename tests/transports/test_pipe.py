@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ async def test_delivered_to_stops_loops(runner: Runner) -> None:
     assert (await pipe.deliver("two@one.example"))[0].status == SENT
     results = await pipe.deliver("a@b", "c@d")
     assert [(r.status, r.reason) for r in results] == [(DEFERRED, "mail system configuration error")] * 2
+    assert re.search(r"pipe: warning: pipe flag `D' requires \w+_destination_recipient_limit = 1", pipe.log.text)
 
 
 @ensureDeferred
