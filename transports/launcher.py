@@ -7,7 +7,8 @@ nothing, and a program costs a quarter of what a fork of a Python process costs.
 
 directory: entered first, if not "", with the identity's rights; shell: a command for the shell instead if ``argv[0]``
 is a bare name that is not in env's PATH.  A program gets a session of its own, umask 077, descriptors 0, 1, 2 only,
-default signals.  A file that is executable but no program is the shell's, as execvp(3) has it.
+default signals.  A file that is executable but no program is the shell's, as execvp(3) has it.  The program "sh" is
+/bin/sh, whatever PATH says; it calls itself so in what it prints.
 
 Programs may be set-uid, so that this process could not end them: ``{"kill": N}`` is answered by ``{"job": N, "child":
 PID}``, 0 if it has ended, and the spawner does it.  If the gateway goes away (end of file), the groups of all running
@@ -47,7 +48,7 @@ class Launcher(Loop):
                 path = shutil.which(argv[0], path=order["env"].get("PATH", "")) or argv[0]
                 return _start(["/bin/sh", path, *argv[1:]], order, descriptors)
             if order["shell"] and "/" not in argv[0]:
-                return _start(["/bin/sh", "-c", order["shell"]], order, descriptors)
+                return _start(["sh", "-c", order["shell"]], order, descriptors)
         except OSError as error:
             refused = error
         raise Failed(f"execute {argv[0]}", refused)
@@ -65,7 +66,7 @@ def _start(argv: list[str], order: Order, descriptors: list[int]) -> int:
     """Raises OSError."""
     stdin, output = descriptors[:2]
     process = subprocess.Popen(
-        argv, stdin=stdin, stdout=output, stderr=output, env=order["env"], cwd=order["directory"] or None,
+        argv, executable="/bin/sh" if argv[0] == "sh" else None, stdin=stdin, stdout=output, stderr=output, env=order["env"], cwd=order["directory"] or None,
         close_fds=True, start_new_session=True,
     )
     process.returncode = 0  # the loop reaps it, with all others

@@ -38,7 +38,7 @@ SYSEXITS: dict[int, tuple[str, str]] = {
     78: ("5.3.5", "local configuration error"),
 }
 
-_ENHANCED = re.compile(r"([45]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\s+|\Z)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufffd\u2028\u2029]")
 
 
@@ -80,8 +80,10 @@ def judge(outcome: Outcome, command: str) -> Verdict:
         return Verdict(SENT, "2.0.0", said.rstrip())
     enhanced = _ENHANCED.match(said)
     if enhanced:
-        text = said[enhanced.end() :]
-        return Verdict(_status(enhanced.group(1)), enhanced.group(1), text, text)
+        dsn, text = enhanced[1], said[enhanced.end() :]
+        if dsn.startswith("2"):  # it has failed, whatever it says
+            dsn = "5.0.0"
+        return Verdict(_status(dsn), dsn, text, text)
     if outcome.code in SYSEXITS:
         dsn, text = SYSEXITS[outcome.code]
         return Verdict(_status(dsn), dsn, text + behind, said or text)

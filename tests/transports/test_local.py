@@ -617,6 +617,13 @@ async def test_mailbox_command(local: LocalMaker, anybodys: Path) -> None:
 
 
 @ensureDeferred
+async def test_how_the_shell_calls_itself(local: LocalMaker) -> None:
+    here = local({"gone": '"|/no/such/program; exit 67"'})
+    ((_, _, reason),) = await here.said("gone")
+    assert reason.startswith("user unknown. Command output: sh: ")
+
+
+@ensureDeferred
 async def test_the_same_command_for_two_names_runs_twice(local: LocalMaker) -> None:
     here = local({"twice": '"|exit 0", "|exit 0", once', "once": '"|exit 0"'})
     delivered = (SENT, "2.0.0", "delivered to command: exit 0")
@@ -635,8 +642,8 @@ async def test_commands_that_fail(local: LocalMaker) -> None:
 
 def test_when_a_shell_is_needed() -> None:
     assert commands.split("/bin/x -a b") == (["/bin/x", "-a", "b"], "/bin/x -a b")
-    assert commands.split("/bin/x $EXTENSION") == (["/bin/sh", "-c", "/bin/x $EXTENSION"], "")
-    assert commands.split("/bin/x 'a b'") == (["/bin/sh", "-c", "/bin/x 'a b'"], "")
+    assert commands.split("/bin/x $EXTENSION") == (["sh", "-c", "/bin/x $EXTENSION"], "")
+    assert commands.split("/bin/x 'a b'") == (["sh", "-c", "/bin/x 'a b'"], "")
     assert commands.split("x", "/bin/rsh -c") == (["/bin/rsh", "-c", "x"], "")
 
 

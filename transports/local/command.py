@@ -54,7 +54,7 @@ def split(line: str, shell: str = "") -> tuple[list[str], str]:
         return [*shell.split(), line], ""
     if _PLAIN.issuperset(line) and line.strip():
         return line.split(), line
-    return ["/bin/sh", "-c", line], ""
+    return ["sh", "-c", line], ""
 
 
 def environment(delivery: Delivery, place: Place) -> dict[str, str]:
