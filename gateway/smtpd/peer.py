@@ -15,6 +15,7 @@ from gateway.interfaces import DNSError, IResolver, Log
 from gateway.policy.session import NAME_OK, NAME_PERMANENT, NAME_TEMPORARY
 
 UNKNOWN = "unknown"
+_NOT_KNOWN = "Name or service not known"
 
 
 @dataclass(slots=True)
@@ -63,7 +64,9 @@ async def look_up(peer: Peer, resolver: IResolver, log: Log, program: str) -> No
         # Names of this machine's hosts file count as well as those of the DNS.
         addresses = await resolver.native(name)
     except DNSError as error:
-        log.warning(program, f"{refused}: {str(error).rpartition(': ')[2]}")
+        # A C library that is asked for addresses of one family, as Postfix asks, has the same words for both failures.
+        words = _NOT_KNOWN if error.temporary else str(error).rpartition(": ")[2]
+        log.warning(program, f"{refused}: {words}")
         peer.name_status = NAME_TEMPORARY if error.temporary else NAME_PERMANENT
         return
     if peer.address in addresses:

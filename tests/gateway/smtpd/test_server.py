@@ -46,7 +46,7 @@ BEGIN = ("EHLO client.test", "MAIL FROM:<a@b.test>", "RCPT TO:<joe@gw.test>", "D
         ("gone.test", "none", "unknown[192.0.2.7]",
          "hostname gone.test does not resolve to address 192.0.2.7: Name or service not known"),
         ("slow.test", None, "unknown[192.0.2.7]",
-         "hostname slow.test does not resolve to address 192.0.2.7: Temporary failure in name resolution"),
+         "hostname slow.test does not resolve to address 192.0.2.7: Name or service not known"),
         ("192.0.2.7", ["192.0.2.7"], "unknown[192.0.2.7]", "numeric hostname: 192.0.2.7"),
         (None, "none", "unknown[192.0.2.7]", None),
     ],
