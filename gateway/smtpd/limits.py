@@ -145,7 +145,7 @@ class ClientLimits:
             return count
         try:
             return max(count, await self._together(service, network, what))
-        except Exception:  # whoever is away does not count
+        except Exception:  # whoever is away does not count, nor who has not reached the others yet after a start
             return count
 
     def _is_watched(self, service: str, network: str, what: str) -> bool:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+from tests.system.gateway import poll
 
 pytestmark = pytest.mark.system
 
@@ -16,6 +20,8 @@ def test_a_rate_is_counted_by_all_receivers(make_gateway):
         smtpd_client_message_rate_limit=str(LIMIT), anvil_rate_time_unit="600s", smtpd_client_event_limit_exceptions=""
     )
     gateway.start()
+    receivers = len(os.sched_getaffinity(0))  # each is counted with once it has its line to the scheduler
+    poll(lambda: gateway.run("status").stdout.count("  receiver ") == receivers, f"{receivers} receivers are connected")
     accepted = 0
     for _ in range(SESSIONS):
         with gateway.client() as client:
