@@ -160,8 +160,8 @@ def listed_object(listed: Listed) -> dict[str, Any]:
     for recipient, state in zip(listed.envelope.recipients, listed.states, strict=True):
         if not state.done:
             one = {"address": recipient.address}
-            if state.reason:
-                one["delay_reason"] = state.reason.rstrip()
+            if reason := state.reason.rstrip() or ("(description unavailable)" if state.status else ""):
+                one["delay_reason"] = reason
             recipients.append(one)
     recipients.sort(key=_by_domain)
     return {

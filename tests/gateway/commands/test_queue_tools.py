@@ -141,6 +141,12 @@ def test_recipients_are_listed_by_domain(place: Place, run: Run) -> None:
     assert [one["address"] for one in listed] == ["B@B.example", "c@b.example", "z@b.example", "a@c.example"]
 
 
+def test_a_deferral_without_words(place: Place, run: Run) -> None:
+    """A program has said its status code and nothing else."""
+    place.store("x@remote.example", reason=" ")
+    assert json.loads(run(postqueue, "-j")[1])["recipients"][0]["delay_reason"] == "(description unavailable)"
+
+
 def test_one_request(place: Place, run: Run) -> None:
     place.store("one@remote.example")
     assert run(mailq)[1].endswith("\n-- 0 Kbytes in 1 Request.\n")
