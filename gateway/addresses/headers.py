@@ -37,7 +37,8 @@ _SIMPLE = re.compile(
     rb"(?>(?:(?>%b[ \t]*+|%b<%b>[ \t]*+)(?:,[ \t\n]*+|\Z))+)\Z" % (_MAILBOX, _NAME, _MAILBOX)
 )
 
-_ADDRESS = re.compile(_MAILBOX)
+_ADDRESS = re.compile(rb"(?<![0-9A-Za-z_+=~/&{}'*#$^?.-])" + _MAILBOX)
+"""Not within a word: a long one would be looked through from each of its dots."""
 
 is_simple = _SIMPLE.match
 """Whether a value is nothing but user@site.domain and "Name <user@site.domain>" between commas: in standard form."""

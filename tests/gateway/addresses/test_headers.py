@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.addresses.headers import AddressField, is_simple
+from gateway.addresses.headers import AddressField, is_simple, simple_addresses
 from gateway.addresses.qualify import Qualifier, Rules
 from tests.gateway.addresses.support import cases
 
@@ -85,3 +86,15 @@ def test_what_most_mail_has_is_simple() -> None:
     odd = (b"a", b"a@b", b"a b@c.d", b"Joe <a>", b"a@b.c (x)", b"g: a@b.c;", b"a.@b.c", b"a@b.", b"<a.@b.c>")
     for value in (*odd, b'"x" y" <a@b.c>', b"a@b.c,, x@y.z", b"a@b.c; x@y.z"):
         assert not is_simple(value)
+
+
+def test_addresses_of_a_value_in_standard_form() -> None:
+    value = b'a.b@c.d, "x y@z.example" <-e@f.g>,\n h@i.k'
+    assert simple_addresses(value) == ["a.b@c.d", "y@z.example", "-e@f.g", "h@i.k"]
+
+
+def test_a_long_name_costs_little() -> None:
+    value = b'"' + b"a." * 10_000 + b'" <a@b.example>'
+    begin = time.perf_counter()
+    assert is_simple(value) and simple_addresses(value) == ["a@b.example"]
+    assert time.perf_counter() - begin < 0.1
