@@ -66,8 +66,8 @@ def _start(argv: list[str], order: Order, descriptors: list[int]) -> int:
     """Raises OSError."""
     stdin, output = descriptors[:2]
     process = subprocess.Popen(
-        argv, executable="/bin/sh" if argv[0] == "sh" else None, stdin=stdin, stdout=output, stderr=output, env=order["env"], cwd=order["directory"] or None,
-        close_fds=True, start_new_session=True,
+        argv, executable="/bin/sh" if argv[0] == "sh" else None, stdin=stdin, stdout=output, stderr=output,
+        env=order["env"], cwd=order["directory"] or None, close_fds=True, start_new_session=True,
     )
     process.returncode = 0  # the loop reaps it, with all others
     return process.pid
