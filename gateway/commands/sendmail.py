@@ -102,9 +102,7 @@ def _submit(options: Options, directory: Path | None) -> int:
         print(f"sendmail: warning: -f option specified malformed sender: {_one_line(options.sender)}", file=sys.stderr)
     envelope = Submission(
         sender=sender,
-        recipients=[
-            one for text in options.recipients for one in addresses(text) or [settings.text("empty_address_recipient")]
-        ],
+        recipients=[one for text in options.recipients for one in addresses(text) or [""]],
         full_name=_one_line(options.full_name) if options.full_name is not None else own_name(),
         notify=options.notify,
         ret=options.ret,

@@ -58,11 +58,11 @@ def told(sink, count: int = 1) -> tuple[str, Message]:
 
 def test_a_fax_that_arrives(gateway, server, sink):
     gateway.send(["/FAX=030-5556789/FAX=200/T33S=7/@fax.your.domain"], MAIL, SENDER)
+    gateway.wait_for(r"status=sent \(queued")  # not before: the jobs' files are there, but not whole, a little earlier
     jobs = {job["external"]: (number, job) for number, job in waiting(server, 2).items()}
     assert sorted(jobs) == ["+49305556789", "200"]
     assert jobs["200"][1]["subaddr"] == "7" and jobs["+49305556789"][1]["number"] == "+49305556789"
     number, job = jobs["+49305556789"]
-    gateway.wait_for(r"status=sent \(queued")
     assert (server.spool / job["tiff"]).read_bytes()[:2] in (b"II", b"MM")
     (item, _) = sorted(gateway.queue(), key=lambda one: one["recipients"][0]["delay_reason"])
     assert item["queue_name"] == "fax" and item["sender"] == SENDER
@@ -81,7 +81,7 @@ def test_a_fax_that_arrives(gateway, server, sink):
 def test_a_fax_that_fails_and_one_that_is_taken_back(gateway, server, sink):
     gateway.send("5556789@fax.your.domain", MAIL, SENDER)
     (number,) = waiting(server, 1)
-    gateway.wait_for(r"to=<5556789@.*status=sent")  # not before: the job's file is there a little earlier
+    gateway.wait_for(r"to=<5556789@.*status=sent")
     server.end(number, **FAILED)
     text, message = told(sink)
     assert "Action: failed" in text and "Status: 5.4.1" in text

@@ -85,7 +85,7 @@ def test_hostile_recipients_bounce_and_never_reach_uux(world):
             assert client.docmd(f"RCPT TO:<{address}>")[0] == 501
     gateway.send(list(HOSTILE), "Subject: hostile\n\nx\n", "ann@b.example")
     refused = gateway.run("sendmail", '"e\x1bsc"@some.domain', stdin="Subject: hostile\n\nx\n")
-    assert (refused.returncode, refused.stderr) == (65, "sendmail: fatal: bad characters in recipients, or too long\n")
+    assert (refused.returncode, refused.stderr) == (75, "sendmail: fatal: bad characters in recipients, or too long\n")
     gateway.wait_until_empty()
     notices = "".join(one.data.decode() for one in sink.received)
     for reason in HOSTILE.values():
