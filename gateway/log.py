@@ -120,7 +120,9 @@ class MailLog:
 
 
 def file_writer(path: str) -> Callable[[bytes], Any]:
-    """Appends to a file, which is made if need be.  Raises OSError at once if that cannot be done."""
+    """Appends to a file, which is made if need be, and so is its folder.  Raises OSError at once if that cannot be
+    done."""
+    os.makedirs(os.path.dirname(path) or ".", 0o755, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     return lambda data: os.write(descriptor, data)
 
