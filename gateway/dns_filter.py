@@ -60,6 +60,11 @@ def drops_all(error: DNSError) -> bool:
     return error.dsn == DROPPED
 
 
+def short_reason(error: DNSError) -> str:
+    """The last part of a resolver's text: "Host not found, try again"."""
+    return "DNS reply filter policy" if drops_all(error) else str(error).rpartition(": ")[2]
+
+
 def _data(record: Any) -> str:
     strings = getattr(record, "strings", ())
     return _UNSAFE.sub(" ", strings[0].decode("latin-1")) if strings else str(record.to_text())

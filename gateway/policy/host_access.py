@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from gateway.addresses.syntax import literal_address, unquote, valid_hostname
 from gateway.dns import NO_DATA
-from gateway.dns_filter import drops_all
+from gateway.dns_filter import short_reason
 from gateway.interfaces import DNSError, IRestriction
 from gateway.policy import session as facts
 from gateway.policy.access import Access
@@ -37,7 +37,7 @@ async def _servers(tools: Toolbox, name: str, domain: str, type_: str) -> list[s
         found = [each.host for each in await tools.resolver.mx(domain)]
     except DNSError as error:
         if error.temporary:
-            raise DNSError(f"{domain}: {_short(error)}", temporary=True) from None
+            raise DNSError(f"{domain}: {short_reason(error)}", temporary=True) from None
         found = []
     if found == [""]:
         return []
@@ -50,7 +50,7 @@ async def _name_servers(tools: Toolbox, name: str, domain: str) -> list[str]:
         try:
             records = await tools.resolver.query(domain, "NS")
         except DNSError as error:
-            words = _short(error)
+            words = short_reason(error)
             if error.temporary:
                 raise DNSError(f"{domain}: {words}", temporary=True) from None
         else:
@@ -101,20 +101,14 @@ async def _entry(
         addresses = [literal] if literal is not None else await tools.resolver.native(host)
     except DNSError as error:
         if type_ != "A":
-            tools.log.warning(PROGRAM, f"Unable to look up {type_} host {host} for {kind} {subject}: {_short(error)}")
+            what = f"{type_} host {host} for {kind} {subject}"
+            tools.log.warning(PROGRAM, f"Unable to look up {what}: {short_reason(error)}")
         return None
     for address in addresses[:_MOST_HOSTS]:
         found = await access.network(session, address, kind, subject)
         if found is not None:
             return found
     return None
-
-
-def _short(error: DNSError) -> str:
-    """The last part of a resolver's text: "Host not found, try again"."""
-    if drops_all(error):
-        return "DNS reply filter policy"
-    return str(error).rpartition(": ")[2]
 
 
 def _host(name: str | None, subject: str) -> tuple[str | None, str]:

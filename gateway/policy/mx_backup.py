@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gateway.addresses.syntax import unquote
-from gateway.dns_filter import drops_all
+from gateway.dns_filter import short_reason
 from gateway.interfaces import MX, AddressClass, DNSError, IRestriction
 from gateway.policy.registry import Arguments, Asking, Toolbox, restriction
 from gateway.policy.session import RECIPIENT, Session
@@ -19,7 +19,6 @@ from gateway.policy.verdict import DUNNO, PERMIT, Verdict, defer_if_reject
 from gateway.tables import AddressList
 
 NAME = "permit_mx_backup"
-_FILTERED = "DNS reply filter policy"
 
 
 @restriction(NAME)
@@ -98,5 +97,4 @@ class _Question:
         return True
 
     def _note(self, what: str, error: DNSError) -> None:
-        why = _FILTERED if drops_all(error) else str(error).rpartition(": ")[2]
-        self.trouble = self.trouble or f"{what}: {why}"
+        self.trouble = self.trouble or f"{what}: {short_reason(error)}"
