@@ -55,8 +55,13 @@ def scan(data: bytes, complete: bool) -> tuple[list[Field], int] | None:
 
     None when more input is needed to tell: with ``complete`` false and no line yet that ends the header.
     """
-    fields, end, state = scan_some(data, 0, complete, sys.maxsize, sys.maxsize)
+    fields, end, state = scan_all(data, complete)
     return None if state is OPEN else (fields, end)
+
+
+def scan_all(data: bytes, complete: bool) -> tuple[list[Field], int, str]:
+    """The same as scan_some() for all fields that there are."""
+    return scan_some(data, 0, complete, sys.maxsize, sys.maxsize)
 
 
 def scan_some(

@@ -12,7 +12,7 @@ from zope.interface import implementer
 from gateway.addresses.virtual import ExpansionError
 from gateway.content.checks import Checker, Checks, about
 from gateway.content.header_edit import HeaderEditor
-from gateway.content.header_scan import MORE, OPEN, Field, end_of_mailbox_lines, pieces, scan_some
+from gateway.content.header_scan import MORE, OPEN, Field, end_of_mailbox_lines, pieces, scan_all, scan_some
 from gateway.content.milter.filters import Filters
 from gateway.content.options import IntakeOptions
 from gateway.content.recipients import EnvelopeRewriter, Rewriting
@@ -341,7 +341,7 @@ class Intake:
 
 def _fields(header: bytes) -> list[Field]:
     """The fields of a header of our own making."""
-    return scan_some(header, 0, True, len(header), len(header) + 1)[0]
+    return scan_all(header, True)[0]
 
 
 def _ascii(envelope: Envelope) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from gateway.config import Settings
 from gateway.content.checks import SHOWN, Checker, Checks
-from gateway.content.header_scan import OPEN, scan_some
+from gateway.content.header_scan import OPEN, scan_all
 from gateway.content.mime_structure import Structure
 from gateway.interfaces import Log, TableError
 from gateway.tables import Tables
@@ -103,7 +103,7 @@ class Outgoing:
 
     async def _take_header(self, done: list[bytes], data: bytes, complete: bool) -> tuple[bytes, bytes]:
         """The header, if it is over, and what is behind it."""
-        fields, at, state = scan_some(data, 0, complete, len(data) + 1, len(data) + 1)
+        fields, at, state = scan_all(data, complete)
         for field in fields:
             done += await self._checker.header(field)
         if state is OPEN:
