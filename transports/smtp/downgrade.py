@@ -26,9 +26,8 @@ class Downgrader:
     """One message's conversion: ``convert`` it, or ``feed`` block by block and then ``end``."""
 
     def __init__(self) -> None:
-        self._boundaries: list[bytes] = []
         self._marks: tuple[bytes, ...] = ()
-        """What lines begin with that are boundaries."""
+        """What lines begin with that are boundaries, the innermost last."""
         self._header: list[bytes] | None = []
         """Lines of the part header that is being read; None = within a body."""
         self._header_size = 0
@@ -60,7 +59,7 @@ class Downgrader:
     def _line(self, line: bytes) -> bytes:
         """``line``: with its LF, or a piece of one."""
         bare = line.rstrip(b"\n")
-        if self._marks and bare.startswith(self._marks):
+        if bare.startswith(self._marks):
             return (b"" if self._header is None else self._end_of_header(b"")) + self._begin_part(line, bare)
         if self._header is None:
             return self._body(line)
@@ -73,19 +72,15 @@ class Downgrader:
     # --- structure
 
     def _begin_part(self, line: bytes, bare: bytes) -> bytes:
-        while not bare[2:].startswith(self._boundaries[-1]):
-            self._boundaries.pop()
+        while not bare.startswith(self._marks[-1]):
+            self._marks = self._marks[:-1]
         self._encode, self._column = False, 0
-        if bare[2 + len(self._boundaries[-1]) :].startswith(b"--"):
-            self._boundaries.pop()
+        if bare.startswith(b"--", len(self._marks[-1])):
+            self._marks = self._marks[:-1]
             self._header = None
         else:
             self._header, self._header_size = [], 0
-        self._mark()
         return line
-
-    def _mark(self) -> None:
-        self._marks = tuple([b"--" + boundary for boundary in self._boundaries])
 
     def _end_of_header(self, blank: bytes = b"\n") -> bytes:
         """The part header, changed where need be; the body follows."""
@@ -112,11 +107,10 @@ class Downgrader:
 
     def _note_boundary(self, field: bytes) -> None:
         match = _BOUNDARY.search(field)
-        if match and b"multipart/" in field.lower() and len(self._boundaries) < MOST_NESTED:
+        if match and b"multipart/" in field.lower() and len(self._marks) < MOST_NESTED:
             boundary = (match[1] if match[1] is not None else match[2])[:70].rstrip()
             if boundary:
-                self._boundaries.append(boundary)
-                self._mark()
+                self._marks += (b"--" + boundary,)
 
     # --- the encoding
 
