@@ -101,8 +101,8 @@ async def _entry(
         addresses = [literal] if literal is not None else await tools.resolver.native(host)
     except DNSError as error:
         if type_ != "A":
-            what = f"{type_} host {host} for {kind} {subject}"
-            tools.log.warning(PROGRAM, f"Unable to look up {what}: {short_reason(error)}")
+            about = f"{type_} host {host} for {kind} {subject}"
+            tools.log.warning(PROGRAM, f"Unable to look up {about}: {short_reason(error)}")
         return None
     for address in addresses[:_MOST_HOSTS]:
         found = await access.network(session, address, kind, subject)
