@@ -3,7 +3,7 @@
 Like a worker (transports.workers) a launcher takes on one identity for good, and ends when it has had nothing to do
 for a second.  It belongs to that identity's programs as far as the kernel is concerned: they may stop it, or end it.
 One that ends takes its programs' results with it, and their mail is tried again; one that does not answer when a
-program is to be ended is ended itself.
+program is to be ended is ended itself.  As it may be stopped when it has just answered, it is asked again.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Launcher:
     def __init__(self, runner: Runner, command: Command, forget: Callable[[], None]) -> None:
         self._runner = runner
         self._forget = forget
-        self._patience: Any = None
+        self._timers: dict[int, Any] = {}
+        """For each program that is to end: by when it has to answer, or when it is asked again."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.starter = Starter(runner.reactor, ours, self._lost, self._child)
         order = {"task": "launch", "base": command.base, "chroot": command.chroot}
@@ -89,23 +90,27 @@ class Launcher:
 
     def kill(self, number: int) -> None:
         """End a program of its."""
-        if self._patience is None:
-            self._patience = self._runner.reactor.callLater(PATIENCE, self._is_stuck)
+        self._time(number, lambda: self._runner.kill(self._number))
         self.starter.kill(number)
 
-    def _child(self, pid: int) -> None:
-        self._be_patient()
+    def _child(self, number: int, pid: int) -> None:
+        self._stop_timer(number)
         if pid:
             self._runner.kill(self._number, child=pid)
+            self._time(number, lambda: self.kill(number))
 
-    def _be_patient(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _time(self, number: int, call: Callable[[], None]) -> None:
+        def over() -> None:
+            del self._timers[number]
+            call()
 
-    def _is_stuck(self) -> None:
-        self._patience = None
-        self._runner.kill(self._number)
+        self._stop_timer(number)
+        self._timers[number] = self._runner.reactor.callLater(PATIENCE, over)
+
+    def _stop_timer(self, number: int) -> None:
+        timer = self._timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
 
     def _lost(self) -> None:
         """It has ended, or is about to; the spawner will say how."""
@@ -130,5 +135,6 @@ class Launcher:
         self.starter.close()
 
     def _end(self) -> None:
-        self._be_patient()
+        for number in list(self._timers):
+            self._stop_timer(number)
         self._forget()

@@ -30,12 +30,12 @@ class Job(Protocol):
 
 @implementer(IReadWriteDescriptor)
 class Starter:
-    """``lost``: called when the other end has gone; ``child``: with the process that a kill is about, if the other end
-    leaves it to somebody with more rights (transports.launcher)."""
+    """``lost``: called when the other end has gone; ``child``: with the job and the process that a kill is about, if
+    the other end leaves it to somebody with more rights (transports.launcher)."""
 
     def __init__(
         self, reactor: Any, control: socket.socket, lost: Callable[[], None],
-        child: Callable[[int], None] = lambda pid: None,
+        child: Callable[[int, int], None] = lambda number, pid: None,
     ) -> None:
         control.setblocking(False)
         self._reactor = reactor
@@ -134,7 +134,7 @@ class Starter:
                 return
             answer = json.loads(packet)
             if "child" in answer:
-                self._child(answer["child"])
+                self._child(answer["job"], answer["child"])
             else:
                 job = self._jobs.pop(answer["job"], None)
                 if job is not None:

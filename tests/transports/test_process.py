@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.python.failure import Failure
 
 from tests.transports.support import NOBODY, ROOT
-from transports import launchers, workers
+from transports import launchers, spawner, workers
 from transports.process import Command, Ending, Identity, Outcome, Runner
 from transports.store import Box, Locking, Store
 
@@ -270,6 +271,24 @@ async def test_a_program_that_stops_its_launcher_runs_out_of_time(
 ) -> None:
     monkeypatch.setattr(launchers, "PATIENCE", 0.2)
     outcome = await runner.run(shell("kill -STOP $PPID; sleep 0.5", time_limit=0.1))
+    assert outcome.ending is Ending.TIMED_OUT
+    assert (await runner.run(shell("exit 4"))).code == 4
+
+
+@ensureDeferred
+async def test_a_launcher_that_is_stopped_when_its_program_is_being_ended_is_ended_too(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launchers, "PATIENCE", 0.2)
+    kill = runner.kill
+
+    def stop_and_kill(number: int, **more: int) -> None:
+        if "child" in more:
+            os.kill(spawner._parent(more["child"]), signal.SIGSTOP)
+        kill(number, **more)
+
+    monkeypatch.setattr(runner, "kill", stop_and_kill)
+    outcome = await run(runner, shell("sleep 60", time_limit=0.1)).addTimeout(10, reactor)
     assert outcome.ending is Ending.TIMED_OUT
     assert (await runner.run(shell("exit 4"))).code == 4
 
