@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -47,13 +47,19 @@ def others_can_run_it() -> bool:
     return subprocess.run(command, capture_output=True, env=environment(), cwd="/").returncode == 0
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A folder with a short name that every user can enter."""
+@contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder with a short name that every user can enter; pytest's are closed to others, now or a moment later."""
     path = Path(tempfile.mkdtemp(prefix="gw-", dir="/tmp"))
     path.chmod(0o755)
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as path:
+        yield path
 
 
 @pytest.fixture

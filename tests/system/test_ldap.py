@@ -10,6 +10,7 @@ import pytest
 
 from gateway.interfaces import TableError
 from tests.gateway.tables.support import Bench
+from tests.system.conftest import open_folder
 from tests.system.databases import SecureSlapd
 
 pytestmark = [
@@ -24,14 +25,12 @@ PLUGINS = any(Path("/usr/lib").glob("*/sasl2/libdigestmd5.so"))
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecureSlapd]:
-    folder = tmp_path_factory.mktemp("ldap")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    made = SecureSlapd(folder / "slapd")
-    made.start()
-    yield made
-    made.stop()
+def server() -> Iterator[SecureSlapd]:
+    with open_folder() as folder:
+        made = SecureSlapd(folder / "slapd")
+        made.start()
+        yield made
+        made.stop()
 
 
 def answer(server: SecureSlapd, text: str) -> str:
