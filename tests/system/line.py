@@ -20,6 +20,7 @@ from pathlib import Path
 folder, rate, budget, cuts = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 counted = folder / "cuts"
 drops = budget > 0 and (counted.stat().st_size if counted.exists() else 0) < cuts
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the command must hear of the drop, under nohup, too
 command = subprocess.Popen(sys.argv[5:], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
 assert command.stdin is not None and command.stdout is not None
 over = threading.Event()
